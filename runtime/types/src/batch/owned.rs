@@ -1,0 +1,83 @@
+//! A batch that owns its bytes, shared by reference count.
+
+use bytes::Bytes;
+
+use super::builder::{HeaderParts, header, put_at, seal};
+use super::layout::{BASE_OFFSET_AT, HEADER_BYTES, TIMESTAMP_AT};
+use super::view::{BatchView, Check};
+use super::{BatchError, Compression};
+use crate::{Offset, Timestamp};
+
+/// A batch that owns its bytes; cloning shares them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordBatch {
+    bytes: Bytes,
+}
+
+impl RecordBatch {
+    /// Takes `bytes` as a batch, checked as far as `check` says.
+    ///
+    /// # Errors
+    /// [`BatchError`] naming the field and its value.
+    pub fn new(bytes: Bytes, check: Check) -> Result<Self, BatchError> {
+        BatchView::new(&bytes, check)?;
+        Ok(Self { bytes })
+    }
+
+    /// For bytes this crate has just written.
+    pub(crate) fn trusted(bytes: Bytes) -> Self {
+        debug_assert!(BatchView::new(&bytes, Check::Header).is_ok(), "the builder writes whole batches");
+        Self { bytes }
+    }
+
+    /// The batch, to be read in place.
+    pub fn view(&self) -> BatchView<'_> {
+        BatchView::new(&self.bytes, Check::Header).expect("the header was checked when this was made")
+    }
+
+    /// The bytes of the batch.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The bytes of the batch.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// The batch with base offset and broker timestamp set. Copies nothing when this is the only owner of the bytes.
+    #[must_use]
+    pub fn stamped(self, base_offset: Offset, timestamp: Timestamp) -> Self {
+        let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
+        put_at(&mut bytes, BASE_OFFSET_AT, &base_offset.to_le_bytes());
+        put_at(&mut bytes, TIMESTAMP_AT, &timestamp.to_le_bytes());
+        Self { bytes: bytes.freeze() }
+    }
+
+    /// The same batch with plain payloads; itself when they are plain already.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`] when the region does not decompress to the announced length.
+    pub fn decompressed(&self) -> Result<Self, BatchError> {
+        let view = self.view();
+        if view.compression() == Compression::None || view.payloads_omitted() {
+            return Ok(self.clone());
+        }
+        let raw = view.compression().decompress(view.payloads, view.payload_bytes())?;
+        let mut head = header(HeaderParts {
+            flags: 0,
+            count: view.len(),
+            heads_len: view.heads.len(),
+            stored_len: raw.len(),
+            raw_len: raw.len(),
+        });
+        put_at(&mut head, BASE_OFFSET_AT, self.bytes.get(BASE_OFFSET_AT..HEADER_BYTES).unwrap_or_default());
+        let mut out = Vec::with_capacity(HEADER_BYTES + view.table.len() + view.heads.len() + raw.len());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(view.table);
+        out.extend_from_slice(view.heads);
+        out.extend_from_slice(&raw);
+        seal(&mut out);
+        Ok(Self::trusted(Bytes::from(out)))
+    }
+}

@@ -1,0 +1,30 @@
+//! The bounds of everything that crosses a boundary, gathered in one place, with their relations asserted.
+
+/// Longest topic, subscription or module name, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Largest record batch, header included, in bytes; a topic may ask for less.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 65_536;
+/// Largest payload region once decompressed, in bytes: what a compressed batch may expand to.
+pub const BATCH_RAW_BYTES_MAX: usize = 16 << 20;
+/// Largest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 32 << 10;
+/// Longest header name, in bytes.
+pub const HEADER_NAME_BYTES_MAX: usize = 1_024;
+/// Most headers on one record.
+pub const HEADERS_MAX: usize = 1_024;
+/// Longest message id, in bytes.
+pub const MESSAGE_ID_BYTES_MAX: usize = 255;
+/// Most partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
+/// Largest module, in bytes, unless the operator grants more.
+pub const MODULE_BYTES_MAX: usize = 10 << 20;
+/// Most outputs one verdict buffer may hold for one record.
+pub const OUTPUTS_PER_RECORD_MAX: usize = 4_096;
+/// Longest reason of a reject verdict kept, in bytes.
+pub const REASON_BYTES_MAX: usize = 4_096;
+
+const _: () = assert!(BATCH_BYTES_MAX <= BATCH_RAW_BYTES_MAX);
+const _: () = assert!(BATCH_RAW_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(KEY_BYTES_MAX < BATCH_BYTES_MAX);
