@@ -232,7 +232,8 @@ fn read_field<'a>(
 }
 
 fn check_output(reader: &mut Reader<'_>) -> Result<(), String> {
-    let flags = (*reader).u8().ok_or("an output is cut")?;
+    let mut ahead = *reader;
+    let flags = ahead.u8().ok_or("an output is cut")?;
     if flags & !OUTPUT_FLAGS_KNOWN != 0 {
         return Err(format!("an output has the unknown flags {flags:#010b}"));
     }
