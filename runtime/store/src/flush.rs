@@ -1,0 +1,116 @@
+//! Memtable rotation and the watch over flushes. fjall's own rotation goes through its worker queue, where a worker can
+//! block on its own full queue and stop all flushing (fjall PR 323); so memtables are rotated from here, and fjall's
+//! limits are set so high that it never does.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use fjall::{AbstractTree as _, Keyspace};
+
+use crate::{
+    error::WriteError,
+    options::JOURNAL_BYTES_MIN,
+    store::{Inner, Keyspaces},
+};
+
+/// Keeps track of what was rotated and what reached the disk.
+#[derive(Debug)]
+pub(crate) struct FlushWatch {
+    /// Bytes written to the journal, ever, and at the last rotation of each keyspace.
+    written: u64,
+    written_at_rotation: [u64; 3],
+    /// Memtables sealed by us or found sealed at open.
+    sealed_ever: usize,
+    flushed: usize,
+    /// When a memtable last reached the disk, or none had to.
+    progress_at: Instant,
+}
+
+/// fjall halts writers, without end, at 4 sealed memtables and at 30 runs in level 0: rotation stops short of both.
+const SEALED_MAX: usize = 2;
+const L0_RUNS_MAX: usize = 16;
+/// Longest that one call of `maintain` holds back the committer.
+const HOLD_BACK_MAX: Duration = Duration::from_secs(1);
+
+impl FlushWatch {
+    /// `journal_bytes`: what the journals hold that were found at open.
+    pub(crate) fn new(keyspaces: &Keyspaces, journal_bytes: u64) -> Self {
+        Self {
+            written: journal_bytes,
+            written_at_rotation: [0; 3],
+            sealed_ever: sealed(keyspaces),
+            flushed: 0,
+            progress_at: Instant::now(),
+        }
+    }
+
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        self.written += bytes;
+    }
+
+    pub(crate) fn maintain(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        self.rotate(inner)?;
+        self.watch(inner)?;
+        self.hold_back(inner)
+    }
+
+    fn rotate(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        // A keyspace that is seldom written keeps every journal since its last flush on disk: so all are flushed each
+        // time a share of the allowance is used up.
+        let journal_share = inner.options.journal_bytes_max.max(JOURNAL_BYTES_MIN) / 4;
+        let Keyspaces { log, state, modules } = &inner.keyspaces;
+        for (keyspace, rotated_at) in [log, state, modules].into_iter().zip(&mut self.written_at_rotation) {
+            let bytes = keyspace.tree.active_memtable().size();
+            let due = bytes >= inner.options.memtable_bytes
+                || (bytes > 0 && self.written - *rotated_at >= journal_share);
+            if due && has_room(keyspace) {
+                let rotated =
+                    keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+                self.sealed_ever += usize::from(rotated);
+                *rotated_at = self.written;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        let sealed = sealed(&inner.keyspaces);
+        let flushed = self.sealed_ever.saturating_sub(sealed);
+        if sealed == 0 || flushed > self.flushed {
+            self.progress_at = Instant::now();
+        }
+        self.flushed = flushed;
+        let stalled = self.progress_at.elapsed();
+        if stalled >= inner.options.flush_stall {
+            return Err(WriteError::FlushStalled {
+                stalled_s: stalled.as_secs(),
+                waiting_bytes: inner.db.write_buffer_size(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes come faster than the disk takes them: the committer waits, so that memory stays bounded.
+    fn hold_back(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        let since = Instant::now();
+        while inner.db.write_buffer_size() > inner.options.memtable_bytes_max
+            && since.elapsed() < HOLD_BACK_MAX.min(inner.options.flush_stall)
+        {
+            thread::sleep(Duration::from_millis(1));
+            self.rotate(inner)?;
+            self.watch(inner)?;
+        }
+        Ok(())
+    }
+}
+
+fn has_room(keyspace: &Keyspace) -> bool {
+    keyspace.tree.sealed_memtable_count() < SEALED_MAX && keyspace.tree.l0_run_count() < L0_RUNS_MAX
+}
+
+fn sealed(keyspaces: &Keyspaces) -> usize {
+    let Keyspaces { log, state, modules } = keyspaces;
+    [log, state, modules].into_iter().map(|keyspace| keyspace.tree.sealed_memtable_count()).sum()
+}

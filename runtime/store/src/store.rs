@@ -1,0 +1,371 @@
+//! The store: an open database, and the one way to write to it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use millstream_types::{Offset, PartitionId};
+
+use crate::{
+    batch::Batch,
+    error::{DatabaseError, OpenError, WriteError},
+    flush::FlushWatch,
+    keys::{COMMIT_KEY, CommitRow, Encoding as _, Family, LogKey, PartitionKey, PartitionRow},
+    layout::Layout,
+    options::Options,
+    progress::{Advance, Progress},
+    recovery::{self, Recovery},
+};
+
+/// A handle on an open store; cheap to clone. The store closes, and syncs what is not yet synced, with the last handle.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// How durable a commit is when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persist {
+    /// Handed to the operating system: survives the end of the process, not that of the machine.
+    Buffer,
+    /// Synced to disk, with everything committed before it. Readers see the batch only once it is.
+    Sync,
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: Database,
+    pub(crate) keyspaces: Keyspaces,
+    /// The rows of all partitions, as committed.
+    pub(crate) partitions: RwLock<HashMap<PartitionId, PartitionRow>>,
+    pub(crate) options: Options,
+    writer: Mutex<Writer>,
+    /// Newest commit, and newest durable one: for `stats`, which must not wait for a sync.
+    pub(crate) committed: AtomicU64,
+    pub(crate) synced: AtomicU64,
+    // Dropped after the database: nobody else may open the directory before it is closed.
+    _layout: Layout,
+}
+
+/// The keyspaces of the database: few, since each costs to open and to flush.
+#[derive(Clone)]
+pub(crate) struct Keyspaces {
+    pub(crate) log: Keyspace,
+    pub(crate) state: Keyspace,
+    pub(crate) modules: Keyspace,
+}
+
+impl Keyspaces {
+    pub(crate) fn of(&self, family: Family) -> &Keyspace {
+        match family {
+            Family::State => &self.state,
+            Family::Modules => &self.modules,
+        }
+    }
+}
+
+/// What the one who commits must know, behind a lock that is never contended in a broker with one committer.
+pub(crate) struct Writer {
+    /// Newest commit.
+    sequence: u64,
+    /// The commit that precedes the next one in the journal: `sequence`, except after a repair.
+    previous: u64,
+    /// Newest commit known durable.
+    synced: u64,
+    /// What partitions did since then.
+    unsynced: BTreeMap<PartitionId, Advance>,
+    progress: Progress,
+    pub(crate) watch: FlushWatch,
+    /// Set by the first failure; then nothing is written any more.
+    failure: Option<WriteError>,
+}
+
+/// Where the sequence of commits stands when a store opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) sequence: u64,
+    pub(crate) previous: u64,
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating it if there is none, and checks that all acknowledged data is there.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way and what to do; [`OpenError::DataLoss`] if acknowledged data is missing
+    /// and [`Options::accept_data_loss`] is not set.
+    pub fn open(dir: &Path, options: &Options) -> Result<(Self, Recovery), OpenError> {
+        recovery::open(dir, options)
+    }
+
+    pub(crate) fn assemble(
+        layout: Layout,
+        db: Database,
+        keyspaces: Keyspaces,
+        partitions: HashMap<PartitionId, PartitionRow>,
+        options: &Options,
+        position: Position,
+        journal_bytes: u64,
+        progress: Progress,
+    ) -> Self {
+        let writer = Writer {
+            sequence: position.sequence,
+            previous: position.previous,
+            synced: position.sequence,
+            unsynced: BTreeMap::new(),
+            progress,
+            watch: FlushWatch::new(&keyspaces, journal_bytes),
+            failure: None,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                keyspaces,
+                partitions: RwLock::new(partitions),
+                options: options.clone(),
+                writer: Mutex::new(writer),
+                committed: AtomicU64::new(position.sequence),
+                synced: AtomicU64::new(position.sequence),
+                _layout: layout,
+            }),
+        }
+    }
+
+    /// A new, empty change.
+    pub fn batch(&self) -> Batch {
+        Batch::default()
+    }
+
+    /// Applies `batch` as a whole. An empty batch writes nothing, but [`Persist::Sync`] still syncs.
+    ///
+    /// # Errors
+    /// [`WriteError::OutOfOrder`] if nothing was written because an append does not follow its partition's end; any
+    /// other error if the outcome is unknown, after which every write is refused.
+    pub fn commit(&self, batch: Batch, persist: Persist) -> Result<(), WriteError> {
+        let mut writer = self.inner.writer();
+        if batch.is_empty() {
+            return match persist {
+                Persist::Buffer => writer.check(),
+                Persist::Sync => writer.sync(&self.inner),
+            };
+        }
+        writer.commit(&self.inner, batch, persist)
+    }
+
+    /// Makes everything committed so far durable; does nothing if it is.
+    ///
+    /// # Errors
+    /// Any error means that what was not yet synced may or may not be there after the next open.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        self.inner.writer().sync(&self.inner)
+    }
+
+    /// Rotates memtables that are due, and watches that they reach the disk. To be called by the committer after its
+    /// commits; costs next to nothing when nothing is due. Waits up to a second when too much is waiting for the disk.
+    ///
+    /// # Errors
+    /// [`WriteError::FlushStalled`] when the disk makes no progress; otherwise as [`Store::commit`].
+    pub fn maintain(&self) -> Result<(), WriteError> {
+        let mut writer = self.inner.writer();
+        writer.check()?;
+        let result = writer.watch.maintain(&self.inner);
+        writer.note(result)
+    }
+
+    /// The row of a partition; `None` if there is no such partition.
+    pub fn partition(&self, partition: PartitionId) -> Option<PartitionRow> {
+        self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
+    }
+
+    /// All partitions, by id.
+    pub fn partitions(&self) -> BTreeMap<PartitionId, PartitionRow> {
+        let partitions = self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|(partition, row)| (*partition, *row)).collect()
+    }
+}
+
+impl Inner {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic while the lock was held leaves the outcome of a write unknown; `Writer::check` cannot know that, but
+        // the sequence it holds is only moved after a write, so the next commit is still well-formed.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.check().is_err() {
+            return;
+        }
+        let synced = writer.sync(self).map_err(|error| error.to_string());
+        let synced = synced.and_then(|()| writer.progress.sync().map_err(|error| error.to_string()));
+        if let Err(error) = synced {
+            tracing::error!(%error, "the last sync of the store failed on closing; unsynced records may be lost");
+        }
+    }
+}
+
+impl Writer {
+    fn commit(&mut self, inner: &Inner, batch: Batch, persist: Persist) -> Result<(), WriteError> {
+        self.check()?;
+        let planned = plan(inner, &batch)?;
+        let row = CommitRow {
+            sequence: self.sequence + 1,
+            previous: self.previous,
+            synced: self.synced,
+            seqno_floor: inner.db.seqno(),
+        };
+        let bytes = batch.size_bytes() as u64;
+        let change = translate(inner, batch, &planned, row, persist);
+        let result = change.commit().map_err(|error| WriteError::Unknown { cause: error.into() });
+        self.note(result)?;
+
+        self.sequence = row.sequence;
+        self.previous = row.sequence;
+        inner.committed.store(row.sequence, Ordering::Relaxed);
+        self.watch.wrote(bytes);
+        self.apply(inner, planned);
+        match persist {
+            Persist::Buffer => Ok(()),
+            Persist::Sync => self.synced(inner),
+        }
+    }
+
+    fn sync(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        self.check()?;
+        if self.synced == self.sequence {
+            return Ok(());
+        }
+        let result = inner.db.persist(PersistMode::SyncData);
+        self.note(result.map_err(|error| WriteError::Unknown { cause: error.into() }))?;
+        self.synced(inner)
+    }
+
+    /// Notes that everything committed so far is durable.
+    fn synced(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        self.synced = self.sequence;
+        inner.synced.store(self.sequence, Ordering::Relaxed);
+        let result = self.progress.append(self.sequence, &self.unsynced);
+        self.unsynced.clear();
+        // The data is durable, but a later loss of it would go unnoticed: that is not a store to go on with.
+        self.note(result.map_err(|error| WriteError::Unknown { cause: DatabaseError::from(error) }))
+    }
+
+    fn apply(&mut self, inner: &Inner, planned: BTreeMap<PartitionId, Planned>) {
+        let mut partitions = inner.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        for (partition, Planned { row, from }) in planned {
+            let advance = match row {
+                Some(row) => {
+                    partitions.insert(partition, row);
+                    Advance { from, to: row.next_offset }
+                }
+                None => {
+                    partitions.remove(&partition);
+                    Advance::DELETED
+                }
+            };
+            self.unsynced
+                .entry(partition)
+                .and_modify(|before| *before = before.then(advance))
+                .or_insert(advance);
+        }
+    }
+
+    fn check(&self) -> Result<(), WriteError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
+        if let Err(error) = &result {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+}
+
+/// What a batch makes of a partition's row: `None` deletes it.
+struct Planned {
+    row: Option<PartitionRow>,
+    /// The partition's end before the batch.
+    from: Offset,
+}
+
+fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, WriteError> {
+    let partitions = inner.partitions.read().unwrap_or_else(PoisonError::into_inner);
+    let mut planned: BTreeMap<PartitionId, Planned> = BTreeMap::new();
+    let now = |partition: &PartitionId| partitions.get(partition).copied().unwrap_or_default();
+    for append in &batch.appends {
+        let plan = planned.entry(append.partition).or_insert_with(|| {
+            let row = now(&append.partition);
+            Planned { row: Some(row), from: row.next_offset }
+        });
+        let row = plan.row.get_or_insert_default();
+        if append.base_offset < row.next_offset || append.next_offset <= append.base_offset {
+            return Err(WriteError::OutOfOrder {
+                partition: append.partition,
+                base_offset: append.base_offset,
+                next_offset: append.next_offset,
+                end: row.next_offset,
+            });
+        }
+        row.next_offset = append.next_offset;
+    }
+    for (partition, change) in &batch.partitions {
+        let plan = planned.entry(*partition).or_insert_with(|| {
+            let row = now(partition);
+            Planned { row: Some(row), from: row.next_offset }
+        });
+        if change.delete {
+            plan.row = None;
+        } else if let (Some(row), Some(low_watermark)) = (&mut plan.row, change.low_watermark) {
+            row.low_watermark = row.low_watermark.max(low_watermark.min(row.next_offset));
+        }
+    }
+    Ok(planned)
+}
+
+fn translate(
+    inner: &Inner,
+    batch: Batch,
+    planned: &BTreeMap<PartitionId, Planned>,
+    commit: CommitRow,
+    persist: Persist,
+) -> OwnedWriteBatch {
+    let Keyspaces { log, state, .. } = &inner.keyspaces;
+    let items =
+        batch.appends.len() + batch.rows.len() + batch.log_removals.len() + planned.len() + 1;
+    let mut change =
+        OwnedWriteBatch::with_capacity(inner.db.clone(), items).durability(Some(match persist {
+            Persist::Buffer => PersistMode::Buffer,
+            Persist::Sync => PersistMode::SyncData,
+        }));
+    for append in batch.appends {
+        let key = LogKey { partition: append.partition, base_offset: append.base_offset };
+        change.insert(log, key.encode(), append.bytes);
+    }
+    for key in batch.log_removals {
+        change.remove(log, key);
+    }
+    for ((family, key), value) in batch.rows {
+        let keyspace = inner.keyspaces.of(family);
+        match value {
+            Some(value) => change.insert(keyspace, key, value),
+            None => change.remove(keyspace, key),
+        }
+    }
+    for (partition, Planned { row, .. }) in planned {
+        let key = crate::keys::encode(&PartitionKey(*partition));
+        debug_assert_eq!(key.first(), Some(&PartitionKey::TAG));
+        match row {
+            Some(row) => change.insert(state, key, row.encode()),
+            None => change.remove(state, key),
+        }
+    }
+    change.insert(state, COMMIT_KEY, commit.encode());
+    change
+}
