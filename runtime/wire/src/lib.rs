@@ -1,1 +1,37 @@
-//! To be written.
+//! The protocol `millstream/1` between client and broker, without I/O: frames, messages, error codes.
+//!
+//! TLS 1.3 with the ALPN [`ALPN`]. Every bidirectional stream starts with one [`Open`] frame from the client:
+//!
+//! - the first stream of a connection carries [`Hello`] and is answered by [`Welcome`];
+//! - a request stream carries one [`Request`] and one [`Answer`], then both sides finish;
+//! - a publisher stream is answered by [`PublishReady`], then carries [`PublishHead`] frames with a record batch
+//!   as body up, and [`Receipts`] frames down, in the order of the batches;
+//! - a consumer stream is answered by [`Subscribed`], then carries [`Delivery`] frames down and [`Control`] frames up.
+//!
+//! Messages are MessagePack maps: fields that one side does not know are ignored, requests it does not know refused.
+
+mod close;
+mod consume;
+mod control;
+mod error;
+mod frame;
+mod info;
+mod publish;
+
+pub use close::CloseCode;
+pub use consume::{Binding, Control, Delivery, OnFault, PartitionSpan, StartAt, Subscribe, Subscribed};
+pub use control::{Answer, Hello, Open, Request, Response, Welcome};
+pub use error::{ErrorCode, WireError};
+pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
+pub use info::{
+    Counters, Durability, ModuleInfo, PartitionInfo, PositionInfo, ServerInfo, SubscriptionInfo, SubscriptionState,
+    TopicConfig, TopicInfo,
+};
+pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
+
+/// Application protocol name in the TLS handshake.
+pub const ALPN: &[u8] = b"millstream/1";
+/// Protocol version in [`Hello`].
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Default port of a broker.
+pub const DEFAULT_PORT: u16 = 7433;

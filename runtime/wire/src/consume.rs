@@ -1,0 +1,124 @@
+//! Messages of a consumer stream.
+
+use millstream_types::{Offset, SubscriptionName, Timestamp, TopicName};
+use serde::{Deserialize, Serialize};
+
+use crate::WireError;
+
+/// Opens a consumer stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscribe {
+    /// What to read.
+    pub topic: TopicName,
+    /// Durable subscription to resume, or to create if there is none; without a name an ephemeral one.
+    pub name: Option<SubscriptionName>,
+    /// Where a new subscription starts; a durable one that exists goes on where it was.
+    pub from: StartAt,
+    /// What judges the records. `None` takes an existing subscription as it is; else it must be the same.
+    pub pipeline: Option<Vec<Binding>>,
+    /// What happens when a module fails.
+    #[serde(default)]
+    pub on_fault: OnFault,
+    /// Bytes the broker may send before more credit comes.
+    pub credit_bytes: u64,
+}
+
+/// Where a new subscription starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    /// The oldest record kept.
+    #[default]
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+    /// This offset, in every partition.
+    Offset(Offset),
+    /// The first batch appended at or after this time, ms since the Unix epoch.
+    Time(Timestamp),
+}
+
+/// A module bound to a place in a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
+    pub module: String,
+    /// Its configuration: a JSON text; `{}` for none.
+    pub config: String,
+}
+
+/// What happens when a module fails on a record, after retries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFault {
+    /// The subscription stops and keeps its backlog.
+    #[default]
+    Halt,
+    /// The record is counted as faulted and passed over.
+    Skip,
+}
+
+/// The subscription as it stands when the stream opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// Its name; made up for an ephemeral one.
+    pub name: SubscriptionName,
+    /// Whether it survives this connection.
+    pub durable: bool,
+    /// One for each partition of the topic, in order.
+    pub partitions: Vec<PartitionSpan>,
+}
+
+/// What is there to read in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionSpan {
+    /// Where reading starts.
+    pub next: Offset,
+    /// One past the newest readable record.
+    pub end: Offset,
+}
+
+/// From the broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// The body is a record batch: what is left of the records before `next` that were not delivered yet.
+    Batch {
+        /// Partition within the topic.
+        partition: u32,
+        /// Everything below this offset has been scanned; acknowledge it when the records are done.
+        next: Offset,
+    },
+    /// Records were scanned and none of them was for this reader.
+    Progress {
+        /// Partition within the topic.
+        partition: u32,
+        /// Everything below this offset has been scanned.
+        next: Offset,
+    },
+    /// The acks up to this number are stored.
+    Settled {
+        /// Number of the newest ack that is stored.
+        ack: u64,
+    },
+    /// The subscription ends here, and why. Nothing follows.
+    Ended(WireError),
+}
+
+/// From the consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// The broker may send so many bytes more.
+    Credit {
+        /// Added to what is left.
+        bytes: u64,
+    },
+    /// Everything below these offsets is done.
+    Ack {
+        /// Rises by 1 with each ack of this stream; answered by [`Delivery::Settled`].
+        ack: u64,
+        /// Partition within the topic, and the next offset wanted.
+        next: Vec<(u32, Offset)>,
+    },
+}

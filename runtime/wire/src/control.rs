@@ -1,0 +1,174 @@
+//! The first frame of every stream, requests and their answers.
+
+use millstream_types::{ModuleName, SubscriptionName, TopicName};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo, WireError,
+};
+
+/// The first frame of a stream, from the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Open {
+    /// On the first stream of a connection.
+    Hello(Hello),
+    /// One request, one answer.
+    Request(Request),
+    /// Batches up, receipts down.
+    Publish {
+        /// Where the batches go.
+        topic: TopicName,
+    },
+    /// Deliveries down, credit and acks up.
+    Subscribe(Subscribe),
+}
+
+/// Who connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Highest protocol version the client speaks.
+    pub protocol: u32,
+    /// Name and version of the client, for logs.
+    pub client: String,
+    /// Optional parts of the protocol that the client knows.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+/// Who answers, and what holds on this connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Protocol version of this connection.
+    pub protocol: u32,
+    /// Identity of the broker's data directory.
+    pub node: String,
+    /// Version of the broker.
+    pub version: String,
+    /// Largest record batch, bytes.
+    pub batch_bytes_max: u64,
+    /// Largest module, bytes.
+    pub module_bytes_max: u64,
+    /// Optional parts of the protocol that both know.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+/// A request; the module of [`Request::PutModule`] is the frame's body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Answered by [`Response::Done`].
+    Ping,
+    /// Answered by [`Response::Server`].
+    Info,
+    /// Answered by [`Response::Topic`]. Creating a topic again with the same settings changes nothing.
+    CreateTopic {
+        /// Its name.
+        name: TopicName,
+        /// Its settings.
+        config: TopicConfig,
+    },
+    /// Answered by [`Response::Topics`].
+    ListTopics,
+    /// Answered by [`Response::Topic`].
+    DescribeTopic {
+        /// Which.
+        name: TopicName,
+    },
+    /// Answered by [`Response::Done`]. Records and subscriptions of the topic go with it.
+    DeleteTopic {
+        /// Which.
+        name: TopicName,
+    },
+    /// Answered by [`Response::Module`]. Without a name the module is private: it can be bound by its digest and goes
+    /// with the last subscription that binds it.
+    PutModule {
+        /// `NAME@VERSION`.
+        name: Option<ModuleName>,
+    },
+    /// Answered by [`Response::Modules`].
+    ListModules,
+    /// Answered by [`Response::Module`].
+    DescribeModule {
+        /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
+        reference: String,
+    },
+    /// Answered by [`Response::Subscription`]. Creating one again with the same settings changes nothing.
+    CreateSubscription {
+        /// Its name.
+        name: SubscriptionName,
+        /// What it reads.
+        topic: TopicName,
+        /// Where it starts.
+        from: StartAt,
+        /// What judges its records.
+        pipeline: Vec<Binding>,
+        /// What happens when a module fails.
+        #[serde(default)]
+        on_fault: OnFault,
+    },
+    /// Answered by [`Response::Subscriptions`].
+    ListSubscriptions,
+    /// Answered by [`Response::Subscription`].
+    DescribeSubscription {
+        /// Which; ephemeral ones have the name that [`Subscribed`](crate::Subscribed) told.
+        name: SubscriptionName,
+    },
+    /// Answered by [`Response::Done`]. Its consumer, if any, is told.
+    DeleteSubscription {
+        /// Which.
+        name: SubscriptionName,
+    },
+}
+
+/// What a request gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one answer a request: never held in bulk")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// The broker.
+    Server(ServerInfo),
+    /// One topic.
+    Topic(TopicInfo),
+    /// All topics, by name.
+    Topics(Vec<TopicInfo>),
+    /// One module.
+    Module(ModuleInfo),
+    /// All modules, by name and version.
+    Modules(Vec<ModuleInfo>),
+    /// One subscription.
+    Subscription(SubscriptionInfo),
+    /// All subscriptions, by name.
+    Subscriptions(Vec<SubscriptionInfo>),
+}
+
+/// The first frame of a stream from the broker: what was asked for, or why not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<T> {
+    /// It worked.
+    Ok(T),
+    /// It did not.
+    Err(WireError),
+}
+
+impl<T> From<Result<T, WireError>> for Answer<T> {
+    fn from(result: Result<T, WireError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Err(error),
+        }
+    }
+}
+
+impl<T> From<Answer<T>> for Result<T, WireError> {
+    fn from(answer: Answer<T>) -> Self {
+        match answer {
+            Answer::Ok(value) => Ok(value),
+            Answer::Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Errors as they cross the wire: code, message for people, offending value, retryable or not.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of error it is; programs match on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// No topic of that name.
+    UnknownTopic,
+    /// The topic exists, with other settings.
+    TopicExists,
+    /// No such partition in the topic.
+    UnknownPartition,
+    /// A name breaks the rules.
+    BadName,
+    /// A message that is malformed or out of place.
+    BadRequest,
+    /// The protocol version is not spoken here.
+    UnsupportedVersion,
+    /// A frame, batch, record or module is above its limit.
+    TooLarge,
+    /// The bytes of a batch contradict themselves.
+    CorruptBatch,
+    /// The offset is not in the partition.
+    OffsetOutOfRange,
+    /// No subscription of that name.
+    UnknownSubscription,
+    /// The subscription exists, with other settings.
+    SubscriptionExists,
+    /// Another consumer holds the exclusive subscription.
+    SubscriptionBusy,
+    /// No such module in the registry.
+    UnknownModule,
+    /// The module's name and version are taken by other bytes.
+    ModuleExists,
+    /// The bytes are not a module that can run here.
+    ModuleRefused,
+    /// The module refused its configuration.
+    ConfigRefused,
+    /// A module failed; its subscription is faulted.
+    ModuleFault,
+    /// A limit on connections, subscriptions or topics is reached.
+    LimitReached,
+    /// Not now: shutting down or overloaded.
+    Unavailable,
+    /// A stored batch is damaged.
+    CorruptStore,
+    /// The write may or may not have happened.
+    OutcomeUnknown,
+    /// A fault of the broker.
+    Internal,
+    /// A code that this build does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// An error as it crosses the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct WireError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people: what was wrong, which value, what to do.
+    pub message: String,
+    /// The offending value, where there is one.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// Whether the same request may succeed later.
+    #[serde(default)]
+    pub retryable: bool,
+}
+
+impl WireError {
+    /// An error that trying again will not change.
+    pub fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), value: None, retryable: false }
+    }
+
+    /// An error that may pass.
+    pub fn passing(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), value: None, retryable: true }
+    }
+
+    /// The same error naming the offending value.
+    #[must_use]
+    pub fn with_value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+}
