@@ -4,7 +4,8 @@ use millstream_types::{ModuleName, SubscriptionName, TopicName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo, WireError,
+    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo,
+    WireError,
 };
 
 /// The first frame of a stream, from the client.

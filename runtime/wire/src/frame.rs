@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn an_unknown_request_is_named() {
-        let head = rmp_serde::to_vec_named(&std::collections::BTreeMap::from([("request", "dance")])).unwrap();
+        let head =
+            rmp_serde::to_vec_named(&std::collections::BTreeMap::from([("request", "dance")])).unwrap();
         let error = decode_head::<Open>(&head).unwrap_err().to_string();
         assert!(error.contains("dance"), "{error}");
     }

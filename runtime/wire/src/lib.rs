@@ -24,8 +24,8 @@ pub use control::{Answer, Hello, Open, Request, Response, Welcome};
 pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::{
-    Counters, Durability, ModuleInfo, PartitionInfo, PositionInfo, ServerInfo, SubscriptionInfo, SubscriptionState,
-    TopicConfig, TopicInfo,
+    Counters, Durability, ModuleInfo, PartitionInfo, PositionInfo, ServerInfo, SubscriptionInfo,
+    SubscriptionState, TopicConfig, TopicInfo,
 };
 pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
 

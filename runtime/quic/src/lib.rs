@@ -1,0 +1,10 @@
+//! What both ends of a connection share: quinn's settings as measured, UDP sockets, and streams of frames.
+//! Knows nothing of topics, subscriptions or certificates' meaning.
+
+mod settings;
+mod socket;
+mod stream;
+
+pub use settings::{crypto_provider, endpoint_config, transport};
+pub use socket::bind_udp;
+pub use stream::{FrameReader, FrameWriter, ReadError, WriteError};
