@@ -6,9 +6,12 @@ mod bytes_io;
 mod crc;
 mod ids;
 pub mod limits;
+mod module;
 mod names;
 mod partition;
 mod record;
+mod subscription;
+mod topic;
 mod verdict;
 
 pub use batch::{
@@ -16,9 +19,14 @@ pub use batch::{
     RecordParts, RecordView,
 };
 pub use ids::{Offset, PartitionId, ProducerStamp, Timestamp};
+pub use module::ModuleInfo;
 pub use names::{ModuleName, NameError, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
 pub use record::{Header, Record};
+pub use subscription::{
+    Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState,
+};
+pub use topic::{Durability, PartitionInfo, TopicConfig, TopicInfo};
 pub use verdict::{
     Field, Output, OutputView, OutputsView, Verdict, VerdictError, VerdictWriter, VerdictsView,
 };

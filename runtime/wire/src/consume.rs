@@ -1,6 +1,6 @@
 //! Messages of a consumer stream.
 
-use millstream_types::{Offset, SubscriptionName, Timestamp, TopicName};
+use millstream_types::{Binding, Offset, OnFault, StartAt, SubscriptionName, TopicName};
 use serde::{Deserialize, Serialize};
 
 use crate::WireError;
@@ -21,41 +21,6 @@ pub struct Subscribe {
     pub on_fault: OnFault,
     /// Bytes the broker may send before more credit comes.
     pub credit_bytes: u64,
-}
-
-/// Where a new subscription starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StartAt {
-    /// The oldest record kept.
-    #[default]
-    Earliest,
-    /// Behind the newest record.
-    Latest,
-    /// This offset, in every partition.
-    Offset(Offset),
-    /// The first batch appended at or after this time, ms since the Unix epoch.
-    Time(Timestamp),
-}
-
-/// A module bound to a place in a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
-    pub module: String,
-    /// Its configuration: a JSON text; `{}` for none.
-    pub config: String,
-}
-
-/// What happens when a module fails on a record, after retries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnFault {
-    /// The subscription stops and keeps its backlog.
-    #[default]
-    Halt,
-    /// The record is counted as faulted and passed over.
-    Skip,
 }
 
 /// The subscription as it stands when the stream opens.

@@ -19,13 +19,14 @@ mod info;
 mod publish;
 
 pub use close::CloseCode;
-pub use consume::{Binding, Control, Delivery, OnFault, PartitionSpan, StartAt, Subscribe, Subscribed};
+pub use consume::{Control, Delivery, PartitionSpan, Subscribe, Subscribed};
 pub use control::{Answer, Hello, Open, Request, Response, Welcome};
 pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
-pub use info::{
-    Counters, Durability, ModuleInfo, PartitionInfo, PositionInfo, ServerInfo, SubscriptionInfo,
-    SubscriptionState, TopicConfig, TopicInfo,
+pub use info::ServerInfo;
+pub use millstream_types::{
+    Binding, Counters, Durability, ModuleInfo, OnFault, PartitionInfo, PositionInfo, StartAt,
+    SubscriptionInfo, SubscriptionState, TopicConfig, TopicInfo,
 };
 pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
 

@@ -39,6 +39,26 @@ impl BatchView<'_> {
         self.write_subset(&[range], payloads, out)
     }
 
+    /// Bytes that [`write_slice`](Self::write_slice) would append for `range`; 0 for a range past the end.
+    pub fn slice_bytes(&self, range: Range<usize>, payloads: bool) -> usize {
+        let Ok(span) = self.span(range) else { return 0 };
+        let payload_bytes = if payloads { span.payloads.len() } else { 0 };
+        HEADER_BYTES + span.records.len() * ROW_BYTES + span.heads.len() + payload_bytes
+    }
+
+    /// [`write_slice`](Self::write_slice) for several ranges, ascending and not overlapping, as one batch.
+    ///
+    /// # Errors
+    /// As [`subset`](Self::subset).
+    pub fn write_ranges(
+        &self,
+        ranges: &[Range<usize>],
+        payloads: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BatchError> {
+        self.write_subset(ranges, payloads, out)
+    }
+
     fn write_subset(
         &self,
         ranges: &[Range<usize>],

@@ -1,0 +1,115 @@
+//! Subscriptions: their settings, and how they stand.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Offset, SubscriptionName, Timestamp, TopicName};
+
+/// Where a new subscription starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    /// The oldest record kept.
+    #[default]
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+    /// This offset, in every partition.
+    Offset(Offset),
+    /// The first batch appended at or after this time, ms since the Unix epoch.
+    Time(Timestamp),
+}
+
+/// A module bound to a place in a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
+    pub module: String,
+    /// Its configuration: a JSON text; `{}` for none.
+    pub config: String,
+}
+
+/// What happens when a module fails on a record, after retries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFault {
+    /// The subscription stops and keeps its backlog.
+    #[default]
+    Halt,
+    /// The record is counted as faulted and passed over.
+    Skip,
+}
+
+/// Whether a subscription is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// No consumer.
+    Idle,
+    /// A consumer is connected.
+    Active,
+    /// A module failed; the backlog is kept until a consumer tries again.
+    Faulted,
+}
+
+/// A subscription as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionInfo {
+    /// Its name.
+    pub name: SubscriptionName,
+    /// What it reads.
+    pub topic: TopicName,
+    /// Whether it survives its consumer's connection.
+    pub durable: bool,
+    /// What judges its records.
+    pub pipeline: Vec<Binding>,
+    /// What happens when a module fails.
+    #[serde(default)]
+    pub on_fault: OnFault,
+    /// Whether it is being read.
+    pub state: SubscriptionState,
+    /// Why it is faulted.
+    #[serde(default)]
+    pub fault: Option<String>,
+    /// One for each partition, in order.
+    pub positions: Vec<PositionInfo>,
+    /// Since the broker started.
+    pub counters: Counters,
+}
+
+/// How far a subscription is in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionInfo {
+    /// Position in the topic.
+    pub partition: u32,
+    /// Everything below is settled.
+    pub settled: Offset,
+    /// Everything below has been scanned.
+    pub scanned: Offset,
+    /// One past the newest readable offset.
+    pub latest: Offset,
+}
+
+/// What a subscription has done since the broker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Records scanned.
+    pub records_in: u64,
+    /// Records delivered.
+    pub records_out: u64,
+    /// Records that modules dropped.
+    pub dropped: u64,
+    /// Records that modules emitted to other topics.
+    pub routed: u64,
+    /// Records that modules rejected.
+    pub rejected: u64,
+    /// Records that a module failed on.
+    pub faulted: u64,
+    /// Bytes of the batches scanned.
+    pub bytes_in: u64,
+    /// Bytes of the batches delivered.
+    pub bytes_out: u64,
+    /// Time inside modules, ns.
+    pub module_ns: u64,
+    /// Calls into modules.
+    pub module_calls: u64,
+}
