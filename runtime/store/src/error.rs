@@ -128,7 +128,10 @@ impl fmt::Display for DataLoss {
                 }
             }
         }
-        write!(f, "; restore the directory from a copy, or start once with --accept-data-loss to go on without it")
+        write!(
+            f,
+            "; restore the directory from a copy, or start once with --accept-data-loss to go on without it"
+        )
     }
 }
 
@@ -137,7 +140,9 @@ impl fmt::Display for DataLoss {
 pub enum WriteError {
     /// A write or an fsync failed, now or earlier. What was being written may or may not be there after the next open,
     /// and so may everything since the last sync. The store takes no more writes; reads still work.
-    #[error("the outcome of a write is unknown: {cause}; the store takes no more writes until it is opened again")]
+    #[error(
+        "the outcome of a write is unknown: {cause}; the store takes no more writes until it is opened again"
+    )]
     Unknown {
         /// The first failure.
         cause: DatabaseError,
@@ -154,7 +159,9 @@ pub enum WriteError {
         waiting_bytes: u64,
     },
     /// The batch appends below what the partition already holds. Nothing was written.
-    #[error("an append to partition {partition} at offsets {base_offset}..{next_offset} does not follow its end {end}")]
+    #[error(
+        "an append to partition {partition} at offsets {base_offset}..{next_offset} does not follow its end {end}"
+    )]
     OutOfOrder {
         /// The partition written to.
         partition: PartitionId,

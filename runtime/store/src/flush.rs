@@ -66,8 +66,9 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                let rotated =
-                    keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+                let rotated = keyspace
+                    .rotate_memtable()
+                    .map_err(|error| WriteError::Unknown { cause: error.into() })?;
                 self.sealed_ever += usize::from(rotated);
                 *rotated_at = self.written;
             }

@@ -90,7 +90,9 @@ impl Layout {
         // The marker and an empty side file come before the database, so this is an interrupted creation, unless the
         // side file knows of commits.
         match crate::progress::read(&self.progress) {
-            Ok(history) if history.as_ref().is_none_or(|history| history.synced() == 0) => Ok(Contents::Nothing),
+            Ok(history) if history.as_ref().is_none_or(|history| history.synced() == 0) => {
+                Ok(Contents::Nothing)
+            }
             Ok(_) => Err(self.incomplete("the directory `db` is missing")),
             Err(error) => Err(io_error("read", &self.progress, error)),
         }
@@ -99,7 +101,8 @@ impl Layout {
     /// Says that the directory holds a store of this build's format.
     pub(crate) fn write_format(&self) -> Result<(), OpenError> {
         let text = format!("{FORMAT_TEXT}{FORMAT_VERSION}\n");
-        write_atomically(&self.format, text.as_bytes()).map_err(|error| io_error("write", &self.format, error))
+        write_atomically(&self.format, text.as_bytes())
+            .map_err(|error| io_error("write", &self.format, error))
     }
 
     pub(crate) fn incomplete(&self, what: impl Into<String>) -> OpenError {
@@ -110,11 +113,9 @@ impl Layout {
         let version = text.trim_end().strip_prefix(FORMAT_TEXT).and_then(|version| version.parse().ok());
         match version {
             Some(FORMAT_VERSION) => Ok(()),
-            Some(found) if found > FORMAT_VERSION => Err(OpenError::NewerVersion {
-                dir: self.dir.clone(),
-                found,
-                supported: FORMAT_VERSION,
-            }),
+            Some(found) if found > FORMAT_VERSION => {
+                Err(OpenError::NewerVersion { dir: self.dir.clone(), found, supported: FORMAT_VERSION })
+            }
             _ => Err(self.incomplete("the file `format` does not name a format version")),
         }
     }

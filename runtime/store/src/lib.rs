@@ -8,8 +8,10 @@
 
 mod batch;
 mod cleanup;
+mod database;
 mod error;
 mod flush;
+mod journal;
 mod keys;
 mod layout;
 mod options;
@@ -29,6 +31,6 @@ pub use keys::{
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;
 pub use read::{Scan, StoredBatch};
-pub use recovery::{MissingRange, Recovery};
+pub use recovery::{MissingRange, Recovery, Torn};
 pub use stats::Stats;
 pub use store::{Persist, Store};

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 use fjall::{Readable as _, Snapshot};
-use millstream_types::{Offset, PartitionId};
+use millstream_types::{BatchView, Check, Offset, PartitionId};
 
 use crate::{
     error::ReadError,
@@ -48,13 +48,14 @@ impl Store {
         for guard in snapshot.range(&self.inner.keyspaces.log, range) {
             let batch = stored(guard)?;
             // A reader that goes batch by batch starts at one's base: only others need a look behind.
-            if batches.is_empty() && batch.base_offset != from {
-                if let Some(holder) = self.holder(&snapshot, partition, from)? {
-                    bytes += holder.bytes.len();
-                    batches.push(holder);
-                    if bytes >= bytes_max {
-                        return Ok(batches);
-                    }
+            if batches.is_empty()
+                && batch.base_offset != from
+                && let Some(holder) = self.holder(&snapshot, partition, from)?
+            {
+                bytes += holder.bytes.len();
+                batches.push(holder);
+                if bytes >= bytes_max {
+                    return Ok(batches);
                 }
             }
             bytes += batch.bytes.len();
@@ -140,10 +141,12 @@ impl<K: Key> Iterator for Scan<K> {
     }
 }
 
-/// Offset after the last one of a batch, from its header; `None` if that is not readable, which is for the one who
-/// verifies the batch to report.
-pub(crate) fn next_offset(_batch: &StoredBatch) -> Option<Offset> {
-    None
+/// Offset after the last one of a batch, from its header and table; `None` if they are not readable, which is for the
+/// one who verifies the batch to report.
+pub(crate) fn next_offset(batch: &StoredBatch) -> Option<Offset> {
+    let view = BatchView::new(&batch.bytes, Check::Header).ok()?;
+    let records = view.next_offset().checked_sub(view.base_offset())?;
+    batch.base_offset.checked_add(records)
 }
 
 pub(crate) fn key(partition: PartitionId, base_offset: Offset) -> [u8; 12] {

@@ -20,7 +20,7 @@ use crate::{
     layout::Layout,
     options::Options,
     progress::{Advance, Progress},
-    recovery::{self, Recovery},
+    recovery::{self, Opened, Recovery},
 };
 
 /// A handle on an open store; cheap to clone. The store closes, and syncs what is not yet synced, with the last handle.
@@ -102,16 +102,8 @@ impl Store {
         recovery::open(dir, options)
     }
 
-    pub(crate) fn assemble(
-        layout: Layout,
-        db: Database,
-        keyspaces: Keyspaces,
-        partitions: HashMap<PartitionId, PartitionRow>,
-        options: &Options,
-        position: Position,
-        journal_bytes: u64,
-        progress: Progress,
-    ) -> Self {
+    pub(crate) fn assemble(opened: Opened, options: &Options) -> Self {
+        let Opened { layout, db, keyspaces, partitions, position, journal_bytes, progress } = opened;
         let writer = Writer {
             sequence: position.sequence,
             previous: position.previous,
@@ -314,6 +306,7 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
             });
         }
         row.next_offset = append.next_offset;
+        row.newest = Some(append.base_offset);
     }
     for (partition, change) in &batch.partitions {
         let plan = planned.entry(*partition).or_insert_with(|| {
@@ -337,8 +330,7 @@ fn translate(
     persist: Persist,
 ) -> OwnedWriteBatch {
     let Keyspaces { log, state, .. } = &inner.keyspaces;
-    let items =
-        batch.appends.len() + batch.rows.len() + batch.log_removals.len() + planned.len() + 1;
+    let items = batch.appends.len() + batch.rows.len() + batch.log_removals.len() + planned.len() + 1;
     let mut change =
         OwnedWriteBatch::with_capacity(inner.db.clone(), items).durability(Some(match persist {
             Persist::Buffer => PersistMode::Buffer,

@@ -30,7 +30,10 @@ impl Encoding for Cursor {
 
     fn decode_body(body: &[u8]) -> Option<Self> {
         let (subscription, rest) = take(body)?;
-        Some(Self { subscription: u32::from_be_bytes(subscription), partition: PartitionId(u32::from_be_bytes(exactly(rest)?)) })
+        Some(Self {
+            subscription: u32::from_be_bytes(subscription),
+            partition: PartitionId(u32::from_be_bytes(exactly(rest)?)),
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! | key                 | value |
 //! |---------------------|-------|
-//! | 0x03, partition u32 | next offset u64, low watermark u64, CRC-32C of both u32 |
+//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, CRC-32C of these u32 |
+//!
+//! `u64::MAX` as base offset: the log holds no batch of the partition that recovery should look for.
 
 use millstream_types::{Offset, PartitionId};
 
@@ -32,13 +34,18 @@ pub struct PartitionRow {
     pub next_offset: Offset,
     /// Offset below which nothing is read any more.
     pub low_watermark: Offset,
+    /// Base offset of the newest batch: at open, the log must end with it.
+    pub(crate) newest: Option<Offset>,
 }
+
+const NO_BATCH: Offset = Offset::MAX;
 
 impl PartitionRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(20);
+        let mut out = Vec::with_capacity(28);
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.low_watermark.to_be_bytes());
+        out.extend_from_slice(&self.newest.unwrap_or(NO_BATCH).to_be_bytes());
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
@@ -50,9 +57,12 @@ impl PartitionRow {
             return None;
         }
         let (next_offset, rest) = take(body)?;
+        let (low_watermark, rest) = take(rest)?;
+        let newest = u64::from_be_bytes(exactly(rest)?);
         Some(Self {
             next_offset: u64::from_be_bytes(next_offset),
-            low_watermark: u64::from_be_bytes(exactly(rest)?),
+            low_watermark: u64::from_be_bytes(low_watermark),
+            newest: (newest != NO_BATCH).then_some(newest),
         })
     }
 }
@@ -71,8 +81,10 @@ mod tests {
         }
 
         #[test]
-        fn partition_row_round_trips_and_notices_a_flip(next_offset: u64, low_watermark: u64, bit in 0usize..160) {
-            let row = PartitionRow { next_offset, low_watermark };
+        fn partition_row_round_trips_and_notices_a_flip(
+            next_offset: u64, low_watermark: u64, newest in proptest::option::of(0..u64::MAX), bit in 0usize..224,
+        ) {
+            let row = PartitionRow { next_offset, low_watermark, newest };
             let mut bytes = row.encode();
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
             bytes[bit / 8] ^= 1 << (bit % 8);

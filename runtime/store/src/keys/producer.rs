@@ -30,7 +30,10 @@ impl Encoding for Producer {
 
     fn decode_body(body: &[u8]) -> Option<Self> {
         let (partition, rest) = take(body)?;
-        Some(Self { partition: PartitionId(u32::from_be_bytes(partition)), producer: u64::from_be_bytes(exactly(rest)?) })
+        Some(Self {
+            partition: PartitionId(u32::from_be_bytes(partition)),
+            producer: u64::from_be_bytes(exactly(rest)?),
+        })
     }
 }
 

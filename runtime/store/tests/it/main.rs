@@ -1,0 +1,11 @@
+//! The store from outside: what goes in comes out, in one piece, also after the worst.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod damage;
+mod directory;
+mod flush;
+mod harness;
+mod kill;
+mod log;
+mod reopen;
+mod rows;
