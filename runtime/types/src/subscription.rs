@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Offset, SubscriptionName, Timestamp, TopicName};
 
 /// Where a new subscription starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// The oldest record kept.
@@ -15,6 +15,8 @@ pub enum StartAt {
     Latest,
     /// This offset, in every partition.
     Offset(Offset),
+    /// One offset for each partition, in order: how a reader without a durable position goes on after a reconnect.
+    Offsets(Vec<Offset>),
     /// The first batch appended at or after this time, ms since the Unix epoch.
     Time(Timestamp),
 }
