@@ -1,1 +1,77 @@
-//! To be written.
+//! The guest SDK of Millstream: a module is a function with an attribute, and the only dependency is this crate.
+//!
+//! ```
+//! use millstream_sdk::prelude::*;
+//!
+//! #[derive(ModuleConfig)]
+//! struct Config {
+//!     kind: String,
+//! }
+//!
+//! #[filter(reads = "headers")]
+//! fn express(record: &Record, config: &Config) -> bool {
+//!     record.header("logistics") == Some(&config.kind)
+//! }
+//!
+//! // In a test, on the host, without a broker:
+//! let verdicts = test::run::<express>(
+//!     json!({"kind": "express"}),
+//!     [test::record().header("logistics", "express"), test::record().header("logistics", "bulk")],
+//! );
+//! assert_eq!(verdicts, [test::Verdict::Keep, test::Verdict::Drop]);
+//! ```
+//!
+//! | attribute | the function answers | the broker then |
+//! |---|---|---|
+//! | [`#[filter]`](filter) | `bool` | keeps or drops the record |
+//! | [`#[map]`](map) | [`Output`], bytes, text, [`Json`], or an `Option` of those | replaces the record; `None` drops it |
+//! | [`#[flat_map]`](flat_map) | a `Vec` of those | replaces the record by all of them |
+//! | [`#[route]`](route) | a topic name, an `Option` or a `Vec` of them | sends the record there; none drops it |
+//!
+//! Each function takes `&Record` and, if it wants one, `&Config`. Wrapped in a `Result`, an `Err` rejects the record
+//! with its text, and the broker dead-letters it. A panic is a fault: its message, file and line go to the broker's log.
+//!
+//! Config types derive [`ModuleConfig`]; a config with an unknown, missing or ill-typed field is refused when the module is
+//! bound, by a message that names the field.
+
+mod answer;
+mod bound;
+mod config;
+#[cfg(target_arch = "wasm32")]
+mod guest;
+mod log_line;
+mod module;
+mod output;
+pub mod prelude;
+mod record;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod test;
+
+pub use config::{ModuleConfig, NoConfig};
+pub use log_line::Level;
+pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, route};
+pub use millstream_types::TopicName;
+pub use module::{Failure, Module, Setup, Spec, Verdicts};
+pub use output::{IntoOutput, Json, Output};
+pub use record::{PayloadError, Record};
+pub use serde;
+pub use serde_json;
+
+/// Version of the contract between broker and module that this SDK speaks.
+pub const CONTRACT: u32 = 1;
+
+/// Lines to the broker's log, as `log::info!("origin is {origin}")`. The broker limits their rate and cuts them at 4 KiB.
+pub mod log {
+    pub use crate::{__debug as debug, __error as error, __info as info, __trace as trace, __warn as warn};
+}
+
+/// What the macros expand to. Not for direct use.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::answer::{FilterAnswer, FlatMapAnswer, MapAnswer, RouteAnswer};
+    pub use crate::config::{NoValidate, parse as parse_config};
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::guest::{Exported, bindings, section};
+    pub use crate::log_line::write as write_log;
+    pub use millstream_types::VerdictWriter;
+}

@@ -1,1 +1,54 @@
-//! To be written.
+//! The attributes of `millstream-sdk`. Use them through that crate, which documents them by example.
+
+mod args;
+mod config;
+mod kind;
+mod module;
+mod signature;
+
+use proc_macro::TokenStream;
+
+use kind::Kind;
+
+/// Makes `fn(&Record) -> bool` or `fn(&Record, &Config) -> bool` a module that keeps or drops records; `Result<bool, E>`
+/// rejects them, too.
+///
+/// `#[filter(reads = "headers")]` declares that it looks at keys and headers alone: payloads are then not copied in.
+/// `#[filter(name = "team/express")]` names the module; without it, its Cargo package does.
+#[proc_macro_attribute]
+pub fn filter(args: TokenStream, item: TokenStream) -> TokenStream {
+    module::expand(Kind::Filter, args.into(), item.into()).into()
+}
+
+/// Makes a function that returns an output, or an `Option` of one, a module that replaces or drops records.
+///
+/// An output that sends a record to a topic needs `#[map(topics = "a.b")]`, `topics = ["a.*", "b.>"]`, or
+/// `topics_from = path`, a `fn(&Config) -> Vec<String>`.
+#[proc_macro_attribute]
+pub fn map(args: TokenStream, item: TokenStream) -> TokenStream {
+    module::expand(Kind::Map, args.into(), item.into()).into()
+}
+
+/// Makes a function that returns a `Vec` of outputs a module that replaces each record by any number of them.
+///
+/// Takes the arguments of [`macro@map`].
+#[proc_macro_attribute]
+pub fn flat_map(args: TokenStream, item: TokenStream) -> TokenStream {
+    module::expand(Kind::FlatMap, args.into(), item.into()).into()
+}
+
+/// Makes a function that returns topic names a module that sends each record there.
+///
+/// `#[route(topics = "flights.>")]` announces where to, and lets the broker refuse the rest; without it, any topic may be
+/// named. `topics_from = Config::topics` asks the configuration.
+#[proc_macro_attribute]
+pub fn route(args: TokenStream, item: TokenStream) -> TokenStream {
+    module::expand(Kind::Route, args.into(), item.into()).into()
+}
+
+/// Makes a struct or enum a module's configuration, read from JSON as serde would, with unknown fields refused.
+/// Serde's field attributes hold; a method `validate(&self) -> Result<(), E>`, if there is one, has the last word.
+#[proc_macro_derive(ModuleConfig, attributes(serde))]
+pub fn module_config(item: TokenStream) -> TokenStream {
+    config::expand(item.into()).into()
+}

@@ -1,0 +1,64 @@
+//! A module's configuration: from JSON, refused with the field's name when it does not fit.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// A module's configuration. Derive it: `#[derive(ModuleConfig)]` reads the fields as serde does (with serde's field
+/// attributes, such as `#[serde(default)]`) and refuses unknown ones. If the type has a method
+/// `fn validate(&self) -> Result<(), E>` with `E: Display`, its error refuses the binding, too.
+///
+/// Implement it by hand to compile the configuration into something faster than its fields.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a module's configuration",
+    label = "add `#[derive(ModuleConfig)]` to `{Self}`"
+)]
+pub trait ModuleConfig: Sized + 'static {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// A text for the person who wrote `json`, naming the field, what is wrong with it and what to do.
+    fn from_json(json: &str) -> Result<Self, String>;
+}
+
+/// The configuration of a module that takes none: `{}`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "`{}`: this module takes no configuration")]
+pub struct NoConfig {}
+
+impl ModuleConfig for NoConfig {
+    fn from_json(json: &str) -> Result<Self, String> {
+        parse(json)
+    }
+}
+
+/// Parses `json`; the error begins with the path of the field.
+///
+/// # Errors
+/// As [`ModuleConfig::from_json`].
+pub fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    let json = if json.trim().is_empty() { "{}" } else { json };
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
+        let path = error.path().to_string();
+        match error.inner().is_data() {
+            true if path == "." => format!("config: {}", error.inner()),
+            true => format!("config field `{path}`: {}", error.inner()),
+            false => format!("config is not JSON: {}", error.inner()),
+        }
+    })?;
+    parser.end().map_err(|error| format!("config is not one JSON value: {error}"))?;
+    Ok(parsed)
+}
+
+/// Lets the derive call `validate` whether or not the type has one: a type's own method comes first.
+pub trait NoValidate {
+    /// Finds no fault.
+    ///
+    /// # Errors
+    /// Never.
+    fn validate(&self) -> Result<(), std::convert::Infallible> {
+        Ok(())
+    }
+}
+
+impl<T> NoValidate for T {}

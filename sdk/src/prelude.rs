@@ -1,0 +1,6 @@
+//! What a module's source needs: `use millstream_sdk::prelude::*;`
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::test;
+pub use crate::{Json, ModuleConfig, Output, Record, TopicName, filter, flat_map, log, map, route};
+pub use serde_json::{Value, json};
