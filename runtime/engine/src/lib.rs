@@ -1,1 +1,36 @@
-//! To be written.
+//! Runs users' modules: compiles components, keeps instances within limits, and turns record batches into verdicts.
+//! The only crate that names wasmtime. Knows nothing of topics' storage, subscriptions or the network.
+
+mod bound;
+mod cache;
+mod compiled;
+mod contract;
+mod engine;
+mod error;
+mod fault;
+mod host;
+mod instance;
+pub mod limits;
+mod log;
+mod manifest;
+mod module;
+mod pipeline;
+mod sections;
+mod settings;
+mod spec;
+mod ticker;
+mod workers;
+
+pub use bound::{Bound, VerdictBuffer};
+pub use contract::CONTRACT;
+pub use engine::Engine;
+pub use error::{BindError, EngineError, LoadError};
+pub use fault::{Fault, FaultKind};
+pub use limits::Limits;
+pub use log::{LogLevel, LogLine, LogSink};
+pub use manifest::{MANIFEST_SECTION, Manifest};
+pub use module::{Module, ModuleDigest};
+pub use pipeline::{Counters, Delivery, Outcome, Pipeline, RecordFault, Reject, RoutedRecord, Stop};
+pub use settings::Settings;
+pub use spec::{Setup, Spec, VerdictSet};
+pub use workers::{QueueFull, Workers};

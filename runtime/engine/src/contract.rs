@@ -1,0 +1,84 @@
+//! The types of `millstream:module@1.0.0` as they cross between host and guest; see `sdk/wit/module.wit`.
+
+use wasmtime::component::{ComponentType, Lift, Lower, flags};
+
+/// Version of the contract that this engine speaks.
+pub const CONTRACT: u32 = 1;
+/// Name of the log interface.
+pub(crate) const LOG: &str = "millstream:module/log@1.0.0";
+/// Start of the names of all interfaces of the contract's package.
+pub(crate) const PACKAGE: &str = "millstream:module/";
+pub(crate) const CONFIGURE: &str = "configure";
+pub(crate) const PROCESS: &str = "process";
+
+#[derive(ComponentType, Lower, Clone)]
+#[component(record)]
+pub(crate) struct GuestSetup {
+    pub(crate) contract: u32,
+    pub(crate) topic: String,
+    pub(crate) subscription: String,
+    pub(crate) config: String,
+    #[component(name = "output-bytes-max")]
+    pub(crate) output_bytes_max: u64,
+}
+
+flags! {
+    GuestFields {
+        #[component(name = "payload")]
+        const PAYLOAD;
+    }
+}
+
+flags! {
+    GuestVerdicts {
+        #[component(name = "keep")]
+        const KEEP;
+        #[component(name = "drop")]
+        const DROP;
+        #[component(name = "emit")]
+        const EMIT;
+        #[component(name = "reject")]
+        const REJECT;
+    }
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct GuestSpec {
+    pub(crate) fields: GuestFields,
+    pub(crate) verdicts: GuestVerdicts,
+    pub(crate) topics: Vec<String>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum GuestFailure {
+    #[component(name = "retry")]
+    Retry(String),
+    #[component(name = "reject")]
+    Reject(String),
+}
+
+#[derive(ComponentType, Lift, Clone, Copy)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "the derived `Lift` makes them from their numbers")]
+pub(crate) enum GuestLevel {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+    #[component(name = "panic")]
+    Panic,
+}
+
+pub(crate) type ConfigureParams = (GuestSetup,);
+pub(crate) type ConfigureResults = (Result<GuestSpec, String>,);
+pub(crate) type ProcessParams<'a> = (&'a [u8],);
+pub(crate) type ProcessResults = (Result<Vec<u8>, GuestFailure>,);

@@ -1,0 +1,177 @@
+//! The engine: compiles components once, keeps them, and gives out modules.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::cache::Cache;
+use crate::contract::{CONFIGURE, LOG, PACKAGE, PROCESS};
+use crate::host::{self, Host};
+use crate::instance::Instance;
+use crate::limits::Limits;
+use crate::log::{Log, LogSink};
+use crate::manifest::Manifest;
+use crate::module::{Loaded, Module, ModuleDigest};
+use crate::sections::{self, Format};
+use crate::settings::{self, Settings};
+use crate::ticker::Ticker;
+use crate::{EngineError, LoadError};
+
+/// Compiles and runs modules. Cheap to clone; all clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) ticker: Ticker,
+    linker: Linker<Host>,
+    cache: Option<Cache>,
+    modules: Mutex<HashMap<ModuleDigest, Weak<Loaded>>>,
+    /// Compiling takes all cores: one at a time.
+    compiling: Mutex<()>,
+}
+
+impl Engine {
+    /// Sets the engine up.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the host does not let it, or the cache directory cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, EngineError> {
+        let wasmtime = wasmtime::Engine::new(&settings::roomy(settings)).or_else(|error| {
+            tracing::warn!(%error, "modules run with less address space, and slower");
+            wasmtime::Engine::new(&settings::cramped(settings))
+        });
+        let wasmtime = wasmtime.map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let mut linker = Linker::new(&wasmtime);
+        host::link(&mut linker).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let cache = settings.cache_dir.as_deref().map(|dir| Cache::open(dir, &wasmtime)).transpose()?;
+        let ticker = Ticker::start(&wasmtime).map_err(EngineError::Thread)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                wasmtime,
+                ticker,
+                linker,
+                cache,
+                modules: Mutex::default(),
+                compiling: Mutex::new(()),
+            }),
+        })
+    }
+
+    /// Makes a module of the component `wasm`: compiles it unless that was done before, and tries it out within
+    /// `limits`. Takes up to seconds: not for a thread that serves others.
+    ///
+    /// # Errors
+    /// [`LoadError`] naming what is wrong with it.
+    pub fn load(&self, wasm: &[u8], limits: &Limits) -> Result<Module, LoadError> {
+        if wasm.len() > limits.module_bytes {
+            return Err(LoadError::TooLarge { found: wasm.len(), max: limits.module_bytes });
+        }
+        match sections::format(wasm) {
+            Format::Component => {}
+            Format::CoreModule => return Err(LoadError::CoreModule),
+            Format::Other => return Err(LoadError::NotWasm(wasm.iter().take(8).copied().collect())),
+        }
+        let digest: ModuleDigest = Sha256::digest(wasm).into();
+        let loaded = match self.known(&digest) {
+            Some(loaded) => loaded,
+            None => self.compile(digest, wasm)?,
+        };
+        let module = Module { engine: Arc::clone(&self.shared), loaded };
+        // Tried out each time, since the limits may be others.
+        let log = Log::new(LogSink::none(), limits);
+        Instance::new(&self.shared, &module.loaded.pre, log, limits)
+            .map_err(|(fault, _)| LoadError::Instantiate(fault))?;
+        Ok(module)
+    }
+
+    fn known(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
+        lock(&self.shared.modules).get(digest).and_then(Weak::upgrade)
+    }
+
+    fn compile(&self, digest: ModuleDigest, wasm: &[u8]) -> Result<Arc<Loaded>, LoadError> {
+        let _one_at_a_time = lock(&self.shared.compiling);
+        if let Some(loaded) = self.known(&digest) {
+            return Ok(loaded);
+        }
+        let manifest = Manifest::find(wasm)?;
+        let engine = &self.shared.wasmtime;
+        let cached = self.shared.cache.as_ref().and_then(|cache| cache.read(&digest, engine));
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(engine, wasm)
+                    .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+                if let Some(cache) = &self.shared.cache {
+                    cache.write(&digest, &component);
+                }
+                component
+            }
+        };
+        self.check_imports(&component)?;
+        self.check_exports(&component)?;
+        let pre = self.link(&component)?;
+        let loaded = Arc::new(Loaded { digest, manifest, wasm_bytes: wasm.len(), pre });
+        let mut modules = lock(&self.shared.modules);
+        modules.retain(|_, module| module.strong_count() > 0);
+        modules.insert(digest, Arc::downgrade(&loaded));
+        Ok(loaded)
+    }
+
+    /// Refuses imports from outside the contract, by name. Instances that only carry types need no one to offer them.
+    fn check_imports(&self, component: &Component) -> Result<(), LoadError> {
+        let engine = &self.shared.wasmtime;
+        for (name, import) in component.component_type().imports(engine) {
+            let functions = match &import.ty {
+                ComponentItem::ComponentInstance(instance) => {
+                    let functions: Vec<_> = instance
+                        .exports(engine)
+                        .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
+                        .map(|(name, _)| name.to_owned())
+                        .take(8)
+                        .collect();
+                    if name == LOG || (functions.is_empty() && name.starts_with(PACKAGE)) {
+                        continue;
+                    }
+                    functions
+                }
+                _ => Vec::new(),
+            };
+            return Err(LoadError::UnknownImport { import: name.to_owned(), functions });
+        }
+        Ok(())
+    }
+
+    fn check_exports(&self, component: &Component) -> Result<(), LoadError> {
+        for name in [CONFIGURE, PROCESS] {
+            match component.component_type().get_export(&self.shared.wasmtime, name).map(|item| item.ty) {
+                Some(ComponentItem::ComponentFunc(_)) => {}
+                _ => return Err(LoadError::MissingExport(name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, component: &Component) -> Result<InstancePre<Host>, LoadError> {
+        let pre = self.shared.linker.instantiate_pre(component);
+        let pre = pre.map_err(|error| LoadError::Link(format!("{error:#}")))?;
+        Instance::check_types(component)?;
+        Ok(pre)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// What is behind these locks is whole at every step, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

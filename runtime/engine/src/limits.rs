@@ -1,0 +1,90 @@
+//! The bounds a module runs in, and those of the engine as a whole.
+
+use std::time::Duration;
+
+/// What one module may use. The defaults suit modules built with the SDK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest component, in bytes.
+    pub module_bytes: usize,
+    /// Linear memory of one instance, all its memories together, in bytes.
+    pub memory_bytes: usize,
+    /// Elements of one table.
+    pub table_elements: usize,
+    /// Core instances, tables and memories that one component may be made of.
+    pub parts: usize,
+    /// CPU time of one call, in ms.
+    pub call_ms: u64,
+    /// CPU time of instantiation and `configure`, in ms each.
+    pub configure_ms: u64,
+    /// A call may answer this many times the bytes it was given, and `output_slack_bytes` more.
+    pub output_ratio: usize,
+    /// See `output_ratio`.
+    pub output_slack_bytes: usize,
+    /// Longest log line, in bytes; what is beyond is cut.
+    pub log_line_bytes: usize,
+    /// Log lines a second; more are counted and left out.
+    pub log_lines_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            module_bytes: millstream_types::limits::MODULE_BYTES_MAX,
+            memory_bytes: 16 << 20,
+            table_elements: 20_000,
+            parts: 16,
+            call_ms: 50,
+            configure_ms: 1_000,
+            output_ratio: 4,
+            output_slack_bytes: 1 << 20,
+            log_line_bytes: 4 << 10,
+            log_lines_per_second: 100,
+        }
+    }
+}
+
+impl Limits {
+    /// Most bytes a call given `input` bytes may answer.
+    pub fn output_bytes(&self, input: usize) -> usize {
+        self.output_ratio.saturating_mul(input).saturating_add(self.output_slack_bytes)
+    }
+}
+
+/// Most records handed to a module in one call.
+pub const CALL_RECORDS_MAX: usize = 256;
+/// Most bytes handed to a module in one call, unless one record alone has more.
+pub const CALL_BYTES_MAX: usize = 256 << 10;
+/// Faults in a row after which a pipeline stops instead of trying the next record.
+pub const FAULTS_IN_ROW_MAX: u32 = 10;
+/// Topics or patterns one module may announce.
+pub const SPEC_TOPICS_MAX: usize = 1_024;
+/// Longest error text taken from a module, in bytes.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
+/// Longest manifest, in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Longest configuration handed to a module, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of records that one chunk of a pipeline may emit, inherited parts counted in.
+pub(crate) const EMIT_BYTES_MAX: usize = 12 << 20;
+/// Records that one chunk of a pipeline may emit.
+pub(crate) const EMIT_RECORDS_MAX: usize = 32_768;
+/// A run of a pipeline ends early once it holds this many emitted bytes.
+pub(crate) const RUN_EMIT_BYTES: usize = 4 << 20;
+/// A run of a pipeline ends early after this long, so that one pipeline does not hold a worker.
+pub(crate) const RUN_TURN: Duration = Duration::from_millis(200);
+/// Topic names remembered as allowed by one module's announcement.
+pub(crate) const TOPICS_KNOWN_MAX: usize = 4_096;
+/// How often the epoch advances while a call runs.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+/// Ticks without a call after which the ticker sleeps until the next one.
+pub(crate) const IDLE_TICKS: u32 = 20;
+/// A call that waits for the CPU this many times its CPU limit is ended all the same.
+pub(crate) const WALL_RATIO: u32 = 40;
+
+const _: () = assert!(EMIT_BYTES_MAX < millstream_types::limits::BATCH_RAW_BYTES_MAX);
+const _: () = assert!(
+    EMIT_RECORDS_MAX + CALL_RECORDS_MAX <= millstream_types::limits::BATCH_RECORDS_MAX,
+    "what a chunk emits, and what it keeps, fits one batch"
+);

@@ -1,0 +1,116 @@
+//! Lines that modules write: cut, rate-limited, handed to whoever bound the module.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::limits::Limits;
+
+/// Importance of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Finest.
+    Trace,
+    /// For whoever writes the module.
+    Debug,
+    /// Worth noting.
+    Info,
+    /// Not as expected.
+    Warn,
+    /// Failed.
+    Error,
+    /// The message of a panic; a trap follows.
+    Panic,
+}
+
+impl LogLevel {
+    /// The level in one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// One line that a module wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct LogLine<'a> {
+    /// Its importance.
+    pub level: LogLevel,
+    /// Its text, at most [`Limits::log_line_bytes`] long. May hold any characters.
+    pub text: &'a str,
+    /// Lines left out before this one because there were too many.
+    pub left_out: u64,
+}
+
+/// Where a module's lines go; called on the thread that runs the module, so it must be quick.
+#[derive(Clone)]
+pub struct LogSink(Arc<dyn Fn(LogLine<'_>) + Send + Sync>);
+
+impl LogSink {
+    /// Lines go to `write`.
+    pub fn new(write: impl Fn(LogLine<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// Lines go nowhere.
+    pub fn none() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSink")
+    }
+}
+
+/// Lets so many lines a second through, and twice as many at once.
+#[derive(Debug)]
+pub(crate) struct Log {
+    sink: LogSink,
+    line_bytes: usize,
+    per_second: f64,
+    left: f64,
+    counted_at: Instant,
+    left_out: u64,
+}
+
+impl Log {
+    pub(crate) fn new(sink: LogSink, limits: &Limits) -> Self {
+        let per_second = f64::from(limits.log_lines_per_second);
+        Self {
+            sink,
+            line_bytes: limits.log_line_bytes,
+            per_second,
+            left: per_second * 2.0,
+            counted_at: Instant::now(),
+            left_out: 0,
+        }
+    }
+
+    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on.
+    pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
+        let now = Instant::now();
+        let gained = now.duration_since(self.counted_at).as_secs_f64() * self.per_second;
+        self.left = (self.left + gained).min(self.per_second * 2.0);
+        self.counted_at = now;
+        if self.left < 1.0 && level != LogLevel::Panic {
+            self.left_out += 1;
+            return;
+        }
+        self.left -= 1.0;
+        let left_out = std::mem::take(&mut self.left_out);
+        (self.sink.0)(LogLine { level, text: cut(text, self.line_bytes), left_out });
+    }
+}
+
+/// The start of `text` that fits `bytes`, ending between characters.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
+}

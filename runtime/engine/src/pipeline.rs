@@ -1,0 +1,108 @@
+//! A pipeline: bound modules run one after the other over the records of a batch.
+//!
+//! The batch is taken in chunks of at most 256 records. A chunk goes through all modules; what is kept stays a list of
+//! ranges of the source batch, until a module emits: from there on it is a batch of its own, whose records keep the
+//! offset of their source. What happens to a source record is all or nothing: once one of its outputs is rejected or at
+//! fault, the others go nowhere.
+
+mod chunk;
+mod counters;
+mod flow;
+mod gather;
+mod outcome;
+mod picks;
+mod stage;
+
+use std::ops::Range;
+use std::time::Instant;
+
+use millstream_types::{BatchError, RecordBatch};
+
+pub use counters::Counters;
+pub use outcome::{Delivery, Outcome, RecordFault, Reject, RoutedRecord, Stop};
+
+use crate::limits::{CALL_RECORDS_MAX, RUN_EMIT_BYTES, RUN_TURN};
+use crate::{Bound, Fault, FaultKind};
+use chunk::{Chunk, Overflow};
+use gather::Gather;
+use stage::Stage;
+
+/// Bound modules, run one after the other. Not shared: one thread at a time runs it.
+#[derive(Debug)]
+pub struct Pipeline {
+    stages: Vec<Stage>,
+    counters: Counters,
+    faults_in_row: u32,
+}
+
+impl Pipeline {
+    /// A pipeline of `modules`, in that order. Without any, every record goes on.
+    pub fn new(modules: Vec<Bound>) -> Self {
+        let stages = modules.into_iter().map(Stage::new).collect();
+        Self { stages, counters: Counters::default(), faults_in_row: 0 }
+    }
+
+    /// The modules, in order.
+    pub fn modules(&self) -> impl ExactSizeIterator<Item = &Bound> {
+        self.stages.iter().map(Stage::bound)
+    }
+
+    /// Whether some module may emit, to its reader or to topics.
+    pub fn emits(&self) -> bool {
+        self.stages.iter().any(|stage| stage.bound().spec().verdicts.emit)
+    }
+
+    /// What happened since the pipeline was made.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Gives the instances up, with the memory they hold. The next run makes others.
+    pub fn rest(&mut self) {
+        for stage in &mut self.stages {
+            stage.rest();
+        }
+    }
+
+    /// Runs the records at indices `records` of `batch` through the modules. May end early, so that no run takes too
+    /// long or holds too much: [`Outcome::done`] says how far it came. Takes long: not for a thread that serves others.
+    ///
+    /// # Errors
+    /// [`BatchError`] when the batch itself cannot be read; nothing is done then.
+    pub fn run(&mut self, batch: &RecordBatch, records: Range<usize>) -> Result<Outcome, BatchError> {
+        let started = Instant::now();
+        let records = records.start..records.end.min(batch.view().len());
+        // Emitted records take over payloads; kept ones do only in a batch that another module's emits rebuild.
+        let plain = self.emits() || self.stages.iter().any(|stage| stage.bound().spec().reads_payload);
+        let source = if plain { batch.decompressed()? } else { batch.clone() };
+        let view = source.view();
+
+        let mut counters = Counters::default();
+        let mut gather = Gather::default();
+        let mut at = records.start;
+        let mut chunk_records = CALL_RECORDS_MAX;
+        while at < records.end && gather.stop().is_none() {
+            if at > records.start && (gather.emitted_bytes() > RUN_EMIT_BYTES || started.elapsed() > RUN_TURN)
+            {
+                break;
+            }
+            let range = at..records.end.min(at + chunk_records);
+            let mut chunk = Chunk::new(view, range.clone(), &mut self.faults_in_row, &mut counters);
+            match chunk.run(&mut self.stages) {
+                Ok(()) => chunk_records = CALL_RECORDS_MAX,
+                Err(Overflow) if range.len() > 1 => {
+                    chunk_records = range.len() / 2;
+                    continue;
+                }
+                Err(Overflow) => {
+                    let text = "what it emits for this one record is larger than allowed";
+                    chunk.fail_all(Fault::new(FaultKind::OutputTooLarge, text));
+                }
+            }
+            at = gather.add(chunk)?;
+        }
+        let outcome = gather.finish(batch, &source, records.start..at, counters)?;
+        self.counters += outcome.counters;
+        Ok(outcome)
+    }
+}

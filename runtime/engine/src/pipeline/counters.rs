@@ -1,0 +1,43 @@
+//! What a pipeline counts.
+
+use std::ops::AddAssign;
+
+/// What a pipeline counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Source records done.
+    pub records_in: u64,
+    /// Source records of which nothing is left: dropped, or replaced by no output.
+    pub dropped: u64,
+    /// Records that go to the reader, kept or emitted.
+    pub delivered: u64,
+    /// Records that go to topics.
+    pub routed: u64,
+    /// Source records that a module rejected.
+    pub rejected: u64,
+    /// Source records that no module could judge.
+    pub faulted: u64,
+    /// Calls into modules.
+    pub calls: u64,
+    /// Calls that ended in a fault.
+    pub call_faults: u64,
+    /// Time in modules, in ns.
+    pub guest_ns: u64,
+    /// Bytes copied into modules.
+    pub bytes_in: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.records_in += other.records_in;
+        self.dropped += other.dropped;
+        self.delivered += other.delivered;
+        self.routed += other.routed;
+        self.rejected += other.rejected;
+        self.faulted += other.faulted;
+        self.calls += other.calls;
+        self.call_faults += other.call_faults;
+        self.guest_ns += other.guest_ns;
+        self.bytes_in += other.bytes_in;
+    }
+}

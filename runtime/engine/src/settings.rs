@@ -1,0 +1,89 @@
+//! How wasmtime is set up.
+
+use std::path::PathBuf;
+
+use wasmtime::{Config, Enabled, OptLevel, PoolingAllocationConfig, WasmFeatures};
+
+/// Settings of the engine as a whole.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where compiled modules are kept between runs; nowhere when `None`. Made if missing, for this user alone.
+    pub cache_dir: Option<PathBuf>,
+    /// Instances that may exist at once. Idle ones should be given up with [`Pipeline::rest`](crate::Pipeline::rest).
+    pub instances_max: u32,
+    /// Largest memory that any module may be granted, in bytes.
+    pub memory_bytes_ceiling: usize,
+    /// Largest table that any module may be granted.
+    pub table_elements_ceiling: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            instances_max: 1_000,
+            memory_bytes_ceiling: 256 << 20,
+            table_elements_ceiling: 20_000,
+        }
+    }
+}
+
+/// Bytes that stay resident in a slot of the pool once used, so that the next instance need not fault them in.
+const KEEP_RESIDENT: usize = 256 << 10;
+/// Core instances a component of `wit-bindgen` consists of, and one to spare.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 4;
+const WARM_SLOTS_MAX: u32 = 8;
+const STACK_BYTES_MAX: usize = 512 << 10;
+
+/// A configuration with memories that need no bounds checks: each takes 4 GiB of addresses, though no memory.
+pub(crate) fn roomy(settings: &Settings) -> Config {
+    config(settings)
+}
+
+/// A configuration for hosts that limit a process's addresses: slower, since each access is checked.
+pub(crate) fn cramped(settings: &Settings) -> Config {
+    let mut config = config(settings);
+    config.memory_reservation(settings.memory_bytes_ceiling as u64);
+    config.memory_guard_size(64 << 10);
+    config
+}
+
+fn config(settings: &Settings) -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    config.concurrency_support(false);
+    config.cranelift_opt_level(OptLevel::Speed);
+    config.max_wasm_stack(STACK_BYTES_MAX);
+    config.wasm_backtrace_max_frames(None);
+    config.wasm_simd(true);
+    // What is not needed cannot be attacked; and a replay must give the same verdicts on every machine.
+    config.wasm_features(
+        WasmFeatures::THREADS
+            | WasmFeatures::SHARED_EVERYTHING_THREADS
+            | WasmFeatures::MEMORY64
+            | WasmFeatures::RELAXED_SIMD
+            | WasmFeatures::GC
+            | WasmFeatures::FUNCTION_REFERENCES
+            | WasmFeatures::EXCEPTIONS
+            | WasmFeatures::STACK_SWITCHING
+            | WasmFeatures::CUSTOM_PAGE_SIZES
+            | WasmFeatures::CM_ASYNC,
+        false,
+    );
+
+    let count = settings.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count)
+        .total_core_instances(count.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(count)
+        .total_tables(count.saturating_mul(2))
+        .max_memory_size(settings.memory_bytes_ceiling)
+        .table_elements(settings.table_elements_ceiling)
+        .max_memories_per_component(2)
+        .max_unused_warm_slots(WARM_SLOTS_MAX)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(4 << 10)
+        .pagemap_scan(Enabled::Auto);
+    config.allocation_strategy(pool);
+    config
+}
