@@ -21,6 +21,12 @@ pub(crate) struct FlushWatch {
     /// Bytes written to the journal, ever, and at the last rotation of each keyspace.
     written: u64,
     written_at_rotation: [u64; 3],
+    flushes: Flushes,
+}
+
+/// Whether sealed memtables reach the disk.
+#[derive(Debug)]
+struct Flushes {
     /// Memtables sealed by us or found sealed at open.
     sealed_ever: usize,
     flushed: usize,
@@ -40,9 +46,7 @@ impl FlushWatch {
         Self {
             written: journal_bytes,
             written_at_rotation: [0; 3],
-            sealed_ever: sealed(keyspaces),
-            flushed: 0,
-            progress_at: Instant::now(),
+            flushes: Flushes { sealed_ever: sealed(keyspaces), flushed: 0, progress_at: Instant::now() },
         }
     }
 
@@ -69,7 +73,7 @@ impl FlushWatch {
                 let rotated = keyspace
                     .rotate_memtable()
                     .map_err(|error| WriteError::Unknown { cause: error.into() })?;
-                self.sealed_ever += usize::from(rotated);
+                self.flushes.sealed_ever += usize::from(rotated);
                 *rotated_at = self.written;
             }
         }
@@ -77,14 +81,8 @@ impl FlushWatch {
     }
 
     fn watch(&mut self, inner: &Inner) -> Result<(), WriteError> {
-        let sealed = sealed(&inner.keyspaces);
-        let flushed = self.sealed_ever.saturating_sub(sealed);
-        if sealed == 0 || flushed > self.flushed {
-            self.progress_at = Instant::now();
-        }
-        self.flushed = flushed;
-        let stalled = self.progress_at.elapsed();
-        if stalled >= inner.options.flush_stall {
+        let stalled = self.flushes.stalled(sealed(&inner.keyspaces), Instant::now());
+        if stalled > inner.options.flush_stall {
             return Err(WriteError::FlushStalled {
                 stalled_s: stalled.as_secs(),
                 waiting_bytes: inner.db.write_buffer_size(),
@@ -107,6 +105,18 @@ impl FlushWatch {
     }
 }
 
+impl Flushes {
+    /// For how long no memtable has reached the disk, although some wait.
+    fn stalled(&mut self, sealed: usize, now: Instant) -> Duration {
+        let flushed = self.sealed_ever.saturating_sub(sealed);
+        if sealed == 0 || flushed > self.flushed {
+            self.progress_at = now;
+        }
+        self.flushed = flushed;
+        now.saturating_duration_since(self.progress_at)
+    }
+}
+
 fn has_room(keyspace: &Keyspace) -> bool {
     keyspace.tree.sealed_memtable_count() < SEALED_MAX && keyspace.tree.l0_run_count() < L0_RUNS_MAX
 }
@@ -114,4 +124,23 @@ fn has_room(keyspace: &Keyspace) -> bool {
 fn sealed(keyspaces: &Keyspaces) -> usize {
     let Keyspaces { log, state, modules } = keyspaces;
     [log, state, modules].into_iter().map(|keyspace| keyspace.tree.sealed_memtable_count()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_waiting_without_progress_counts_as_a_stall() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut flushes = Flushes { sealed_ever: 0, flushed: 0, progress_at: start };
+        assert_eq!(flushes.stalled(0, at(100)), Duration::ZERO, "nothing waits");
+        flushes.sealed_ever = 2;
+        assert_eq!(flushes.stalled(2, at(110)), Duration::from_secs(10));
+        assert_eq!(flushes.stalled(1, at(120)), Duration::ZERO, "one reached the disk");
+        flushes.sealed_ever = 3;
+        assert_eq!(flushes.stalled(2, at(150)), Duration::from_secs(30), "another one waits behind it");
+        assert_eq!(flushes.stalled(0, at(160)), Duration::ZERO);
+    }
 }

@@ -320,7 +320,8 @@ fn repaired_rows(
     let ends = history.ends();
     let mut repaired = partitions.clone();
     // A partition without a row is being removed, or its row is lost: then its id must not be given again.
-    for partition in database::logged_partitions(keyspaces)? {
+    let logged = database::logged_partitions(keyspaces)?;
+    for partition in logged.into_iter().chain(ends.keys().copied()) {
         let removed = keys::encode(&keys::RemovedPartition(partition));
         if !repaired.contains_key(&partition) && keyspaces.state.get(removed)?.is_none() {
             repaired.insert(partition, PartitionRow::default());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -182,15 +183,19 @@ impl Store {
 
 impl Inner {
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A panic while the lock was held leaves the outcome of a write unknown; `Writer::check` cannot know that, but
-        // the sequence it holds is only moved after a write, so the next commit is still well-formed.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(|poisoned| {
+            // A panic cut a write short: what it left in the journal is unknown.
+            let mut writer = poisoned.into_inner();
+            let cause = DatabaseError::from(io::Error::other("a panic interrupted a write"));
+            writer.failure.get_or_insert(WriteError::Unknown { cause });
+            writer
+        })
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         if writer.check().is_err() {
             return;
         }

@@ -141,6 +141,70 @@ fn a_lost_journal_is_noticed() {
     assert_eq!(open(dir.path()).1.loss, None);
 }
 
+/// The sample with each of its commits in a journal of its own.
+fn split_sample(dir: &Path) {
+    let ends = sample(dir);
+    let (path, _) = journal(dir);
+    let bytes = fs::read(&path).unwrap();
+    let mut start = 0;
+    for (index, end) in ends.into_iter().enumerate() {
+        // Sealed journals may end in zeros, too.
+        let frame = [&bytes[start..end], &[0; 100]].concat();
+        fs::write(path.with_file_name(format!("{index}.jnl")), frame).unwrap();
+        start = end;
+    }
+}
+
+#[test]
+fn commits_spread_over_journals_are_all_there() {
+    let dir = tempfile::tempdir().unwrap();
+    split_sample(dir.path());
+    let (store, recovery) = open(dir.path());
+    assert_eq!((recovery.torn, recovery.loss), (None, None));
+    assert_eq!([check_whole(&store, P0), check_whole(&store, P1)], [30, 4]);
+    publish(&store, P1, 4, 20, Persist::Sync);
+    drop(store);
+    assert_eq!(check_whole(&open(dir.path()).0, P1), 8);
+}
+
+#[test]
+fn damage_in_an_older_journal_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    split_sample(&whole);
+    let older = whole.join("db/1.jnl");
+    let bytes = fs::read(&older).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        Some(bytes)
+    };
+    let all_zero = Some(vec![0; bytes.len()]);
+    for (index, damage) in [None, all_zero, flipped(0), flipped(60)].into_iter().enumerate() {
+        let work = dir.path().join(format!("work-{index}"));
+        copy(&whole, &work);
+        match damage {
+            Some(bytes) => fs::write(work.join("db/1.jnl"), bytes).unwrap(),
+            None => fs::remove_file(work.join("db/1.jnl")).unwrap(),
+        }
+        let loss = loss(&work);
+        let expected = [
+            MissingRange { partition: P0, from: 10, to: 30 },
+            MissingRange { partition: P1, from: 0, to: 4 },
+        ];
+        assert_eq!(loss.missing, expected, "{loss}");
+        let (store, recovery) = accept(&work);
+        assert!(!recovery.torn.unwrap().kept.is_empty());
+        publish(&store, P0, 1, 20, Persist::Sync);
+        drop(store);
+        let (store, recovery) = open(&work);
+        assert_eq!((recovery.torn, recovery.loss), (None, None));
+        let bases: Vec<_> =
+            store.read(P0, 0, 99, usize::MAX).unwrap().iter().map(|batch| batch.base_offset).collect();
+        assert_eq!(bases, [0, 30]);
+    }
+}
+
 #[test]
 fn a_lost_side_file_alone_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();

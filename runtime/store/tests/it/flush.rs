@@ -27,9 +27,10 @@ fn load_on_all_keyspaces_flushes_and_frees_journals() {
         for counter in 0..200 {
             batch.put(&Counter(counter), vec![round as u8; 200]);
         }
-        let mut digest = [0; 32];
-        digest[0] = round as u8;
-        batch.put(&ModuleBlob(digest), vec![round as u8; 100_000]);
+        // Written seldom, this keyspace must not keep every journal since then.
+        if round < 2 {
+            batch.put(&ModuleBlob([round as u8; 32]), vec![round as u8; 100_000]);
+        }
         store.commit(batch, if round % 8 == 0 { Persist::Sync } else { Persist::Buffer }).unwrap();
         store.maintain().unwrap();
         assert!(store.stats().memtable_bytes < 40 << 20, "{:?}", store.stats());
@@ -49,5 +50,5 @@ fn load_on_all_keyspaces_flushes_and_frees_journals() {
         assert_eq!(check_whole(&store, PartitionId(partition)), rounds * 16);
     }
     assert_eq!(store.scan::<Counter>().count(), 200);
-    assert_eq!(store.scan::<ModuleBlob>().count(), rounds as usize);
+    assert_eq!(store.scan::<ModuleBlob>().count(), 2);
 }

@@ -3,6 +3,7 @@
 
 mod damage;
 mod directory;
+mod disk_full;
 mod flush;
 mod harness;
 mod kill;
