@@ -1,1 +1,41 @@
-//! To be written.
+//! What `millstream bench` runs: Millstream measured beside the limits that the machine, QUIC and fjall set.
+//!
+//! A figure alone says little on a shared machine, so subject and limit run in turns within one process run, and what
+//! counts is the ratio of each pair; figures and ratios are medians over the rounds. Throughput is in MB/s with
+//! 1 MB = 1,000,000 bytes, and counts records' payloads (of a limit: the bytes of its frames, headers aside).
+//!
+//! # The limits
+//! Every server is a process of its own, as the broker is, started from this same binary, so that both sides of a
+//! comparison have the same allocator, the same number of processes and the same runtime. Both use the endpoint, socket
+//! and transport settings of `millstream_quic`.
+//!
+//! - **raw QUIC up**: one connection, one stream, chunks of `batch_bytes` written from memory; the server reads and
+//!   drops them. Ends when the server has said how many bytes it read.
+//! - **raw QUIC down**: the same the other way round; the client reads and drops.
+//! - **QUIC echo**: one message of `record_bytes` at a time on one stream, there and back.
+//! - **raw disk**: values of `batch_bytes` written to one file, with an fdatasync after each (`sync`) or one at the end
+//!   that is counted (`buffered`).
+//! - **raw fjall**: values of `batch_bytes` appended to a log as the skeleton's, in this process and without network:
+//!   committed one by one, handed to the system (`buffered`) or with an fdatasync each (`sync`).
+//! - **skeleton**: the least program that does a broker's I/O: frames over a QUIC stream, one committer thread that
+//!   drains what waits (up to 4 MiB) into one atomic fjall batch, and a count of committed frames back. No protocol,
+//!   no checks, no state beside the log. Journal, memtable, workers and rotation as `millstream-store` sets them;
+//!   `sync` answers after an fdatasync of the group, `interval` once the group is with the system, with an fdatasync
+//!   each `sync_interval_ms`.
+
+mod args;
+mod benches;
+mod child;
+mod error;
+mod limits;
+mod payload;
+mod progress;
+mod quic;
+mod report;
+mod run;
+mod stats;
+
+pub use args::{Args, Command, Settings};
+pub use error::Error;
+pub use report::{Format, Report};
+pub use run::run;

@@ -1,0 +1,71 @@
+//! Why a bench failed.
+
+use std::io;
+
+/// Why a bench could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting makes no sense.
+    #[error("{setting} is {value}, but {why}")]
+    Setting {
+        /// The option as it is typed.
+        setting: &'static str,
+        /// The value given.
+        value: String,
+        /// What it should be.
+        why: &'static str,
+    },
+    /// The operating system refused something.
+    #[error("cannot {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A QUIC connection to one of the limits failed.
+    #[error("raw QUIC failed while trying to {doing}: {source}")]
+    Quic {
+        /// What was tried.
+        doing: &'static str,
+        /// What quinn or rustls said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// fjall failed in one of the limits.
+    #[error("raw fjall failed: {0}")]
+    Fjall(#[from] fjall::Error),
+    /// A child process did not say what it should.
+    #[error("the process `{command}` {what}")]
+    Child {
+        /// The command line.
+        command: String,
+        /// What it did instead.
+        what: String,
+    },
+    /// Frames or records were sent that were never answered.
+    #[error("{sent} were sent, but only {committed} were answered")]
+    Unanswered {
+        /// How many were sent.
+        sent: u64,
+        /// How many were answered.
+        committed: u64,
+    },
+    /// A task of the bench itself panicked.
+    #[error("a measurement panicked: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    pub(crate) fn quic<E>(doing: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Quic { doing, source: source.into() }
+    }
+}
