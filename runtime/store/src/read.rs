@@ -38,6 +38,7 @@ impl Store {
     ) -> Result<Vec<StoredBatch>, ReadError> {
         let Some(row) = self.partition(partition) else { return Ok(Vec::new()) };
         let from = from.max(row.low_watermark);
+        let end = end.min(row.next_offset);
         let mut batches = Vec::new();
         if from >= end {
             return Ok(batches);

@@ -39,6 +39,17 @@ fn reads_start_at_the_batch_that_contains_the_offset() {
 }
 
 #[test]
+fn a_batch_that_cannot_be_read_does_not_hide_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mut batch = store.batch();
+    batch.append(P0, 0, 3, "no record batch".into());
+    store.commit(batch, Persist::Buffer).unwrap();
+    let count = |from| store.read(P0, from, u64::MAX, usize::MAX).unwrap().len();
+    assert_eq!([count(0), count(2), count(3)], [1, 1, 0]);
+}
+
+#[test]
 fn nothing_is_read_below_the_low_watermark() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
