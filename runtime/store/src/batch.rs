@@ -39,6 +39,9 @@ const ROW_OVERHEAD_BYTES: usize = 32;
 impl Batch {
     /// Appends a record batch that holds the offsets `base_offset..next_offset` to `partition`, and moves the
     /// partition's end. A partition that does not exist yet is created.
+    ///
+    /// The bytes are not copied: the buffer they are a slice of stays in memory until the memtable is flushed, so a
+    /// small batch in a large receive buffer is better copied first.
     pub fn append(&mut self, partition: PartitionId, base_offset: Offset, next_offset: Offset, bytes: Bytes) {
         self.bytes += bytes.len() + ROW_OVERHEAD_BYTES;
         self.appends.push(Append { partition, base_offset, next_offset, bytes });
