@@ -19,8 +19,11 @@ impl<M: Module> Bound<M> {
             ));
         }
         let config = M::Config::from_json(&setup.config)?;
-        let topics = M::topics(&config);
-        let spec = Spec { reads_payload: M::READS_PAYLOAD, verdicts: M::VERDICTS, topics };
+        let spec = Spec {
+            reads_payload: M::reads_payload(&config),
+            verdicts: M::VERDICTS,
+            topics: M::topics(&config),
+        };
         Ok((Self { config }, spec))
     }
 

@@ -31,7 +31,7 @@ impl ModuleConfig for NoConfig {
     }
 }
 
-/// Parses `json`; the error begins with the path of the field.
+/// Parses a configuration, for a [`ModuleConfig`] written by hand; the error begins with the path of the field.
 ///
 /// # Errors
 /// As [`ModuleConfig::from_json`].

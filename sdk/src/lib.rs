@@ -47,7 +47,7 @@ mod record;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
 
-pub use config::{ModuleConfig, NoConfig};
+pub use config::{ModuleConfig, NoConfig, parse as parse_config};
 pub use log_line::Level;
 pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, route};
 pub use millstream_types::TopicName;
@@ -69,7 +69,7 @@ pub mod log {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::answer::{FilterAnswer, FlatMapAnswer, MapAnswer, RouteAnswer};
-    pub use crate::config::{NoValidate, parse as parse_config};
+    pub use crate::config::NoValidate;
     #[cfg(target_arch = "wasm32")]
     pub use crate::guest::{Exported, bindings, section};
     pub use crate::log_line::write as write_log;

@@ -8,10 +8,11 @@ use crate::{ModuleConfig, Record};
 pub trait Module: 'static {
     /// Its configuration.
     type Config: ModuleConfig;
-    /// Whether payloads are copied into the guest.
-    const READS_PAYLOAD: bool;
     /// The verdicts it may give; any other is a fault.
     const VERDICTS: Verdicts;
+
+    /// Whether payloads are to be copied into the guest.
+    fn reads_payload(config: &Self::Config) -> bool;
 
     /// The topics it may emit to: names or patterns.
     fn topics(config: &Self::Config) -> Vec<String>;

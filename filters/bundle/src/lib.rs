@@ -1,1 +1,51 @@
-//! To be written.
+//! The stock modules as WASM components, compiled by this crate's build script and embedded.
+
+/// One stock module.
+#[derive(Debug, Clone, Copy)]
+pub struct Stock {
+    /// As in `std/headers`.
+    pub name: &'static str,
+    /// Its version, that of this crate.
+    pub version: &'static str,
+    /// The component.
+    pub wasm: &'static [u8],
+}
+
+/// Every stock module.
+pub fn stock() -> &'static [Stock] {
+    &STOCK
+}
+
+macro_rules! stock {
+    ($($name:literal),*) => {
+        [$(Stock {
+            name: concat!("std/", $name),
+            version: env!("CARGO_PKG_VERSION"),
+            wasm: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
+        }),*]
+    };
+}
+
+static STOCK: [Stock; 4] = stock!("headers", "json", "route", "redact");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_a_component_that_says_the_same_of_itself() {
+        assert_eq!(
+            stock().iter().map(|module| module.name).collect::<Vec<_>>(),
+            ["std/headers", "std/json", "std/route", "std/redact"]
+        );
+        for module in stock() {
+            let manifest = millstream_guest_build::manifest(module.wasm).expect(module.name);
+            assert!(
+                manifest
+                    .contains(&format!("\"name\":\"{}\",\"version\":\"{}\"", module.name, module.version)),
+                "{manifest}"
+            );
+            assert!(module.wasm.len() < 1 << 20, "{} has {} bytes", module.name, module.wasm.len());
+        }
+    }
+}

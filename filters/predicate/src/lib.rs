@@ -1,1 +1,18 @@
-//! To be written.
+//! The conditions that the stock modules are configured with: one grammar over headers and JSON fields, compiled once, and
+//! a reader that picks the fields it needs out of a payload without building the rest.
+
+mod condition;
+mod error;
+mod level;
+mod parse;
+mod pick;
+mod pointer;
+mod value;
+
+pub use condition::Predicate;
+pub use error::ConfigError;
+pub use level::{Entry, Level};
+pub use parse::{Reach, list_of_fields};
+pub use pick::{Fields, PointerTree, Slot};
+pub use pointer::Pointer;
+pub use value::{Found, Number};

@@ -1,4 +1,4 @@
-//! The arguments of an attribute: `reads`, `name`, `topics`, `topics_from`.
+//! The arguments of an attribute: `name`, `reads`, `reads_from`, `topics`, `topics_from`.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{ExprPath, Ident, LitStr, Token, bracketed};
@@ -8,9 +8,18 @@ use crate::kind::Kind;
 /// The arguments of an attribute, as written.
 #[derive(Default)]
 pub(crate) struct Args {
-    pub(crate) headers_only: bool,
+    pub(crate) reads: Reads,
     pub(crate) name: Option<String>,
     pub(crate) topics: Topics,
+}
+
+/// What a module says it reads.
+#[derive(Default)]
+pub(crate) enum Reads {
+    #[default]
+    Payload,
+    Headers,
+    From(Box<ExprPath>),
 }
 
 /// Where a module says it may send records.
@@ -28,15 +37,17 @@ impl Args {
         let mut args = Self::default();
         let mut seen = Vec::new();
         for Arg { name, value } in syn::parse2::<ArgList>(tokens)?.0 {
-            if seen.contains(&name) {
-                return Err(syn::Error::new(name.span(), format!("`{name}` is given twice")));
+            // `reads` and `reads_from` are one argument, as are `topics` and `topics_from`.
+            let noun = name.to_string().trim_end_matches("_from").to_owned();
+            if seen.contains(&noun) {
+                return Err(syn::Error::new(name.span(), format!("`{noun}` is given twice")));
             }
             match value {
-                Value::Reads(reads) => args.headers_only = headers_only(&reads)?,
+                Value::Reads(reads) => args.reads = reads,
                 Value::Name(text) => args.name = Some(module_name(&text)?),
                 Value::Topics(topics) => args.topics(kind, &name, topics)?,
             }
-            seen.push(name);
+            seen.push(noun);
         }
         Ok(args)
     }
@@ -47,9 +58,6 @@ impl Args {
                 name.span(),
                 "a filter sends no records to topics: use #[route] or #[map]",
             ));
-        }
-        if !matches!(self.topics, Topics::Unsaid) {
-            return Err(syn::Error::new(name.span(), "give `topics` or `topics_from`, not both"));
         }
         if let Topics::Listed(patterns) = &topics {
             patterns.iter().try_for_each(check_pattern)?;
@@ -67,7 +75,7 @@ struct Arg {
 }
 
 enum Value {
-    Reads(LitStr),
+    Reads(Reads),
     Name(LitStr),
     Topics(Topics),
 }
@@ -84,12 +92,13 @@ impl Parse for Arg {
         let name: Ident = input.parse()?;
         input.parse::<Token![=]>()?;
         let value = match name.to_string().as_str() {
-            "reads" => Value::Reads(input.parse()?),
+            "reads" => Value::Reads(reads(&input.parse()?)?),
+            "reads_from" => Value::Reads(Reads::From(Box::new(input.parse()?))),
             "name" => Value::Name(input.parse()?),
             "topics" => Value::Topics(Topics::Listed(patterns(input)?)),
             "topics_from" => Value::Topics(Topics::From(Box::new(input.parse()?))),
             other => {
-                let known = "`reads`, `name`, `topics` and `topics_from`";
+                let known = "`name`, `reads`, `reads_from`, `topics` and `topics_from`";
                 return Err(syn::Error::new(
                     name.span(),
                     format!("`{other}` is not known here; there are {known}"),
@@ -110,10 +119,10 @@ fn patterns(input: ParseStream<'_>) -> syn::Result<Vec<LitStr>> {
     Ok(inside.parse_terminated(<LitStr as Parse>::parse, Token![,])?.into_iter().collect())
 }
 
-fn headers_only(reads: &LitStr) -> syn::Result<bool> {
+fn reads(reads: &LitStr) -> syn::Result<Reads> {
     match reads.value().as_str() {
-        "headers" => Ok(true),
-        "payload" => Ok(false),
+        "headers" => Ok(Reads::Headers),
+        "payload" => Ok(Reads::Payload),
         _ => Err(syn::Error::new(
             reads.span(),
             "`reads` is \"headers\" (offset, timestamp, key, headers) or \"payload\" (those and the payload, the default)",

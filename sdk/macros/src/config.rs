@@ -52,7 +52,7 @@ fn config(input: &DeriveInput) -> syn::Result<TokenStream> {
                 fn from_json(json: &str) -> ::core::result::Result<Self, ::std::string::String> {
                     #[allow(unused_imports, reason = "the type may have its own `validate`")]
                     use ::millstream_sdk::__private::NoValidate as _;
-                    let config: Self = ::millstream_sdk::__private::parse_config(json)?;
+                    let config: Self = ::millstream_sdk::parse_config(json)?;
                     config.validate().map_err(|why| ::std::format!("config: {why}"))?;
                     ::core::result::Result::Ok(config)
                 }

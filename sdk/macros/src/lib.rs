@@ -14,6 +14,7 @@ use kind::Kind;
 /// rejects them, too.
 ///
 /// `#[filter(reads = "headers")]` declares that it looks at keys and headers alone: payloads are then not copied in.
+/// `#[filter(reads_from = Config::reads_payload)]`, a `fn(&Config) -> bool`, leaves that to the configuration.
 /// `#[filter(name = "team/express")]` names the module; without it, its Cargo package does.
 #[proc_macro_attribute]
 pub fn filter(args: TokenStream, item: TokenStream) -> TokenStream {

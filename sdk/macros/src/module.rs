@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::ItemFn;
 use syn::spanned::Spanned;
 
-use crate::args::{Args, Topics};
+use crate::args::{Args, Reads, Topics};
 use crate::kind::Kind;
 use crate::signature::Signature;
 
@@ -42,7 +42,11 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
     let write = quote_spanned! { signature.answer.span() =>
         ::millstream_sdk::__private::#answer::write(answer, record, verdicts)
     };
-    let reads_payload = !args.headers_only;
+    let reads_payload = match &args.reads {
+        Reads::Payload => quote!(true),
+        Reads::Headers => quote!(false),
+        Reads::From(path) => quote!(#path(config)),
+    };
     let emits = kind.emits();
     let keeps = matches!(kind, Kind::Filter | Kind::Map);
     let rejects = !(kind == Kind::Filter && signature.answers_bool());
@@ -56,9 +60,13 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
 
         impl ::millstream_sdk::Module for #name {
             type Config = #config;
-            const READS_PAYLOAD: bool = #reads_payload;
             const VERDICTS: ::millstream_sdk::Verdicts =
                 ::millstream_sdk::Verdicts { keep: #keeps, drop: true, emit: #emits, reject: #rejects };
+
+            #[allow(unused_variables, reason = "not every module asks its configuration")]
+            fn reads_payload(config: &Self::Config) -> bool {
+                #reads_payload
+            }
 
             #[allow(unused_variables, reason = "not every module asks its configuration")]
             fn topics(config: &Self::Config) -> ::std::vec::Vec<::std::string::String> {
@@ -99,7 +107,7 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
     let tail = format!(
         r#"","kind":"{}","reads":"{}","contract":1,"sdk":"{}"}}"#,
         kind.attribute(),
-        if args.headers_only { "headers" } else { "payload" },
+        if matches!(args.reads, Reads::Headers) { "headers" } else { "payload" },
         env!("CARGO_PKG_VERSION"),
     );
     quote! {
