@@ -2,5 +2,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use crate::test;
-pub use crate::{Json, ModuleConfig, Output, Record, TopicName, filter, flat_map, log, map, route};
+pub use crate::{
+    Json, ModuleConfig, Output, PayloadError, Record, TopicName, filter, flat_map, log, map, route,
+};
 pub use serde_json::{Value, json};

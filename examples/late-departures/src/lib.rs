@@ -31,10 +31,10 @@ impl Config {
 
 /// The fields of a flight that are read; the others are skipped.
 #[derive(Deserialize)]
-struct Flight<'a> {
-    origin: &'a str,
-    dest: &'a str,
-    carrier: &'a str,
+struct Flight {
+    origin: String,
+    dest: String,
+    carrier: String,
     flight: u32,
     /// Minutes; a flight that was cancelled has none.
     dep_delay: Option<i64>,
@@ -42,30 +42,24 @@ struct Flight<'a> {
 
 /// What subscribers get.
 #[derive(Serialize)]
-struct LateDeparture<'a> {
+struct LateDeparture {
     flight: String,
-    origin: &'a str,
-    dest: &'a str,
+    origin: String,
+    dest: String,
     minutes_late: i64,
 }
 
-/// Keeps late departures, as a summary.
+/// Keeps late departures, as a summary. A payload that is no flight rejects its record, with the reason.
 #[map]
-pub fn late_departures(
-    record: &Record,
-    config: &Config,
-) -> Result<Option<Output>, impl std::fmt::Display + use<>> {
-    record.json().map(|flight: Flight| {
-        let minutes_late = flight.dep_delay.filter(|delay| *delay > config.over_minutes)?;
-        if flight.origin != config.origin {
-            return None;
-        }
-        let summary = LateDeparture {
-            flight: format!("{}{}", flight.carrier, flight.flight),
-            origin: flight.origin,
-            dest: flight.dest,
-            minutes_late,
-        };
-        Some(Output::json(&summary))
-    })
+pub fn late_departures(record: &Record, config: &Config) -> Result<Option<Output>, PayloadError> {
+    let Flight { origin, dest, carrier, flight, dep_delay } = record.json()?;
+    let late = dep_delay.filter(|delay| *delay > config.over_minutes);
+    let (Some(minutes_late), true) = (late, origin == config.origin) else {
+        return Ok(None);
+    };
+    let summary = LateDeparture { flight: format!("{carrier}{flight}"), origin, dest, minutes_late };
+    Ok(Some(Output::json(&summary)))
 }
+
+#[cfg(test)]
+mod tests;

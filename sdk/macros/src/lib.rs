@@ -53,3 +53,6 @@ pub fn route(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn module_config(item: TokenStream) -> TokenStream {
     config::expand(item.into()).into()
 }
+
+#[cfg(test)]
+mod tests;
