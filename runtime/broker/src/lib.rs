@@ -1,1 +1,29 @@
-//! To be written.
+//! The core of the broker: the shard state machine, its group commit, topics, subscriptions and delivery.
+//!
+//! Every durable change is a [`Command`](command::Command) applied by one thread, the committer, to the
+//! [`Shard`](shard::Shard): a state machine without clock, randomness or I/O. Readers pull from the store; what wakes
+//! them is an offset, never a record. Nothing here knows of sockets.
+
+mod broker;
+mod catalog;
+mod command;
+mod committer;
+mod counters;
+mod error;
+mod fetch;
+mod limits;
+mod reading;
+mod registry;
+mod routing;
+mod rows;
+mod shard;
+mod subscription;
+mod topic;
+
+pub use broker::{Broker, Settings, StockModule};
+pub use command::Appended;
+pub use error::Error;
+pub use limits::Limits;
+pub use reading::{Reading, Step};
+pub use subscription::{NewSubscription, Subscription};
+pub use topic::Topic;

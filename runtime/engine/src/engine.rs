@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -14,7 +13,7 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::log::{Log, LogSink};
 use crate::manifest::Manifest;
-use crate::module::{Loaded, Module, ModuleDigest};
+use crate::module::{Loaded, Module, ModuleDigest, digest};
 use crate::sections::{self, Format};
 use crate::settings::{self, Settings};
 use crate::ticker::Ticker;
@@ -77,7 +76,7 @@ impl Engine {
             Format::CoreModule => return Err(LoadError::CoreModule),
             Format::Other => return Err(LoadError::NotWasm(wasm.iter().take(8).copied().collect())),
         }
-        let digest: ModuleDigest = Sha256::digest(wasm).into();
+        let digest = digest(wasm);
         let loaded = match self.known(&digest) {
             Some(loaded) => loaded,
             None => self.compile(digest, wasm)?,

@@ -29,7 +29,7 @@ pub use fault::{Fault, FaultKind};
 pub use limits::Limits;
 pub use log::{LogLevel, LogLine, LogSink};
 pub use manifest::{MANIFEST_SECTION, Manifest};
-pub use module::{Module, ModuleDigest};
+pub use module::{Module, ModuleDigest, digest};
 pub use pipeline::{Counters, Delivery, Outcome, Pipeline, RecordFault, Reject, RoutedRecord, Stop};
 pub use settings::Settings;
 pub use spec::{Setup, Spec, VerdictSet};

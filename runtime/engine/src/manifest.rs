@@ -33,7 +33,10 @@ pub struct Manifest {
 
 impl Manifest {
     /// The manifest in `wasm`, if it has one.
-    pub(crate) fn find(wasm: &[u8]) -> Result<Option<Self>, LoadError> {
+    ///
+    /// # Errors
+    /// [`LoadError::Manifest`] when it cannot be read, [`LoadError::Contract`] when it is for a later contract.
+    pub fn find(wasm: &[u8]) -> Result<Option<Self>, LoadError> {
         let Some(json) = sections::custom(wasm, MANIFEST_SECTION) else { return Ok(None) };
         if json.len() > MANIFEST_BYTES_MAX {
             let found = json.len();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::InstancePre;
 
 use crate::engine::Shared;
@@ -13,6 +14,11 @@ use crate::{BindError, Bound, Setup};
 
 /// SHA-256 of a component.
 pub type ModuleDigest = [u8; 32];
+
+/// The digest that names the component `wasm`.
+pub fn digest(wasm: &[u8]) -> ModuleDigest {
+    Sha256::digest(wasm).into()
+}
 
 /// A compiled component. Cheap to clone.
 #[derive(Clone)]

@@ -1,0 +1,558 @@
+//! The broker as the server uses it: opened on a directory, asked for things, closed.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use millstream_engine::{Engine, Workers};
+use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
+use millstream_types::{
+    ModuleInfo, ModuleName, Offset, PartitionId, RecordBatch, StartAt, SubscriptionInfo,
+    SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    Error, Limits, NewSubscription, Reading, Subscription, Topic,
+    catalog::Catalog,
+    command::{Appended, Command, Outcome, Reply},
+    committer::{Committer, Submitter, answer},
+    limits::MODULE_JOBS_MAX,
+    registry::Registry,
+    rows::{
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, SubscriptionRow, TopicRow, decode_u32,
+    },
+    shard::{PartitionState, Shard, SubscriptionState},
+};
+
+/// How to open a broker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Everything is kept below here.
+    pub data_dir: PathBuf,
+    /// Of the store.
+    pub store: millstream_store::Options,
+    /// Bounds of what the broker holds.
+    pub limits: Limits,
+    /// Bounds of each module.
+    pub module_limits: millstream_engine::Limits,
+    /// Modules that come with the broker.
+    pub stock: Vec<StockModule>,
+}
+
+/// A module that comes with the broker.
+#[derive(Debug, Clone, Copy)]
+pub struct StockModule {
+    /// `std/NAME`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The component.
+    pub wasm: &'static [u8],
+}
+
+/// Why a broker does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] millstream_store::OpenError),
+    /// The module engine does not start.
+    #[error(transparent)]
+    Engine(#[from] millstream_engine::EngineError),
+    /// What the store holds cannot be read, or the machine refuses.
+    #[error(transparent)]
+    Broker(#[from] Error),
+}
+
+/// A broker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) registry: Registry,
+    pub(crate) workers: Workers,
+    pub(crate) submitter: Submitter,
+    limits: Limits,
+    node: String,
+    fatal: watch::Receiver<Option<String>>,
+    committer: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Broker {
+    /// Opens the broker in its directory, creating it if there is none. Blocks while the store recovers.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way and what to do.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        let (store, recovery) = Store::open(&settings.data_dir.join("store"), &settings.store)?;
+        if let Some(loss) = &recovery.loss {
+            tracing::error!(%loss, "acknowledged records are lost, as was accepted");
+        }
+        if let Some(torn) = &recovery.torn {
+            tracing::warn!(?torn, "an unacknowledged write was torn by a power loss, and cut off");
+        }
+        let shard = recover(&store, settings.limits.clone())?;
+        let node = node_id(&store)?;
+        let catalog = Arc::new(Catalog::of(&shard));
+        let engine = Engine::new(&millstream_engine::Settings {
+            cache_dir: Some(settings.data_dir.join("compiled")),
+            ..millstream_engine::Settings::default()
+        })?;
+        let registry = Registry::new(
+            engine,
+            settings.module_limits,
+            store.clone(),
+            Arc::clone(&catalog),
+            &settings.stock,
+        )?;
+        let (queue, commands) = mpsc::channel();
+        let (fatal_sender, fatal) = watch::channel(None);
+        let committer = Committer {
+            shard,
+            store: store.clone(),
+            catalog: Arc::clone(&catalog),
+            queue: commands,
+            sync_interval: settings.limits.sync_interval,
+            fatal: fatal_sender,
+        };
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run());
+        let thread = thread.map_err(|error| Error::Internal(format!("no thread for the committer: {error}")))?;
+        let shared = Shared {
+            submitter: Submitter::new(queue, settings.limits.commit_backlog_bytes),
+            workers: Workers::start(0, MODULE_JOBS_MAX)?,
+            store,
+            catalog,
+            registry,
+            limits: settings.limits,
+            node,
+            fatal,
+            committer: std::sync::Mutex::new(Some(thread)),
+        };
+        let broker = Self { shared: Arc::new(shared) };
+        broker.resume_cleanups()?;
+        Ok(broker)
+    }
+
+    /// Identity of the data directory.
+    pub fn node(&self) -> &str {
+        &self.shared.node
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.store.stats().disk_bytes
+    }
+
+    /// Resolves, with the cause, once the store is in doubt: the process must stop then. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.shared.fatal.clone();
+        match fatal.wait_for(Option::is_some).await {
+            Ok(cause) => cause.clone().unwrap_or_default(),
+            // The committer ended in good order.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Refuses new commands, finishes those that were handed in, and syncs. Blocks.
+    pub fn close(&self) {
+        self.shared.submitter.close();
+        let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the committer panicked");
+        }
+    }
+
+    /// The topic called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, Error> {
+        self.shared.catalog.topic(name)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        self.shared.catalog.topics().iter().map(|topic| topic.summary()).collect()
+    }
+
+    /// Creates a topic, or finds it there with the same settings. Not cancel-safe: it may be created all the same.
+    ///
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::Partitions`], [`Error::LimitReached`].
+    pub async fn create_topic(&self, name: &TopicName, config: TopicConfig) -> Result<Arc<Topic>, Error> {
+        self.execute(Command::CreateTopic { name: name.clone(), config, now: now() }).await?;
+        self.topic(name)
+    }
+
+    /// Deletes a topic, its records and its subscriptions. The disk space comes back in the background.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), Error> {
+        let partitions = self.topic(name)?.partitions().to_vec();
+        self.execute(Command::DeleteTopic { name: name.clone() }).await?;
+        self.clean_up(partitions)
+    }
+
+    /// Hands in `batch`, which was checked in full, for `partition` of `topic`. Waits while too much is on its way; the receipt comes
+    /// once the batch is as durable as the topic asks. Cancel-safe: the batch is handed in wholly or not at all.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::Stopping`].
+    pub async fn append(&self, topic: &Topic, partition: u32, batch: RecordBatch) -> Result<PendingAppend, Error> {
+        let partition = topic.partition(partition)?;
+        if !batch.view().is_dense() {
+            return Err(Error::SparseBatch);
+        }
+        let command = Command::Append { partition, batch, now: now() };
+        Ok(PendingAppend { reply: self.shared.submitter.submit(command).await? })
+    }
+
+    /// Stores a module after trying it out: under `name`, or private to the subscriptions that will bind it.
+    ///
+    /// # Errors
+    /// [`Error::ModuleRefused`], [`Error::ModuleExists`], [`Error::ReservedName`].
+    pub async fn put_module(&self, name: Option<ModuleName>, wasm: Bytes) -> Result<ModuleInfo, Error> {
+        if let Some(name) = &name {
+            Registry::check_name(name)?;
+        }
+        let (shared, checked) = (Arc::clone(&self.shared), wasm.clone());
+        let row = blocking(move || shared.registry.check(&checked)).await??;
+        let row = ModuleRow { stored_ms: now(), ..row };
+        let reference = match &name {
+            Some(name) => name.to_string(),
+            None => format!("sha256:{}", hex::encode(row.sha256)),
+        };
+        self.execute(Command::PutModule { name, row, wasm }).await?;
+        self.shared.registry.describe(&reference)
+    }
+
+    /// All named modules, those of the broker first.
+    pub fn modules(&self) -> Vec<ModuleInfo> {
+        self.shared.registry.list()
+    }
+
+    /// What `reference` means now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn module(&self, reference: &str) -> Result<ModuleInfo, Error> {
+        self.shared.registry.describe(reference)
+    }
+
+    /// All subscriptions, by name, ephemeral ones included.
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        self.shared.catalog.subscriptions().iter().map(|subscription| subscription.info()).collect()
+    }
+
+    /// Number of subscriptions, ephemeral ones included.
+    pub fn subscription_count(&self) -> usize {
+        self.shared.catalog.subscription_count()
+    }
+
+    /// The subscription called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscription`].
+    pub fn subscription(&self, name: &SubscriptionName) -> Result<Arc<Subscription>, Error> {
+        self.shared.catalog.subscription(name)
+    }
+
+    /// Creates a durable subscription, or finds it there with the same settings. Its modules are bound once, so that a
+    /// bad configuration is refused here. Not cancel-safe: it may be created all the same.
+    ///
+    /// # Errors
+    /// Those of [`subscribe`](Self::subscribe) but [`Error::SubscriptionBusy`].
+    pub async fn create_subscription(
+        &self,
+        name: SubscriptionName,
+        wanted: NewSubscription,
+    ) -> Result<Arc<Subscription>, Error> {
+        let topic = self.topic(&wanted.topic)?;
+        let row = self.row(name, &wanted)?;
+        let cursors = self.cursors(&topic, &wanted.from).await?;
+        let trial = Arc::new(Subscription::ephemeral(row.clone(), topic, &cursors));
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.registry.bind(&trial).map(drop)).await??;
+        let name = row.name.clone();
+        self.execute(Command::CreateSubscription { row, cursors }).await?;
+        self.subscription(&name)
+    }
+
+    /// Deletes a durable subscription; its reader is told.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscription`].
+    pub async fn delete_subscription(&self, name: &SubscriptionName) -> Result<(), Error> {
+        self.execute(Command::DeleteSubscription { name: name.clone() }).await?;
+        Ok(())
+    }
+
+    /// Takes a subscription for one reader: the durable one named, created if there is none, or an ephemeral one.
+    /// Not cancel-safe: a durable one may be created all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::OffsetOutOfRange`], [`Error::SubscriptionExists`], [`Error::SubscriptionBusy`],
+    /// [`Error::UnknownModule`], [`Error::ModuleRefused`], [`Error::ConfigRefused`], [`Error::LimitReached`].
+    pub async fn subscribe(&self, wanted: NewSubscription) -> Result<Reading, Error> {
+        let subscription = match wanted.name.clone() {
+            Some(name) => match self.subscription(&name) {
+                Ok(found) => self.same(found, &wanted)?,
+                Err(_) => self.create_subscription(name, wanted).await?,
+            },
+            None => self.create_ephemeral(wanted).await?,
+        };
+        let held = subscription.hold()?;
+        Reading::start(Arc::clone(&self.shared), held).await
+    }
+
+    /// Moves a subscription's settled positions forward: per partition, everything below the offset is done.
+    ///
+    /// # Errors
+    /// [`Error::AckBeyond`], [`Error::UnknownPartition`]; earlier positions of `next` may have been moved.
+    pub async fn ack(&self, subscription: &Subscription, next: Vec<(u32, Offset)>) -> Result<(), Error> {
+        for (partition, offset) in &next {
+            subscription.settle(*partition, *offset)?;
+        }
+        if let Some(id) = subscription.id() {
+            self.execute(Command::Settle { subscription: id, next }).await?;
+        }
+        Ok(())
+    }
+
+    fn same(&self, found: Arc<Subscription>, wanted: &NewSubscription) -> Result<Arc<Subscription>, Error> {
+        let row = found.row();
+        let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
+        if row.topic != wanted.topic {
+            return exists("topic");
+        }
+        if let Some(pipeline) = &wanted.pipeline {
+            let pinned = pipeline.iter().map(|binding| self.shared.registry.pin(binding));
+            let same = |(a, b): (&rows::PinnedBinding, &rows::PinnedBinding)| {
+                a.sha256 == b.sha256 && same_json(&a.config, &b.config)
+            };
+            let pinned = pinned.collect::<Result<Vec<_>, _>>()?;
+            if pinned.len() != row.pipeline.len() || !pinned.iter().zip(&row.pipeline).all(same) {
+                return exists("pipeline");
+            }
+            if row.on_fault != wanted.on_fault {
+                return exists("fault policy");
+            }
+        }
+        Ok(found)
+    }
+
+    async fn create_ephemeral(&self, wanted: NewSubscription) -> Result<Arc<Subscription>, Error> {
+        let topic = self.topic(&wanted.topic)?;
+        let name = SubscriptionName::new(format!("ephemeral-{}", random_hex::<8>()?));
+        let row = self.row(name.map_err(|error| Error::Internal(error.to_string()))?, &wanted)?;
+        let cursors = self.cursors(&topic, &wanted.from).await?;
+        let subscription = Arc::new(Subscription::ephemeral(row, topic, &cursors));
+        self.shared.catalog.add_ephemeral(Arc::clone(&subscription), self.shared.limits.subscriptions_max)?;
+        Ok(subscription)
+    }
+
+    fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
+        let bindings = wanted.pipeline.iter().flatten().map(|binding| self.shared.registry.pin(binding));
+        Ok(SubscriptionRow {
+            name,
+            topic: wanted.topic.clone(),
+            pipeline: bindings.collect::<Result<_, _>>()?,
+            on_fault: wanted.on_fault,
+            created_ms: now(),
+        })
+    }
+
+    async fn cursors(&self, topic: &Arc<Topic>, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
+        let (store, topic, from) = (self.shared.store.clone(), Arc::clone(topic), from.clone());
+        blocking(move || start_positions(&store, &topic, &from)).await?
+    }
+
+    fn resume_cleanups(&self) -> Result<(), Error> {
+        let left = self.shared.store.scan::<RemovedPartition>();
+        let left = left.map(|row| row.map(|(removed, _)| removed.0)).collect::<Result<Vec<_>, _>>()?;
+        self.clean_up(left)
+    }
+
+    /// Deletes the records of deleted partitions, on a thread of its own.
+    fn clean_up(&self, partitions: Vec<PartitionId>) -> Result<(), Error> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let store = self.shared.store.clone();
+        let work = move || {
+            for partition in partitions {
+                loop {
+                    match store.remove_partition(partition) {
+                        Ok(Cleanup::More { .. }) => {}
+                        Ok(Cleanup::Done) => break,
+                        // It is resumed at the next start.
+                        Err(error) => return tracing::warn!(%partition, %error, "cleanup of a deleted topic stopped"),
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("cleanup".into()).spawn(work);
+        thread.map(drop).map_err(|error| Error::Internal(format!("no thread for the cleanup: {error}")))
+    }
+
+    async fn execute(&self, command: Command) -> Reply {
+        self.shared.submitter.execute(command).await
+    }
+}
+
+impl Shared {
+    /// Gives up an ephemeral subscription, and the modules that only it bound.
+    pub(crate) fn end_ephemeral(self: &Arc<Self>, subscription: &Subscription) {
+        self.catalog.remove_ephemeral(subscription.name());
+        let private: Vec<_> = subscription.pipeline().iter().map(|binding| binding.sha256).collect();
+        let orphans: Vec<_> = private.into_iter().filter(|sha256| !self.catalog.binds(sha256)).collect();
+        let shared = Arc::clone(self);
+        if let (false, Ok(runtime)) = (orphans.is_empty(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                for sha256 in orphans {
+                    // Named modules and those of durable subscriptions are kept by the shard.
+                    let _ = shared.submitter.execute(Command::RemovePrivateModule { sha256 }).await;
+                }
+            });
+        }
+    }
+}
+
+/// An append that was handed in.
+#[derive(Debug)]
+pub struct PendingAppend {
+    reply: oneshot::Receiver<Reply>,
+}
+
+impl PendingAppend {
+    /// Waits until the batch is as durable as its topic asks. Cancel-safe: cancelling gives up the receipt alone.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] when the write failed, [`Error::Gone`] when the topic was deleted meanwhile.
+    pub async fn receipt(self) -> Result<Appended, Error> {
+        match answer(self.reply).await? {
+            Outcome::Appended(appended) => Ok(appended),
+            other => Err(Error::Internal(format!("an append was answered by {other:?}"))),
+        }
+    }
+}
+
+/// Now, ms since the Unix epoch: the only place where the broker asks the clock for what it stores.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+}
+
+/// Runs what blocks off the network threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
+    let mut shard = Shard { limits, ..Shard::default() };
+    for row in store.scan::<millstream_store::Topic>() {
+        let (key, value) = row?;
+        let row: TopicRow = rows::decode("topic", &value)?;
+        for partition in &row.partitions {
+            let next = store.partition(*partition).map_or(0, |row| row.next_offset);
+            let sync = row.config.durability == millstream_types::Durability::Sync;
+            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0 });
+        }
+        shard.topics.insert(key.0, row);
+    }
+    for row in store.scan::<millstream_store::Subscription>() {
+        let (key, value) = row?;
+        let row: SubscriptionRow = rows::decode("subscription", &value)?;
+        let partitions = shard.topics.get(&row.topic).map(|row| row.partitions.clone()).unwrap_or_default();
+        let mut cursors = vec![CursorRow::default(); partitions.len()];
+        for cursor in store.scan_prefix(&CursorsOf(key.0)) {
+            let (place, value) = cursor?;
+            let index = partitions.iter().position(|partition| *partition == place.partition);
+            if let Some(cursor) = index.and_then(|index| cursors.get_mut(index)) {
+                *cursor = rows::decode("cursor", &value)?;
+            }
+        }
+        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors });
+    }
+    for row in store.scan::<millstream_store::Module>() {
+        let (key, value) = row?;
+        shard.modules.insert(key.0, rows::decode("module", &value)?);
+    }
+    let counter = |key| store.get(&key)?.map_or(Ok(0), |value| decode_u32("counter", &value));
+    shard.next_partition = counter(NEXT_PARTITION)?;
+    shard.next_subscription = counter(NEXT_SUBSCRIPTION)?;
+    Ok(shard)
+}
+
+fn node_id(store: &Store) -> Result<String, Error> {
+    if let Some(node) = store.get(&NODE)? {
+        return Ok(String::from_utf8_lossy(&node).into_owned());
+    }
+    let node = random_hex::<8>()?;
+    let mut batch = store.batch();
+    batch.put(&NODE, node.clone().into_bytes());
+    let written = store.commit(batch, millstream_store::Persist::Sync);
+    written.map_err(|error| Error::OutcomeUnknown(error.to_string()))?;
+    Ok(node)
+}
+
+fn random_hex<const BYTES: usize>() -> Result<String, Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Internal(format!("no randomness: {error}")))?;
+    Ok(hex::encode(bytes))
+}
+
+fn same_json(a: &str, b: &str) -> bool {
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    a == b || parse(a).is_some_and(|a| parse(b).is_some_and(|b| a == b))
+}
+
+fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
+    let highest = (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
+    let start = |(partition, id): (u32, &PartitionId)| {
+        let end = topic.end(partition);
+        let settled = match from {
+            StartAt::Earliest => 0,
+            StartAt::Latest => end,
+            StartAt::Offset(offset) if *offset > highest => {
+                return Err(Error::OffsetOutOfRange { topic: topic.name().clone(), offset: *offset, end: highest });
+            }
+            StartAt::Offset(offset) => (*offset).min(end),
+            StartAt::Offsets(offsets) => match offsets.get(partition as usize) {
+                Some(offset) => (*offset).min(end),
+                None => return Err(Error::StartOffsets { found: offsets.len(), partitions: topic.config().partitions }),
+            },
+            StartAt::Time(time) => offset_at_time(store, *id, end, *time)?,
+        };
+        Ok(CursorRow { settled, routed: settled })
+    };
+    (0..).zip(topic.partitions()).map(start).collect()
+}
+
+/// The first batch appended at or after `time`, by bisection: timestamps do not run backwards within a partition.
+fn offset_at_time(store: &Store, partition: PartitionId, end: Offset, time: Timestamp) -> Result<Offset, Error> {
+    let (mut low, mut high) = (0, end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let Some(stored) = store.batch_at(partition, middle)? else { return Ok(high) };
+        let batch = RecordBatch::new(stored.bytes, millstream_types::Check::Header)?;
+        if batch.view().timestamp() < time {
+            low = batch.view().next_offset().max(middle + 1);
+        } else {
+            high = stored.base_offset.max(low);
+        }
+    }
+    Ok(high)
+}

@@ -1,0 +1,79 @@
+//! The commands that change durable state. Time and ids come in with them.
+
+use bytes::Bytes;
+use millstream_types::{ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig, TopicName};
+
+use crate::{
+    Error,
+    rows::{CursorRow, ModuleRow, SubscriptionRow},
+};
+
+/// One change of durable state.
+#[derive(Debug, Clone)]
+pub(crate) enum Command {
+    /// Appends a batch that was checked in full.
+    Append { partition: PartitionId, batch: RecordBatch, now: Timestamp },
+    /// Creates a topic, or finds it there with the same settings.
+    CreateTopic { name: TopicName, config: TopicConfig, now: Timestamp },
+    /// Deletes a topic with its records and subscriptions.
+    DeleteTopic { name: TopicName },
+    /// Stores a module: by name, or by its digest alone.
+    PutModule { name: Option<ModuleName>, row: ModuleRow, wasm: Bytes },
+    /// Removes a module that has no name and that nothing binds.
+    RemovePrivateModule { sha256: [u8; 32] },
+    /// Creates a durable subscription, or finds it there with the same settings.
+    CreateSubscription { row: SubscriptionRow, cursors: Vec<CursorRow> },
+    /// Deletes a durable subscription.
+    DeleteSubscription { name: SubscriptionName },
+    /// Moves cursors of a durable subscription forward.
+    Settle { subscription: u32, next: Vec<(u32, Offset)> },
+    /// Appends what a subscription's modules emitted for the records of one source partition from `from` to `to`, once:
+    /// refused unless everything before `from`, and nothing after it, has been routed.
+    Route {
+        /// `None` for an ephemeral subscription, which keeps no account.
+        subscription: Option<u32>,
+        partition: u32,
+        from: Offset,
+        to: Offset,
+        outputs: Vec<(PartitionId, RecordBatch)>,
+        now: Timestamp,
+    },
+}
+
+impl Command {
+    /// What it counts against the commit backlog, bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let payload = match self {
+            Self::Append { batch, .. } => batch.as_bytes().len(),
+            Self::PutModule { wasm, .. } => wasm.len(),
+            Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
+            _ => 0,
+        };
+        payload + crate::limits::COMMAND_BYTES
+    }
+}
+
+/// Where a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Number of records.
+    pub records: u32,
+    /// When it was appended, ms since the Unix epoch.
+    pub timestamp: Timestamp,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing to tell.
+    Done,
+    /// The batch is in.
+    Appended(Appended),
+    /// The subscription has this id.
+    Subscription(u32),
+}
+
+/// Outcome of a command, once it is as durable as it must be.
+pub(crate) type Reply = Result<Outcome, Error>;

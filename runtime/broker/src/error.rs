@@ -1,0 +1,172 @@
+//! What the broker answers instead of doing what was asked. The mapping to wire codes is the server's.
+
+use millstream_store::ReadError;
+use millstream_types::{BatchError, ModuleName, Offset, SubscriptionName, TopicName};
+
+/// What the broker answers instead of doing what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No topic of that name.
+    #[error("topic {0} does not exist; create it with `millstream topic create {0}`")]
+    UnknownTopic(TopicName),
+    /// The topic has other settings.
+    #[error("topic {0} exists with other settings; see `millstream topic describe {0}`")]
+    TopicExists(TopicName),
+    /// Out of bounds.
+    #[error("{partitions} partitions are asked for; a topic has 1 to {max}")]
+    Partitions {
+        /// As asked.
+        partitions: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// No such partition.
+    #[error("topic {topic} has no partition {partition}: it has 0 to {last}")]
+    UnknownPartition {
+        /// The topic.
+        topic: TopicName,
+        /// As asked.
+        partition: u32,
+        /// Its highest partition.
+        last: u32,
+    },
+    /// A batch that may not be appended.
+    #[error("the batch is refused: {0}")]
+    Batch(#[from] BatchError),
+    /// A produced batch whose offsets have holes.
+    #[error("the batch is refused: offsets of a produced batch must run 0, 1, 2, ... from its base")]
+    SparseBatch,
+    /// Larger than allowed.
+    #[error("{what} of {bytes} bytes exceeds the limit of {max} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Beyond the end.
+    #[error("offset {offset} is beyond the end of topic {topic}, whose newest offset is below {end}")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: TopicName,
+        /// As asked.
+        offset: Offset,
+        /// One past the newest.
+        end: Offset,
+    },
+    /// Start offsets for another number of partitions.
+    #[error("{found} start offsets are given for {partitions} partitions; give one for each")]
+    StartOffsets {
+        /// As given.
+        found: usize,
+        /// As many as are needed.
+        partitions: u32,
+    },
+    /// No subscription of that name.
+    #[error("subscription {0} does not exist; see `millstream subscription list`")]
+    UnknownSubscription(SubscriptionName),
+    /// The subscription has other settings.
+    #[error(
+        "subscription {name} exists with another {what}; delete it first, or leave the {what} out to go on with it as it is"
+    )]
+    SubscriptionExists {
+        /// Its name.
+        name: SubscriptionName,
+        /// What differs.
+        what: &'static str,
+    },
+    /// Held by another consumer.
+    #[error("subscription {0} is exclusive and has a consumer already; stop that one, or take another name")]
+    SubscriptionBusy(SubscriptionName),
+    /// Deleted while it was read.
+    #[error("subscription {0} was deleted")]
+    SubscriptionDeleted(SubscriptionName),
+    /// Deleted while it was read.
+    #[error("topic {0} was deleted")]
+    TopicDeleted(TopicName),
+    /// A topic or subscription that a command was about was deleted while the command was on its way.
+    #[error("the topic or subscription was deleted meanwhile")]
+    Gone,
+    /// An ack of what was not delivered.
+    #[error("offset {next} of partition {partition} cannot be acknowledged: only {scanned} was reached so far")]
+    AckBeyond {
+        /// Partition within the topic.
+        partition: u32,
+        /// As acked.
+        next: Offset,
+        /// Where delivery stands.
+        scanned: Offset,
+    },
+    /// No such module.
+    #[error("module {0} does not exist; see `millstream module list`")]
+    UnknownModule(String),
+    /// The name is taken.
+    #[error("module {0} exists with other content, and versions do not change; push it under a new version")]
+    ModuleExists(ModuleName),
+    /// Belongs to the broker.
+    #[error("names under std/ belong to the broker; push {0} under another name")]
+    ReservedName(ModuleName),
+    /// Cannot run here.
+    #[error("the module is refused: {0}")]
+    ModuleRefused(String),
+    /// Its configuration is bad.
+    #[error("module {module} refused its configuration: {cause}")]
+    ConfigRefused {
+        /// As bound.
+        module: String,
+        /// The module's words.
+        cause: String,
+    },
+    /// A module failed; the subscription stopped.
+    #[error("{0}")]
+    ModuleFault(String),
+    /// A limit of the broker.
+    #[error("the broker has {found} {what}, its limit; delete some, or raise the limit")]
+    LimitReached {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many.
+        found: usize,
+    },
+    /// A stored batch is damaged.
+    #[error("topic {topic}, partition {partition}: the stored batch at offset {offset} is damaged: {cause}")]
+    CorruptBatch {
+        /// The topic.
+        topic: TopicName,
+        /// Partition within the topic.
+        partition: u32,
+        /// Base offset of the batch.
+        offset: Offset,
+        /// What is wrong with it.
+        cause: BatchError,
+    },
+    /// A row is damaged.
+    #[error("a stored {kind} cannot be read: {cause}")]
+    DamagedRow {
+        /// What kind of row.
+        kind: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The store cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Read(String),
+    /// A write failed: it may or may not be there after a restart.
+    #[error("the outcome of the write is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// The broker is going down.
+    #[error("the broker is shutting down")]
+    Stopping,
+    /// No randomness or threads: a fault of the machine.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error.to_string())
+    }
+}

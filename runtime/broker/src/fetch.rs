@@ -1,0 +1,326 @@
+//! One fetch: records of one partition, from the store through the modules, as steps for the consumer.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+
+use millstream_engine::{Delivery, Outcome, Pipeline, Stop};
+use millstream_store::Store;
+use millstream_types::{Check, Counters, Offset, OnFault, PartitionId, RecordBatch};
+use tokio::sync::oneshot;
+
+use crate::{
+    Error, Step, Subscription, Topic,
+    broker::Shared,
+    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES},
+    routing,
+};
+
+/// What to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source {
+    /// Partition within the topic.
+    pub(crate) partition: u32,
+    /// The store's name for it.
+    pub(crate) id: PartitionId,
+    pub(crate) from: Offset,
+    /// One past the newest readable record.
+    pub(crate) end: Offset,
+}
+
+/// What came of a fetch.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    pub(crate) steps: Vec<Step>,
+    /// Where the next fetch goes on.
+    pub(crate) next: Offset,
+    pub(crate) counted: Counters,
+    /// Given back.
+    pub(crate) pipeline: Option<Pipeline>,
+    /// Why nothing more can be fetched, once the steps are handed out.
+    pub(crate) failure: Option<Error>,
+}
+
+/// Fetches without modules. Blocks while the disk reads.
+pub(crate) fn plain(store: &Store, topic: &Topic, source: Source) -> Result<Fetched, Error> {
+    let mut fetched = Fetched { next: source.from, ..Fetched::default() };
+    for batch in read(store, topic, source)? {
+        let view = batch.view();
+        let next = view.next_offset();
+        let first = view.index_of(source.from);
+        let batch = if first == 0 { batch.clone() } else { slice(&batch, first..view.len())? };
+        let (records, bytes) = (batch.view().len() as u64, batch.as_bytes().len() as u64);
+        fetched.counted.records_in += records;
+        fetched.counted.records_out += records;
+        fetched.counted.bytes_in += bytes;
+        fetched.counted.bytes_out += bytes;
+        fetched.deliver(source.partition, next, batch);
+    }
+    Ok(fetched)
+}
+
+/// Fetches through the modules of `subscription`, on a module thread, and appends what they emit to topics. Not
+/// cancel-safe for its caller, but harmless: what was appended is known to the shard and not appended again.
+pub(crate) async fn judged(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    source: Source,
+    pipeline: Pipeline,
+) -> Result<Fetched, Error> {
+    let fetched = Fetched { next: source.from, ..Fetched::default() };
+    let mut work = Work {
+        source,
+        subscription: Arc::clone(subscription),
+        batches: VecDeque::new(),
+        read: false,
+        pipeline,
+        fetched,
+        routes: Vec::new(),
+        tries: 0,
+    };
+    loop {
+        let (returned, pause) = on_module_thread(shared, work).await?;
+        work = returned;
+        for outcome in std::mem::take(&mut work.routes) {
+            routing::append(shared, subscription, source.partition, &outcome).await?;
+        }
+        match pause? {
+            Pause::Done => break,
+            Pause::Turn => {}
+            Pause::Wait(time) => tokio::time::sleep(time).await,
+        }
+    }
+    work.fetched.pipeline = Some(work.pipeline);
+    Ok(work.fetched)
+}
+
+/// A fetch in progress, moved between module threads and the network's.
+struct Work {
+    source: Source,
+    subscription: Arc<Subscription>,
+    batches: VecDeque<RecordBatch>,
+    read: bool,
+    pipeline: Pipeline,
+    fetched: Fetched,
+    /// With records for topics, still to be appended.
+    routes: Vec<Outcome>,
+    /// How often the record at `fetched.next` was tried in vain.
+    tries: usize,
+}
+
+/// Why a module thread gave a fetch back.
+enum Pause {
+    /// Everything is judged, or nothing more can be.
+    Done,
+    /// It had its turn; others wait.
+    Turn,
+    /// Again after this time.
+    Wait(Duration),
+}
+
+async fn on_module_thread(shared: &Arc<Shared>, mut work: Work) -> Result<(Work, Result<Pause, Error>), Error> {
+    let (sender, receiver) = oneshot::channel();
+    let store = shared.store.clone();
+    let job = move || {
+        let pause = work.advance(&store);
+        // Nobody waits when the reader is gone.
+        let _ = sender.send((work, pause));
+    };
+    shared.workers.submit(job).map_err(|full| Error::Internal(full.to_string()))?;
+    receiver.await.map_err(|_| Error::Internal("a module thread lost its job; see the log".into()))
+}
+
+impl Work {
+    fn advance(&mut self, store: &Store) -> Result<Pause, Error> {
+        if !self.read {
+            self.batches = read(store, self.subscription.topic(), self.source)?.into();
+            self.read = true;
+        }
+        while let Some(batch) = self.batches.front().cloned() {
+            let (len, next) = (batch.view().len(), batch.view().next_offset());
+            let first = batch.view().index_of(self.fetched.next);
+            if first >= len {
+                self.fetched.next = next;
+                self.batches.pop_front();
+                continue;
+            }
+            // After a fault the record at fault is tried alone.
+            let range = if self.tries == 0 { first..len } else { first..first + 1 };
+            let outcome = self.run(&batch, range.clone())?;
+            if let Some(pause) = self.take(&batch, outcome)? {
+                return Ok(pause);
+            }
+        }
+        Ok(Pause::Done)
+    }
+
+    fn run(&mut self, batch: &RecordBatch, range: Range<usize>) -> Result<Outcome, Error> {
+        self.pipeline.run(batch, range).map_err(|cause| Error::CorruptBatch {
+            topic: self.subscription.topic().name().clone(),
+            partition: self.source.partition,
+            offset: batch.view().base_offset(),
+            cause,
+        })
+    }
+
+    /// Takes in what a run brought. `Some` when the thread must be given back.
+    fn take(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<Option<Pause>, Error> {
+        let halt = self.subscription.row().on_fault == OnFault::Halt;
+        if let Some(fault) = outcome.faults.first().filter(|_| halt) {
+            let index = batch.view().index_of(fault.offset);
+            if index > outcome.done.start {
+                // Those before it are judged again, without it: nothing of this run was used yet.
+                let before = self.run(batch, outcome.done.start..index)?;
+                if before.faults.is_empty() {
+                    return self.take(batch, before);
+                }
+            }
+            return Ok(Some(self.again_or_fail(fault.offset, fault.stage, &fault.fault.to_string())));
+        }
+        let stop = outcome.stop.clone();
+        let made_a_break = outcome.done.end < batch.view().len() && self.tries == 0;
+        let moved = !outcome.done.is_empty();
+        self.use_outcome(batch, outcome)?;
+        if moved {
+            self.tries = 0;
+        }
+        let at = self.fetched.next;
+        Ok(match stop {
+            None if made_a_break => Some(Pause::Turn),
+            None => None,
+            Some(Stop::Busy { .. }) => Some(Pause::Wait(BUSY_WAIT)),
+            Some(Stop::Retry { stage, text }) => {
+                Some(self.again_or_fail(at, stage, &format!("it asks to be tried again: {text}")))
+            }
+            Some(Stop::Unusable { stage, fault }) => Some(self.fail(at, stage, &fault.to_string())),
+            Some(Stop::FaultsInRow { stage, fault }) => {
+                Some(self.fail(at, stage, &format!("too many records in a row: {fault}")))
+            }
+        })
+    }
+
+    fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
+        let view = batch.view();
+        let partition = self.source.partition;
+        let next = match view.record(outcome.done.end) {
+            Some(record) if outcome.done.end < view.len() => record.offset,
+            _ => view.next_offset(),
+        };
+        let counted = &outcome.counters;
+        self.fetched.counted = sum(self.fetched.counted, Counters {
+            records_in: counted.records_in,
+            records_out: counted.delivered,
+            dropped: counted.dropped,
+            routed: counted.routed,
+            rejected: counted.rejected,
+            faulted: counted.faulted,
+            bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
+            bytes_out: 0,
+            module_ns: counted.guest_ns,
+            module_calls: counted.calls,
+        });
+        self.warn_of(&outcome);
+        let batches = match &outcome.delivery {
+            Delivery::Nothing => Vec::new(),
+            Delivery::Untouched if outcome.done.len() == view.len() => vec![batch.clone()],
+            Delivery::Untouched if outcome.done.is_empty() => Vec::new(),
+            Delivery::Untouched => vec![slice(batch, outcome.done.clone())?],
+            Delivery::Batches(batches) => batches.clone(),
+        };
+        let last = batches.len().saturating_sub(1);
+        for (index, batch) in batches.into_iter().enumerate() {
+            self.fetched.counted.bytes_out += batch.as_bytes().len() as u64;
+            // A source record may be split over batches: it is scanned with the last of them.
+            let upto = if index == last { next } else { batch.view().base_offset().max(self.fetched.next) };
+            self.fetched.deliver(partition, upto, batch);
+        }
+        self.fetched.progress(partition, next);
+        if outcome.routed().next().is_some() {
+            self.routes.push(outcome);
+        }
+        Ok(())
+    }
+
+    fn warn_of(&self, outcome: &Outcome) {
+        let (subscription, topic) = (self.subscription.name(), self.subscription.topic().name());
+        let partition = self.source.partition;
+        if let Some(reject) = outcome.rejects.first() {
+            let (offset, reason, records) = (reject.offset, &reject.reason, outcome.rejects.len());
+            tracing::warn!(%subscription, %topic, partition, offset, reason, records, "module rejected records");
+        }
+        if let Some(fault) = outcome.faults.first() {
+            let (offset, cause, records) = (fault.offset, &fault.fault, outcome.faults.len());
+            tracing::warn!(%subscription, %topic, partition, offset, %cause, records, "module failed on records; passed over");
+        }
+    }
+
+    fn again_or_fail(&mut self, offset: Offset, stage: usize, cause: &str) -> Pause {
+        match FAULT_RETRIES.get(self.tries) {
+            Some(wait) => {
+                self.tries += 1;
+                Pause::Wait(*wait)
+            }
+            None => self.fail(offset, stage, cause),
+        }
+    }
+
+    fn fail(&mut self, offset: Offset, stage: usize, cause: &str) -> Pause {
+        let subscription = &self.subscription;
+        let module = subscription.pipeline().get(stage).map_or("?", |binding| binding.module.as_str());
+        self.fetched.failure = Some(Error::ModuleFault(format!(
+            "subscription {} is faulted: module {module} failed on topic {} partition {} offset {offset}: {cause}; \
+             its backlog is kept: subscribe again to try again, or subscribe with on-fault skip to pass over such records",
+            subscription.name(),
+            subscription.topic().name(),
+            self.source.partition,
+        )));
+        self.batches.clear();
+        Pause::Done
+    }
+}
+
+impl Fetched {
+    fn deliver(&mut self, partition: u32, next: Offset, batch: RecordBatch) {
+        self.next = next;
+        self.steps.push(Step::Batch { partition, next, batch });
+    }
+
+    /// Everything below `next` is scanned: told with the last batch, or by itself when there is none.
+    fn progress(&mut self, partition: u32, next: Offset) {
+        self.next = next;
+        match self.steps.last_mut() {
+            Some(Step::Batch { next: told, .. } | Step::Progress { next: told, .. }) => *told = next,
+            None => self.steps.push(Step::Progress { partition, next }),
+        }
+    }
+}
+
+/// The batches that hold the source's first records, each checked.
+fn read(store: &Store, topic: &Topic, source: Source) -> Result<Vec<RecordBatch>, Error> {
+    let stored = store.read(source.id, source.from, source.end, FETCH_BYTES)?;
+    let checked = stored.into_iter().map(|stored| {
+        RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {
+            topic: topic.name().clone(),
+            partition: source.partition,
+            offset: stored.base_offset,
+            cause,
+        })
+    });
+    checked.collect()
+}
+
+fn slice(batch: &RecordBatch, records: Range<usize>) -> Result<RecordBatch, Error> {
+    Ok(batch.decompressed()?.view().subset(&[records])?)
+}
+
+fn sum(mut a: Counters, b: Counters) -> Counters {
+    a.records_in += b.records_in;
+    a.records_out += b.records_out;
+    a.dropped += b.dropped;
+    a.routed += b.routed;
+    a.rejected += b.rejected;
+    a.faulted += b.faulted;
+    a.bytes_in += b.bytes_in;
+    a.bytes_out += b.bytes_out;
+    a.module_ns += b.module_ns;
+    a.module_calls += b.module_calls;
+    a
+}

@@ -1,0 +1,56 @@
+//! Bounds of what the broker holds.
+
+use std::time::Duration;
+
+/// Bounds of what the broker holds, with defaults for a small machine.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of batches on their way into the store; publishers wait beyond it.
+    pub commit_backlog_bytes: usize,
+    /// Most topics, those that modules create included.
+    pub topics_max: usize,
+    /// Most subscriptions, ephemeral ones included.
+    pub subscriptions_max: usize,
+    /// Partitions of all topics together.
+    pub partitions_max: usize,
+    /// Longest time an append to an `interval` topic stays unsynced.
+    pub sync_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            commit_backlog_bytes: 64 << 20,
+            topics_max: 10_000,
+            subscriptions_max: 20_000,
+            partitions_max: 50_000,
+            sync_interval: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Bytes of batches that one group commit takes at most.
+pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Commands that one group commit takes at most.
+pub(crate) const GROUP_COMMANDS_MAX: usize = 8_192;
+/// What a command counts against the backlog beyond its batches.
+pub(crate) const COMMAND_BYTES: usize = 512;
+/// Bytes that one fetch reads from a partition.
+pub(crate) const FETCH_BYTES: usize = 512 << 10;
+/// Bytes of fetched batches that wait for a subscription's reader.
+pub(crate) const READY_BYTES_MAX: usize = 512 << 10;
+/// Partitions that one subscription fetches from at once.
+pub(crate) const FETCHES_MAX: usize = 2;
+/// So many records behind the end, a fetch is read in place: they are in memory.
+pub(crate) const FRESH_RECORDS: u64 = 256;
+/// How often a faulting record is tried again before its policy applies, and after how long.
+pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// How long a fetch waits for a module instance when all are in use.
+pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// Jobs that may wait for a module thread: one for each fetch of each subscription.
+pub(crate) const MODULE_JOBS_MAX: usize = 40_000;
+/// After so long without records a subscription gives its module instances up.
+pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
+
+const _: () = assert!(GROUP_BYTES_MAX >= millstream_types::limits::BATCH_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES <= u32::MAX as usize);

@@ -1,0 +1,123 @@
+//! What modules emit to topics: appended once for each source record, topics created as needed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use millstream_engine::Outcome;
+use millstream_types::{
+    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, TopicConfig, TopicName, partition_for_key,
+};
+
+use crate::{
+    Error, Subscription, Topic,
+    broker::{Shared, now},
+    command::Command,
+};
+
+/// Bytes from which on a further batch is begun for the same partition.
+const BATCH_BYTES: usize = 256 << 10;
+/// A sink may be deleted while its records are on their way; it is then made again, but not for ever.
+const TRIES: usize = 3;
+
+/// Appends the records of `outcome` that go to topics, but for those whose source was routed before.
+pub(crate) async fn append(
+    shared: &Arc<Shared>,
+    subscription: &Subscription,
+    partition: u32,
+    outcome: &Outcome,
+) -> Result<(), Error> {
+    let routed = subscription.routed(partition);
+    let mut tries = TRIES;
+    loop {
+        let Some(span) = span(outcome, routed) else { return Ok(()) };
+        let sinks = sinks(shared, subscription, outcome, routed).await?;
+        let outputs = build(outcome, routed, &sinks)?;
+        let command = Command::Route {
+            subscription: subscription.id(),
+            partition,
+            from: span.start,
+            to: span.end,
+            outputs,
+            now: now(),
+        };
+        tries -= 1;
+        match shared.submitter.execute(command).await {
+            Ok(_) => {
+                subscription.set_routed(partition, span.end);
+                return Ok(());
+            }
+            Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// From the first to past the last source offset that has outputs.
+fn span(outcome: &Outcome, routed: Offset) -> Option<std::ops::Range<Offset>> {
+    let mut sources = outcome.routed().map(|record| record.source).filter(|source| *source >= routed);
+    let first = sources.next()?;
+    Some(first..sources.last().unwrap_or(first) + 1)
+}
+
+async fn sinks(
+    shared: &Arc<Shared>,
+    subscription: &Subscription,
+    outcome: &Outcome,
+    routed: Offset,
+) -> Result<BTreeMap<TopicName, Arc<Topic>>, Error> {
+    let mut sinks = BTreeMap::new();
+    for record in outcome.routed().filter(|record| record.source >= routed) {
+        if sinks.contains_key(record.topic) {
+            continue;
+        }
+        let name = record.topic.clone();
+        let topic = match shared.catalog.topic(&name) {
+            Ok(topic) => topic,
+            Err(_) => create(shared, subscription.topic(), &name).await?,
+        };
+        sinks.insert(name, topic);
+    }
+    Ok(sinks)
+}
+
+/// A sink that is not there yet has one partition, so that order is kept, and is as durable as its source.
+async fn create(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> Result<Arc<Topic>, Error> {
+    let durability = if source.is_sync() { Durability::Sync } else { Durability::Interval };
+    let config = TopicConfig { partitions: 1, durability };
+    let command = Command::CreateTopic { name: name.clone(), config, now: now() };
+    match shared.submitter.execute(command).await {
+        // Somebody else was first, with other settings: that one is it.
+        Ok(_) | Err(Error::TopicExists(_)) => shared.catalog.topic(name),
+        Err(error) => Err(error),
+    }
+}
+
+fn build(
+    outcome: &Outcome,
+    routed: Offset,
+    sinks: &BTreeMap<TopicName, Arc<Topic>>,
+) -> Result<Vec<(PartitionId, RecordBatch)>, Error> {
+    let mut builders: BTreeMap<PartitionId, BatchBuilder> = BTreeMap::new();
+    let mut outputs = Vec::new();
+    for routed in outcome.routed().filter(|record| record.source >= routed) {
+        let Some(topic) = sinks.get(routed.topic) else { continue };
+        let partitions = topic.config().partitions;
+        let index = match routed.record.key {
+            Some(key) => partition_for_key(key, partitions),
+            // Spread, and the same again after a crash.
+            None => u32::try_from(routed.source % u64::from(partitions)).unwrap_or_default(),
+        };
+        let partition = topic.partition(index)?;
+        let builder = builders.entry(partition).or_default();
+        // It is appended now, whenever its source was.
+        builder.push(RecordParts { timestamp_delta: 0, ..RecordParts::from(&routed.record) })?;
+        if builder.bytes_len() >= BATCH_BYTES {
+            outputs.push((partition, builder.build()?));
+        }
+    }
+    for (partition, mut builder) in builders {
+        if !builder.is_empty() {
+            outputs.push((partition, builder.build()?));
+        }
+    }
+    Ok(outputs)
+}

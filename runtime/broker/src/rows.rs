@@ -1,0 +1,72 @@
+//! What the broker keeps in the store's opaque rows. MessagePack maps, so that fields can be added.
+
+use bytes::Bytes;
+use millstream_store::Counter;
+use millstream_types::{Offset, OnFault, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::Error;
+
+/// Next partition id to give, `u32` little-endian.
+pub(crate) const NEXT_PARTITION: Counter = Counter(1);
+/// Next subscription id to give, `u32` little-endian.
+pub(crate) const NEXT_SUBSCRIPTION: Counter = Counter(2);
+/// Identity of the data directory, 16 hexadecimal digits.
+pub(crate) const NODE: Counter = Counter(3);
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopicRow {
+    pub(crate) config: TopicConfig,
+    pub(crate) created_ms: Timestamp,
+    pub(crate) partitions: Vec<PartitionId>,
+}
+
+/// A durable subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SubscriptionRow {
+    pub(crate) name: SubscriptionName,
+    pub(crate) topic: TopicName,
+    pub(crate) pipeline: Vec<PinnedBinding>,
+    pub(crate) on_fault: OnFault,
+    pub(crate) created_ms: Timestamp,
+}
+
+/// A binding whose module was resolved: later versions do not change it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PinnedBinding {
+    pub(crate) module: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) config: String,
+}
+
+/// How far a subscription has come in a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CursorRow {
+    /// Everything below is settled.
+    pub(crate) settled: Offset,
+    /// What modules emitted to other topics for records below is appended there.
+    pub(crate) routed: Offset,
+}
+
+/// A named module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ModuleRow {
+    pub(crate) sha256: [u8; 32],
+    pub(crate) bytes: u64,
+    pub(crate) stored_ms: Timestamp,
+    pub(crate) manifest: Option<String>,
+}
+
+pub(crate) fn encode(row: &impl Serialize) -> Bytes {
+    rmp_serde::to_vec_named(row).expect("rows of this crate encode").into()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| Error::DamagedRow { kind, cause: error.to_string() })
+}
+
+pub(crate) fn decode_u32(kind: &'static str, bytes: &[u8]) -> Result<u32, Error> {
+    let bytes = bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
+    Ok(u32::from_le_bytes(bytes))
+}

@@ -1,0 +1,19 @@
+//! The engine's tests, on the real engine, with the guests of `tests/guests`.
+
+/// Components of the guests; batches; bound modules.
+mod support;
+
+/// What a module may answer and what becomes of the records.
+mod pipeline;
+
+/// Guests that misbehave while they judge.
+mod faults;
+
+/// What is refused when a module is uploaded, and when it is bound.
+mod refusals;
+
+/// Compiled code on disk.
+mod cache;
+
+/// Threads for module code.
+mod workers;
