@@ -442,10 +442,23 @@ impl PendingAppend {
     /// # Errors
     /// [`Error::OutcomeUnknown`] when the write failed, [`Error::Gone`] when the topic was deleted meanwhile.
     pub async fn receipt(self) -> Result<Appended, Error> {
-        match answer(self.reply).await? {
-            Outcome::Appended(appended) => Ok(appended),
-            other => Err(Error::Internal(format!("an append was answered by {other:?}"))),
+        appended(answer(self.reply).await)
+    }
+
+    /// The receipt if it is there by now; nothing more comes after it.
+    pub fn try_receipt(&mut self) -> Option<Result<Appended, Error>> {
+        match self.reply.try_recv() {
+            Ok(reply) => Some(appended(reply)),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Error::Stopping)),
         }
+    }
+}
+
+fn appended(reply: Reply) -> Result<Appended, Error> {
+    match reply? {
+        Outcome::Appended(appended) => Ok(appended),
+        other => Err(Error::Internal(format!("an append was answered by {other:?}"))),
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Error {
     /// A batch that may not be appended.
     #[error("the batch is refused: {0}")]
     Batch(#[from] BatchError),
+    /// The head of a published batch is not one.
+    #[error("the batch is refused: {0}")]
+    BadFrame(String),
     /// A produced batch whose offsets have holes.
     #[error("the batch is refused: offsets of a produced batch must run 0, 1, 2, ... from its base")]
     SparseBatch,

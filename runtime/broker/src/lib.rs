@@ -20,7 +20,7 @@ mod shard;
 mod subscription;
 mod topic;
 
-pub use broker::{Broker, Settings, StockModule};
+pub use broker::{Broker, OpenError, PendingAppend, Settings, StockModule};
 pub use command::Appended;
 pub use error::Error;
 pub use limits::Limits;

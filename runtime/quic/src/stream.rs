@@ -83,6 +83,11 @@ impl FrameReader {
         }
     }
 
+    /// From the next frame on, frames may be as large as `limits` says.
+    pub fn set_limits(&mut self, limits: FrameLimits) {
+        self.decoder.set_limits(limits);
+    }
+
     /// Tells the peer to send no more, with an application code.
     pub fn stop(&mut self, code: u32) {
         // Fails only when the stream is already over, which is what was wanted.
@@ -147,9 +152,14 @@ impl FrameWriter {
     /// [`WriteError`] when the stream has ended already.
     pub async fn finish(mut self) -> Result<(), WriteError> {
         self.flush().await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Ends the stream behind what was written.
+    pub fn end(&mut self) {
         // Fails only when the stream is already over.
         let _ = self.stream.finish();
-        Ok(())
     }
 
     /// Waits until the peer no longer reads: it stopped the stream, or it has everything and the stream is finished. Cancel-safe.

@@ -1,1 +1,16 @@
-//! To be written.
+//! The QUIC server: endpoint, certificate, sessions, and one handler for each kind of stream. Everything it does, the
+//! broker does; here it is only asked for and answered.
+
+mod certificate;
+mod config;
+mod consume;
+mod error;
+mod publish;
+mod request;
+mod server;
+mod session;
+mod stream;
+
+pub use config::{ConfigError, ServerConfig};
+pub use millstream_broker::StockModule;
+pub use server::{Server, StartError};

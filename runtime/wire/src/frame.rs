@@ -83,6 +83,11 @@ impl Decoder {
         Self { limits, buffer: BytesMut::new() }
     }
 
+    /// From the next frame on, frames may be as large as `limits` says.
+    pub fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = limits;
+    }
+
     /// Takes a chunk as it came from the stream.
     pub fn push(&mut self, chunk: Bytes) {
         if self.buffer.is_empty() {

@@ -1,0 +1,51 @@
+//! The broker's errors as they cross the wire: the only mapping.
+
+use millstream_broker::Error;
+use millstream_quic::ReadError;
+use millstream_wire::{ErrorCode, FrameError, WireError};
+
+/// `error` as it crosses the wire.
+pub(crate) fn to_wire(error: &Error) -> WireError {
+    let (code, value) = match error {
+        Error::UnknownTopic(topic) | Error::TopicDeleted(topic) => (ErrorCode::UnknownTopic, Some(topic.to_string())),
+        Error::TopicExists(topic) => (ErrorCode::TopicExists, Some(topic.to_string())),
+        Error::Partitions { partitions, .. } => (ErrorCode::BadRequest, Some(partitions.to_string())),
+        Error::UnknownPartition { partition, .. } => (ErrorCode::UnknownPartition, Some(partition.to_string())),
+        Error::BadFrame(_) => (ErrorCode::BadRequest, None),
+        Error::Batch(_) | Error::SparseBatch => (ErrorCode::CorruptBatch, None),
+        Error::TooLarge { bytes, .. } => (ErrorCode::TooLarge, Some(bytes.to_string())),
+        Error::OffsetOutOfRange { offset, .. } => (ErrorCode::OffsetOutOfRange, Some(offset.to_string())),
+        Error::StartOffsets { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
+        Error::UnknownSubscription(name) | Error::SubscriptionDeleted(name) => {
+            (ErrorCode::UnknownSubscription, Some(name.to_string()))
+        }
+        Error::SubscriptionExists { name, .. } => (ErrorCode::SubscriptionExists, Some(name.to_string())),
+        Error::SubscriptionBusy(name) => (ErrorCode::SubscriptionBusy, Some(name.to_string())),
+        Error::Gone => (ErrorCode::UnknownTopic, None),
+        Error::AckBeyond { next, .. } => (ErrorCode::OffsetOutOfRange, Some(next.to_string())),
+        Error::UnknownModule(module) => (ErrorCode::UnknownModule, Some(module.clone())),
+        Error::ModuleExists(name) => (ErrorCode::ModuleExists, Some(name.to_string())),
+        Error::ReservedName(name) => (ErrorCode::BadName, Some(name.to_string())),
+        Error::ModuleRefused(_) => (ErrorCode::ModuleRefused, None),
+        Error::ConfigRefused { module, .. } => (ErrorCode::ConfigRefused, Some(module.clone())),
+        Error::ModuleFault(_) => (ErrorCode::ModuleFault, None),
+        Error::LimitReached { found, .. } => (ErrorCode::LimitReached, Some(found.to_string())),
+        Error::CorruptBatch { offset, .. } => (ErrorCode::CorruptStore, Some(offset.to_string())),
+        Error::DamagedRow { .. } | Error::Read(_) => (ErrorCode::CorruptStore, None),
+        Error::OutcomeUnknown(_) => (ErrorCode::OutcomeUnknown, None),
+        Error::Stopping => (ErrorCode::Unavailable, None),
+        _ => (ErrorCode::Internal, None),
+    };
+    let retryable = matches!(code, ErrorCode::SubscriptionBusy | ErrorCode::Unavailable | ErrorCode::OutcomeUnknown);
+    WireError { code, message: error.to_string(), value, retryable }
+}
+
+/// A frame that could not be read, as far as the peer can be told.
+pub(crate) fn of_frame(error: &ReadError) -> WireError {
+    match error {
+        ReadError::Frame(FrameError::TooLarge { found, .. }) => {
+            WireError::refused(ErrorCode::TooLarge, error.to_string()).with_value(found.to_string())
+        }
+        other => WireError::refused(ErrorCode::BadRequest, other.to_string()),
+    }
+}

@@ -1,0 +1,136 @@
+//! A publisher stream: batches up, receipts down, pipelined and in order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_broker::{Error, PendingAppend, Topic};
+use millstream_quic::{FrameReader, FrameWriter};
+use millstream_types::{Check, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
+use millstream_wire::{
+    Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError, decode_head,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    error::{of_frame, to_wire},
+    session::Context,
+    stream::{StreamError, refuse},
+};
+
+/// Batches of one stream that may be without a receipt.
+const IN_FLIGHT_MAX: u32 = 4_096;
+const HEAD_BYTES_MAX: usize = 256;
+/// Receipts in one frame.
+const RECEIPTS_MAX: usize = 512;
+
+/// A batch whose receipt is owed: on its way, or refused at once.
+type Owed = (u32, Result<PendingAppend, WireError>);
+
+/// Takes batches until the client finishes the stream; then owes nothing.
+pub(crate) async fn serve(
+    context: &Arc<Context>,
+    topic: &TopicName,
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+) -> Result<(), StreamError> {
+    let topic = match context.broker.topic(topic) {
+        Ok(topic) => topic,
+        Err(error) => return refuse(&mut writer, to_wire(&error)).await,
+    };
+    let ready = PublishReady {
+        partitions: topic.config().partitions,
+        batch_bytes_max: BATCH_BYTES_MAX as u64,
+        in_flight_max: IN_FLIGHT_MAX,
+    };
+    writer.send(&Answer::Ok(ready), Bytes::new()).await?;
+    reader.set_limits(FrameLimits { head_bytes_max: HEAD_BYTES_MAX, body_bytes_max: BATCH_BYTES_MAX });
+    let (owe, owed) = mpsc::channel(IN_FLIGHT_MAX as usize);
+    let receipts = tokio::spawn(send_receipts(writer, owed));
+    let taken = take_batches(context, &topic, &mut reader, owe).await;
+    // Whatever ended the stream, what was handed in is answered.
+    let sent = receipts.await.unwrap_or(Ok(()));
+    taken.and(sent)
+}
+
+async fn take_batches(
+    context: &Context,
+    topic: &Topic,
+    reader: &mut FrameReader,
+    owe: mpsc::Sender<Owed>,
+) -> Result<(), StreamError> {
+    loop {
+        let frame = match reader.next_frame().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // After a broken frame nothing can be found again: the last receipt says why.
+                let _ = owe.send((0, Err(of_frame(&error)))).await;
+                reader.stop(CloseCode::Protocol.code());
+                return Err(error.into());
+            }
+        };
+        let (partition, handed_in) = hand_in(context, topic, frame).await;
+        if owe.send((partition, handed_in.map_err(|error| to_wire(&error)))).await.is_err() {
+            // Receipts cannot be sent any more: the connection is gone.
+            return Ok(());
+        }
+    }
+}
+
+async fn hand_in(context: &Context, topic: &Topic, frame: Frame) -> (u32, Result<PendingAppend, Error>) {
+    let head: PublishHead = match decode_head(&frame.head) {
+        Ok(head) => head,
+        Err(error) => return (0, Err(Error::BadFrame(error.to_string()))),
+    };
+    let appended = match RecordBatch::new(frame.body, Check::Full) {
+        Ok(batch) => context.broker.append(topic, head.partition, batch).await,
+        Err(error) => Err(Error::Batch(error)),
+    };
+    (head.partition, appended)
+}
+
+async fn send_receipts(mut writer: FrameWriter, mut owed: mpsc::Receiver<Owed>) -> Result<(), StreamError> {
+    let mut next = owed.recv().await;
+    while let Some((partition, pending)) = next.take() {
+        let mut receipts = vec![receipt(partition, pending).await];
+        // What is ready by now goes into the same frame.
+        while receipts.len() < RECEIPTS_MAX {
+            match owed.try_recv() {
+                Ok((partition, Ok(mut pending))) => match pending.try_receipt() {
+                    Some(done) => receipts.push(answer(partition, done)),
+                    None => {
+                        next = Some((partition, Ok(pending)));
+                        break;
+                    }
+                },
+                Ok((_, Err(error))) => receipts.push(Answer::Err(error)),
+                Err(_) => break,
+            }
+        }
+        writer.send(&Receipts { receipts }, Bytes::new()).await?;
+        if next.is_none() {
+            next = owed.recv().await;
+        }
+    }
+    writer.end();
+    Ok(())
+}
+
+async fn receipt(partition: u32, pending: Result<PendingAppend, WireError>) -> Answer<Receipt> {
+    match pending {
+        Ok(pending) => answer(partition, pending.receipt().await),
+        Err(error) => Answer::Err(error),
+    }
+}
+
+fn answer(partition: u32, done: Result<millstream_broker::Appended, Error>) -> Answer<Receipt> {
+    match done {
+        Ok(done) => Answer::Ok(Receipt {
+            partition,
+            base_offset: done.base_offset,
+            records: done.records,
+            timestamp: done.timestamp,
+        }),
+        Err(error) => Answer::Err(to_wire(&error)),
+    }
+}

@@ -1,0 +1,191 @@
+//! The server: starts on a data directory, takes connections, ends in good order.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use millstream_broker::Broker;
+use millstream_wire::CloseCode;
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
+
+use crate::{
+    ServerConfig,
+    certificate::{Certificate, CertificateError},
+    session::{self, Context},
+};
+
+/// Stands for a peer that is not on this machine.
+const FAR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Handshakes under way at once; more wait in the kernel.
+const INCOMING_MAX: usize = 1_024;
+/// Connections from which on a client must show that it receives what is sent to its address.
+const RETRY_FROM: usize = 256;
+/// How long a shutdown waits for clients to take the news.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The broker does not open.
+    #[error(transparent)]
+    Broker(#[from] millstream_broker::OpenError),
+    /// There is no certificate.
+    #[error("TLS: {0}")]
+    Certificate(String),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {cause}; is another broker running there? choose another with --listen")]
+    Listen {
+        /// As asked.
+        address: SocketAddr,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// A file of the data directory cannot be written.
+    #[error("cannot write {}: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// Starting was interrupted.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<CertificateError> for StartError {
+    fn from(error: CertificateError) -> Self {
+        Self::Certificate(error.to_string())
+    }
+}
+
+/// A server that takes connections. Dropping it without [`shutdown`](Self::shutdown) cuts them off.
+pub struct Server {
+    endpoint: Endpoint,
+    context: Arc<Context>,
+    url: String,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the broker and takes connections; then writes `client.url` into the data directory. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is in the way and what to do.
+    pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let settings = millstream_broker::Settings {
+            data_dir: config.data_dir.clone(),
+            store: millstream_store::Options {
+                accept_data_loss: config.accept_data_loss,
+                ..millstream_store::Options::default()
+            },
+            limits: config.broker.clone(),
+            module_limits: config.modules.clone(),
+            stock: config.stock.clone(),
+        };
+        let opened = tokio::task::spawn_blocking(move || Broker::open(settings)).await;
+        let broker = opened.map_err(|error| StartError::Internal(error.to_string()))??;
+        let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
+        let pin = certificate.pin();
+        let (endpoint, near) = listen(&config, certificate)?;
+        let address = endpoint
+            .local_addr()
+            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let url = format!("millstream://{}?pin=sha256:{pin}", reachable(address));
+        let context = Arc::new(Context::new(broker, config.modules.module_bytes));
+        let accepting =
+            tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context), config.connections_max));
+        let path = config.data_dir.join("client.url");
+        let draft = config.data_dir.join("client.url.new");
+        let written = fs::write(&draft, format!("{url}\n")).and_then(|()| fs::rename(&draft, &path));
+        written.map_err(|cause| StartError::File { path, cause })?;
+        Ok(Self { endpoint, context, url, accepting })
+    }
+
+    /// What clients connect to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Resolves, with the cause, when the store is in doubt and the process must stop. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        self.context.broker.failed().await
+    }
+
+    /// Takes no more connections, tells the clients, commits what was handed in, and closes the store.
+    pub async fn shutdown(self, code: CloseCode, reason: &str) {
+        self.accepting.abort();
+        self.endpoint.close(VarInt::from_u32(code.code()), reason.as_bytes());
+        // A client that does not answer is not waited for.
+        let _ = tokio::time::timeout(GOODBYE, self.endpoint.wait_idle()).await;
+        let broker = self.context.broker.clone();
+        let closed = tokio::task::spawn_blocking(move || broker.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the broker did not close in good order");
+        }
+    }
+}
+
+/// The endpoint, and the settings of connections over loopback.
+fn listen(
+    config: &ServerConfig,
+    certificate: Certificate,
+) -> Result<(Endpoint, Arc<quinn::ServerConfig>), StartError> {
+    let failed = |cause| StartError::Listen { address: config.listen, cause };
+    let socket = millstream_quic::bind_udp(config.listen).map_err(failed)?;
+    let mut server = quinn::ServerConfig::with_crypto(certificate.crypto()?);
+    server.transport_config(millstream_quic::transport(FAR)).max_incoming(INCOMING_MAX);
+    // Over loopback larger packets halve the cost of a byte.
+    let mut near = server.clone();
+    near.transport_config(millstream_quic::transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let endpoint =
+        Endpoint::new(millstream_quic::endpoint_config(), Some(server), socket, Arc::new(TokioRuntime));
+    Ok((endpoint.map_err(failed)?, Arc::new(near)))
+}
+
+async fn accept(endpoint: Endpoint, near: Arc<quinn::ServerConfig>, context: Arc<Context>, connections_max: usize) {
+    while let Some(incoming) = endpoint.accept().await {
+        let connections = context.connections.load(Ordering::Relaxed);
+        if connections >= connections_max {
+            tracing::warn!(connections, "connection refused: as many as may be are open");
+            incoming.refuse();
+            continue;
+        }
+        if connections >= RETRY_FROM && !incoming.remote_address_validated() && incoming.may_retry() {
+            // Fails only for one that is validated already.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(connecting) = connect(incoming, &near) else { continue };
+        let context = Arc::clone(&context);
+        context.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            session::run(&context, connecting).await;
+            context.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+fn connect(
+    incoming: Incoming,
+    near: &Arc<quinn::ServerConfig>,
+) -> Result<quinn::Connecting, quinn::ConnectionError> {
+    if incoming.remote_address().ip().is_loopback() {
+        return incoming.accept_with(Arc::clone(near));
+    }
+    incoming.accept()
+}
+
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,116 @@
+//! A connection: handshake, greeting, then a task for each stream.
+
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream_broker::Broker;
+use millstream_quic::{FrameReader, FrameWriter};
+use millstream_types::{Timestamp, limits::BATCH_BYTES_MAX};
+use millstream_wire::{
+    Answer, CloseCode, ErrorCode, FrameLimits, Hello, Open, PROTOCOL_VERSION, ServerInfo, Welcome, WireError,
+};
+use quinn::{Connecting, Connection, VarInt};
+
+use crate::{error::of_frame, stream};
+
+/// How long a peer may take for the handshake, and for its greeting.
+const GREETING: Duration = Duration::from_secs(10);
+/// A greeting is small.
+const GREETING_LIMITS: FrameLimits = FrameLimits { head_bytes_max: 16 << 10, body_bytes_max: 0 };
+
+/// What all sessions share.
+pub(crate) struct Context {
+    pub(crate) broker: Broker,
+    pub(crate) module_bytes_max: usize,
+    pub(crate) connections: AtomicUsize,
+    started_ms: Timestamp,
+}
+
+impl Context {
+    pub(crate) fn new(broker: Broker, module_bytes_max: usize) -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let started_ms = Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX);
+        Self { broker, module_bytes_max, connections: AtomicUsize::new(0), started_ms }
+    }
+
+    pub(crate) fn info(&self) -> ServerInfo {
+        ServerInfo {
+            node: self.broker.node().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: self.started_ms,
+            topics: self.broker.topics().len() as u64,
+            subscriptions: self.broker.subscription_count() as u64,
+            connections: self.connections.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            disk_bytes: self.broker.disk_bytes(),
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn run(context: &Arc<Context>, connecting: Connecting) {
+    let peer = connecting.remote_address();
+    let connection = match tokio::time::timeout(GREETING, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "handshake failed"),
+        Err(_) => return tracing::debug!(%peer, "handshake took too long"),
+    };
+    let hello = match tokio::time::timeout(GREETING, greet(context, &connection)).await {
+        Ok(Some(hello)) => hello,
+        Ok(None) => return,
+        Err(_) => return close(&connection, CloseCode::HelloTimeout, "no Hello came in time"),
+    };
+    tracing::debug!(%peer, client = hello.client, "connected");
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        let context = Arc::clone(context);
+        // As many as quinn allows the peer to open at once.
+        tokio::spawn(async move { stream::serve(&context, send, receive).await });
+    }
+    tracing::debug!(%peer, client = hello.client, "disconnected");
+}
+
+/// Reads the greeting and answers it; `None` when the connection was closed over it.
+async fn greet(context: &Context, connection: &Connection) -> Option<Hello> {
+    let (send, receive) = connection.accept_bi().await.ok()?;
+    let mut writer = FrameWriter::new(send);
+    let refusal = match FrameReader::new(receive, GREETING_LIMITS).next::<Open>().await {
+        Ok(Some((Open::Hello(hello), _))) if hello.protocol >= PROTOCOL_VERSION => {
+            let welcome = Welcome {
+                protocol: PROTOCOL_VERSION,
+                node: context.broker.node().to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                batch_bytes_max: BATCH_BYTES_MAX as u64,
+                module_bytes_max: context.module_bytes_max as u64,
+                features: Vec::new(),
+            };
+            writer.send(&Answer::Ok(welcome), Bytes::new()).await.ok()?;
+            writer.finish().await.ok()?;
+            return Some(hello);
+        }
+        Ok(Some((Open::Hello(hello), _))) => {
+            let found = hello.protocol;
+            let text = format!("protocol version {found} is not spoken here, version {PROTOCOL_VERSION} is");
+            (CloseCode::Version, WireError::refused(ErrorCode::UnsupportedVersion, text).with_value(found.to_string()))
+        }
+        Ok(_) => {
+            let text = "the first stream of a connection must start with Hello";
+            (CloseCode::Protocol, WireError::refused(ErrorCode::BadRequest, text))
+        }
+        Err(error) => (CloseCode::Protocol, of_frame(&error)),
+    };
+    let (code, error) = refusal;
+    tracing::debug!(peer = %connection.remote_address(), %error, "greeting refused");
+    // The answer for those who read it, the close reason for those who don't.
+    if writer.send(&Answer::<Welcome>::Err(error.clone()), Bytes::new()).await.is_ok() {
+        writer.end();
+        let _ = tokio::time::timeout(Duration::from_secs(1), writer.stopped()).await;
+    }
+    close(connection, code, &error.message);
+    None
+}
+
+fn close(connection: &Connection, code: CloseCode, reason: &str) {
+    connection.close(VarInt::from_u32(code.code()), reason.as_bytes());
+}
