@@ -1,1 +1,56 @@
-//! To be written.
+//! The Rust client of Millstream: publish, subscribe, administer.
+//!
+//! ```no_run
+//! use futures_core::Stream;
+//! use millstream_client::{Client, ConnectOptions, PublishOptions, Record, SubscribeOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "millstream://127.0.0.1:7433?ca=data/ca.pem".parse()?;
+//! let client = Client::connect(&url, ConnectOptions::default()).await?;
+//!
+//! let publisher = client.publisher("orders".parse()?, PublishOptions::default()).await?;
+//! let receipt = publisher.publish(Record::new("hello").with_key("customer-7")).await?.await?;
+//! println!("stored at offset {} of partition {}", receipt.offset, receipt.partition);
+//!
+//! let mut consumer = client.subscribe(SubscribeOptions::durable("orders".parse()?, "billing".parse()?)).await?;
+//! while let Some(message) = consumer.next_message().await {
+//!     let message = message?;
+//!     println!("{:?}", message.payload());
+//!     consumer.ack(&message);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Client`] keeps one connection, made anew when it is lost, and makes the requests.
+//! - [`Publisher`] gathers records into batches and awaits their receipts: at least once.
+//! - [`Consumer`] is a `Stream` of messages, or of batches; what is acknowledged is not delivered again.
+//!
+//! Everything runs on the tokio runtime that the call was made in.
+
+mod admin;
+mod backoff;
+mod client;
+mod connect;
+mod consume;
+mod error;
+mod limits;
+mod publish;
+mod stream;
+mod tls;
+mod url;
+
+pub use admin::NewSubscription;
+pub use backoff::Reconnect;
+pub use client::Client;
+pub use connect::ConnectOptions;
+pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
+pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
+pub use millstream_types::{
+    BatchBuilder, Binding, Compression, Durability, Header, ModuleInfo, ModuleName, Offset, OnFault, Record,
+    RecordBatch, RecordView, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo,
+    TopicName,
+};
+pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
+pub use publish::{Pending, PendingBatch, PublishOptions, Publisher, RecordReceipt};
+pub use url::{Trust, Url, UrlError};

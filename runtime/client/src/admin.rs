@@ -1,0 +1,174 @@
+//! Requests: topics, modules, subscriptions, the broker itself. One method a request.
+//!
+//! None of them is cancel-safe in the strict sense: a request that was dropped may still be done.
+
+use bytes::Bytes;
+use millstream_types::{
+    Binding, ModuleInfo, ModuleName, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicConfig,
+    TopicInfo, TopicName,
+};
+use millstream_wire::{Request, Response, ServerInfo};
+
+use crate::{CallError, Client};
+
+macro_rules! expect {
+    ($self:ident, $request:expr, $body:expr, $wanted:pat => $value:expr) => {
+        match $self.request($request, $body).await? {
+            $wanted => Ok($value),
+            other => Err(mismatch(&other)),
+        }
+    };
+}
+
+/// A durable subscription to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubscription {
+    /// Its name.
+    pub name: SubscriptionName,
+    /// What it reads.
+    pub topic: TopicName,
+    /// Where it starts.
+    pub from: StartAt,
+    /// What judges its records, in order.
+    pub pipeline: Vec<Binding>,
+    /// What happens when a module fails.
+    pub on_fault: OnFault,
+}
+
+impl Client {
+    /// Asks for a sign of life. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ping(&self) -> Result<(), CallError> {
+        expect!(self, Request::Ping, Bytes::new(), Response::Done => ())
+    }
+
+    /// The broker as it stands. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn info(&self) -> Result<ServerInfo, CallError> {
+        expect!(self, Request::Info, Bytes::new(), Response::Server(info) => info)
+    }
+
+    /// Creates a topic; one that exists with the same settings is left as it is. If cancelled, it may still be created.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when it exists with other settings.
+    pub async fn create_topic(&self, name: TopicName, config: TopicConfig) -> Result<TopicInfo, CallError> {
+        let request = Request::CreateTopic { name, config };
+        expect!(self, request, Bytes::new(), Response::Topic(info) => info)
+    }
+
+    /// All topics, by name. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_topics(&self) -> Result<Vec<TopicInfo>, CallError> {
+        expect!(self, Request::ListTopics, Bytes::new(), Response::Topics(topics) => topics)
+    }
+
+    /// A topic with its partitions. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn describe_topic(&self, name: TopicName) -> Result<TopicInfo, CallError> {
+        expect!(self, Request::DescribeTopic { name }, Bytes::new(), Response::Topic(info) => info)
+    }
+
+    /// Deletes a topic with its records and subscriptions. If cancelled, it may still be deleted.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn delete_topic(&self, name: TopicName) -> Result<(), CallError> {
+        expect!(self, Request::DeleteTopic { name }, Bytes::new(), Response::Done => ())
+    }
+
+    /// Stores a module in the registry. The same name with the same bytes changes nothing. If cancelled, it may still
+    /// be stored.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when the bytes are not a module, or the name has other bytes.
+    pub async fn put_module(&self, name: ModuleName, wasm: Bytes) -> Result<ModuleInfo, CallError> {
+        let request = Request::PutModule { name: Some(name) };
+        expect!(self, request, wasm, Response::Module(info) => info)
+    }
+
+    /// Stores a module without a name: it is bound by its [`ModuleInfo::name`], `sha256:HEX`, and goes with the last
+    /// subscription that binds it. If cancelled, it may still be stored.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when the bytes are not a module.
+    pub async fn put_private_module(&self, wasm: Bytes) -> Result<ModuleInfo, CallError> {
+        expect!(self, Request::PutModule { name: None }, wasm, Response::Module(info) => info)
+    }
+
+    /// All modules, by name and version. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_modules(&self) -> Result<Vec<ModuleInfo>, CallError> {
+        expect!(self, Request::ListModules, Bytes::new(), Response::Modules(modules) => modules)
+    }
+
+    /// One module: `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none.
+    pub async fn describe_module(&self, reference: impl Into<String>) -> Result<ModuleInfo, CallError> {
+        let request = Request::DescribeModule { reference: reference.into() };
+        expect!(self, request, Bytes::new(), Response::Module(info) => info)
+    }
+
+    /// Creates a durable subscription; one that exists with the same settings is left as it is. If cancelled, it may
+    /// still be created.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when it exists with other settings, or a module or its configuration is refused.
+    pub async fn create_subscription(&self, new: NewSubscription) -> Result<SubscriptionInfo, CallError> {
+        let NewSubscription { name, topic, from, pipeline, on_fault } = new;
+        let request = Request::CreateSubscription { name, topic, from, pipeline, on_fault };
+        expect!(self, request, Bytes::new(), Response::Subscription(info) => info)
+    }
+
+    /// All subscriptions, by name, ephemeral ones included. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_subscriptions(&self) -> Result<Vec<SubscriptionInfo>, CallError> {
+        let request = Request::ListSubscriptions;
+        expect!(self, request, Bytes::new(), Response::Subscriptions(subscriptions) => subscriptions)
+    }
+
+    /// One subscription with its positions and counters. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn describe_subscription(&self, name: SubscriptionName) -> Result<SubscriptionInfo, CallError> {
+        let request = Request::DescribeSubscription { name };
+        expect!(self, request, Bytes::new(), Response::Subscription(info) => info)
+    }
+
+    /// Deletes a subscription; its consumer, if any, is told. If cancelled, it may still be deleted.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn delete_subscription(&self, name: SubscriptionName) -> Result<(), CallError> {
+        expect!(self, Request::DeleteSubscription { name }, Bytes::new(), Response::Done => ())
+    }
+}
+
+pub(crate) fn mismatch(found: &Response) -> CallError {
+    let kind = match found {
+        Response::Done => "done",
+        Response::Server(_) => "a broker",
+        Response::Topic(_) => "a topic",
+        Response::Topics(_) => "topics",
+        Response::Module(_) => "a module",
+        Response::Modules(_) => "modules",
+        Response::Subscription(_) => "a subscription",
+        Response::Subscriptions(_) => "subscriptions",
+    };
+    CallError::Protocol(format!("{kind} was answered to another request"))
+}

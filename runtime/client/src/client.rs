@@ -1,0 +1,90 @@
+//! The client: one connection, from which publishers, consumers and requests come.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_types::TopicName;
+use millstream_wire::{Open, Request, Response, Welcome};
+
+use crate::{
+    CallError, ConnectError, ConnectOptions, ConsumeError, Consumer, Lost, PublishError, PublishOptions,
+    Publisher, SubscribeOptions, Url, connect::Link, stream,
+};
+
+/// A connection to a broker, made anew when it is lost. Cloning shares it.
+///
+/// Bulk transfers delay what else is on the same connection: give them a client of their own where latency matters.
+#[derive(Debug, Clone)]
+pub struct Client {
+    link: Arc<Link>,
+}
+
+impl Client {
+    /// Connects and exchanges greetings. Must be called in a tokio runtime. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnectError`] saying who could not be reached or trusted, and why.
+    pub async fn connect(url: &Url, options: ConnectOptions) -> Result<Self, ConnectError> {
+        let link = Box::pin(Link::open(url.clone(), options)).await?;
+        Ok(Self { link: Arc::new(link) })
+    }
+
+    /// Where this client connects to.
+    pub fn url(&self) -> &Url {
+        self.link.url()
+    }
+
+    /// What the broker said of itself when the connection was made. Connects anew if it is lost. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when there is no connection.
+    pub async fn welcome(&self) -> Result<Arc<Welcome>, ConnectError> {
+        Ok(self.link.session().await?.welcome)
+    }
+
+    /// A publisher to `topic`. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`PublishError::Open`] when the topic does not exist or the broker cannot be reached.
+    pub async fn publisher(
+        &self,
+        topic: TopicName,
+        options: PublishOptions,
+    ) -> Result<Publisher, PublishError> {
+        Box::pin(Publisher::open(self.link.clone(), topic, options)).await
+    }
+
+    /// A consumer of a subscription. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Open`] when the broker refuses or cannot be reached.
+    pub async fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer, ConsumeError> {
+        Box::pin(Consumer::open(self.link.clone(), options)).await
+    }
+
+    /// Ends the connection, also for publishers and consumers, and waits up to 2 s for the broker to hear of it.
+    /// Close or flush those first. Cancel-safe, except that the broker may not hear of it.
+    pub async fn close(self) {
+        self.link.close().await;
+    }
+
+    /// One request. Retried once on a new connection where the first is lost and doing it twice is doing it once.
+    pub(crate) async fn request(&self, request: Request, body: Bytes) -> Result<Response, CallError> {
+        request_on(&self.link, request, body).await
+    }
+}
+
+pub(crate) async fn request_on(link: &Link, request: Request, body: Bytes) -> Result<Response, CallError> {
+    let repeatable = !matches!(request, Request::DeleteTopic { .. } | Request::DeleteSubscription { .. });
+    let open = Open::Request(request);
+    let after = link.options().request_timeout;
+    let attempt = || async {
+        let connection = link.session().await?.connection;
+        let call = stream::call::<Response>(&connection, &open, body.clone());
+        tokio::time::timeout(after, call).await.unwrap_or(Err(CallError::TimedOut { after }))
+    };
+    match attempt().await {
+        Err(CallError::Lost(Lost { code: None, .. })) if repeatable => attempt().await,
+        answer => answer,
+    }
+}

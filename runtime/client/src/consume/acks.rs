@@ -1,0 +1,216 @@
+//! How far each partition is received, acknowledged and settled. Free of I/O and clocks.
+
+use millstream_types::Offset;
+use millstream_wire::PartitionSpan;
+
+/// Acks of one consumer. One ack message is on the way at a time: what is acknowledged meanwhile goes with the next.
+#[derive(Debug)]
+pub(super) struct Acks {
+    durable: bool,
+    lanes: Vec<Lane>,
+    /// Number of the newest ack of this stream.
+    number: u64,
+    on_the_way: Option<Vec<(u32, Offset)>>,
+}
+
+/// One partition. Each is the next offset, everything below being done.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    /// Handed to us, as records or as progress.
+    received: Offset,
+    /// Handed to us as records: what the application has to acknowledge.
+    delivered: Offset,
+    /// Acknowledged by the application.
+    acked: Offset,
+    /// Stored by the broker.
+    settled: Offset,
+}
+
+impl Lane {
+    fn at(next: Offset) -> Self {
+        Self { received: next, delivered: next, acked: next, settled: next }
+    }
+
+    /// What the broker should know: with all records acknowledged, progress behind them counts as well.
+    fn done(&self) -> Offset {
+        if self.acked >= self.delivered { self.received } else { self.acked }
+    }
+}
+
+impl Acks {
+    pub(super) fn new(durable: bool, spans: &[PartitionSpan]) -> Self {
+        let lanes = spans.iter().map(|span| Lane::at(span.next)).collect();
+        Self { durable, lanes, number: 0, on_the_way: None }
+    }
+
+    /// A new stream takes over. Returns false when it has another number of partitions.
+    #[must_use]
+    pub(super) fn reconnected(&mut self, spans: &[PartitionSpan]) -> bool {
+        if spans.len() != self.lanes.len() {
+            return false;
+        }
+        (self.number, self.on_the_way) = (0, None);
+        for (lane, span) in self.lanes.iter_mut().zip(spans) {
+            lane.settled = span.next;
+            if span.next > lane.received || span.end < lane.received {
+                // Moved on by somebody else; or the broker lost what was not yet durable, and new records take the
+                // offsets that we knew.
+                let next = if span.next > lane.received { span.next } else { span.end.max(span.next) };
+                *lane = Lane { settled: span.next, ..Lane::at(next) };
+            }
+        }
+        true
+    }
+
+    /// Everything below is here already; `None` for an unknown partition.
+    pub(super) fn received(&self, partition: u32) -> Option<Offset> {
+        self.lanes.get(partition as usize).map(|lane| lane.received)
+    }
+
+    /// Where to go on, each partition.
+    pub(super) fn all_received(&self) -> Vec<Offset> {
+        self.lanes.iter().map(|lane| lane.received).collect()
+    }
+
+    /// Records up to `next` came.
+    pub(super) fn delivered(&mut self, partition: u32, next: Offset) {
+        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.received = lane.received.max(next);
+            lane.delivered = lane.received;
+        }
+    }
+
+    /// Nothing came up to `next`.
+    pub(super) fn progress(&mut self, partition: u32, next: Offset) {
+        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.received = lane.received.max(next);
+        }
+    }
+
+    /// The application is done with everything below `next`; what has not come cannot be done.
+    pub(super) fn ack(&mut self, partition: u32, next: Offset) {
+        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.acked = lane.acked.max(next.min(lane.received));
+        }
+    }
+
+    /// The next ack to send: its number and positions. The `last` one of a consumer waits for none before it.
+    pub(super) fn next_message(&mut self, last: bool) -> Option<(u64, Vec<(u32, Offset)>)> {
+        if !self.durable || (self.on_the_way.is_some() && !last) {
+            return None;
+        }
+        let wanted: Vec<_> = (0u32..)
+            .zip(&self.lanes)
+            .filter(|(_, lane)| lane.done() > lane.settled)
+            .map(|(partition, lane)| (partition, lane.done()))
+            .collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        self.number += 1;
+        self.on_the_way = Some(wanted.clone());
+        Some((self.number, wanted))
+    }
+
+    /// The broker has stored the acks up to this number.
+    pub(super) fn settled(&mut self, number: u64) {
+        if number < self.number {
+            return;
+        }
+        for (partition, next) in self.on_the_way.take().unwrap_or_default() {
+            if let Some(lane) = self.lanes.get_mut(partition as usize) {
+                lane.settled = lane.settled.max(next);
+            }
+        }
+    }
+
+    /// Whether the broker has stored all that was acknowledged.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.durable || self.lanes.iter().all(|lane| lane.done() <= lane.settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(next: &[Offset]) -> Vec<PartitionSpan> {
+        next.iter().map(|&next| PartitionSpan { next, end: 1_000 }).collect()
+    }
+
+    #[test]
+    fn acks_gather_while_one_is_on_the_way() {
+        let mut acks = Acks::new(true, &spans(&[0, 0]));
+        acks.delivered(0, 10);
+        acks.delivered(1, 20);
+        assert_eq!(acks.next_message(false), None);
+        acks.ack(0, 3);
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 3)])));
+        acks.ack(0, 10);
+        acks.ack(1, 5);
+        assert_eq!(acks.next_message(false), None);
+        acks.settled(1);
+        assert!(!acks.is_settled());
+        assert_eq!(acks.next_message(true), Some((2, vec![(0, 10), (1, 5)])));
+        assert!(
+            acks.reconnected(&[PartitionSpan { next: 3, end: 1_000 }, PartitionSpan { next: 0, end: 1_000 }])
+        );
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10), (1, 5)])));
+        acks.settled(1);
+        assert!(acks.is_settled());
+    }
+
+    #[test]
+    fn progress_counts_once_the_records_before_it_are_done() {
+        let mut acks = Acks::new(true, &spans(&[0]));
+        acks.progress(0, 50);
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 50)])));
+        acks.settled(1);
+        acks.delivered(0, 60);
+        acks.progress(0, 90);
+        assert_eq!(acks.next_message(false), None);
+        acks.ack(0, 60);
+        assert_eq!(acks.next_message(false), Some((2, vec![(0, 90)])));
+    }
+
+    #[test]
+    fn what_has_not_come_cannot_be_done() {
+        let mut acks = Acks::new(true, &spans(&[0]));
+        acks.delivered(0, 10);
+        acks.ack(0, u64::MAX);
+        acks.ack(7, 1);
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
+    }
+
+    #[test]
+    fn a_lost_ack_goes_again() {
+        let mut acks = Acks::new(true, &spans(&[0]));
+        acks.delivered(0, 10);
+        acks.ack(0, 10);
+        assert!(acks.next_message(false).is_some());
+        assert!(acks.reconnected(&spans(&[0])));
+        assert_eq!(acks.received(0), Some(10), "what is delivered again is known");
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
+        assert!(!acks.reconnected(&spans(&[0, 0])));
+    }
+
+    #[test]
+    fn a_broker_that_lost_its_tail_is_believed() {
+        let mut acks = Acks::new(true, &spans(&[0]));
+        acks.delivered(0, 10);
+        assert!(acks.reconnected(&[PartitionSpan { next: 2, end: 7 }]));
+        assert_eq!(acks.received(0), Some(7));
+        assert!(acks.reconnected(&[PartitionSpan { next: 30, end: 40 }]));
+        assert_eq!(acks.received(0), Some(30));
+    }
+
+    #[test]
+    fn ephemeral_consumers_send_none() {
+        let mut acks = Acks::new(false, &spans(&[0]));
+        acks.delivered(0, 10);
+        acks.ack(0, 10);
+        assert_eq!(acks.next_message(false), None);
+        assert!(acks.is_settled());
+        assert_eq!(acks.all_received(), [10]);
+    }
+}

@@ -1,0 +1,9 @@
+//! Publishing: records into batches, batches up one stream, receipts down, and all of it again after a reconnect.
+
+mod outcome;
+mod publisher;
+mod queue;
+mod task;
+
+pub use outcome::{Pending, PendingBatch, RecordReceipt};
+pub use publisher::{PublishOptions, Publisher};

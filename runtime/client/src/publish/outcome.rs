@@ -1,0 +1,128 @@
+//! The receipt of a batch, awaited by each of its records.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use millstream_types::{Offset, Timestamp};
+use millstream_wire::Receipt;
+
+use crate::PublishError;
+
+/// Where a record stands. It is durable as its topic asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordReceipt {
+    /// Partition within the topic.
+    pub partition: u32,
+    /// Position in the partition.
+    pub offset: Offset,
+    /// When it was appended, ms since the Unix epoch.
+    pub timestamp: Timestamp,
+}
+
+/// The receipt of a record on its way. Dropping it does not take the record back.
+#[derive(Debug)]
+#[must_use = "whether the record was stored is known only from its receipt, or from `Publisher::flush`"]
+pub struct Pending {
+    waiter: Waiter,
+    index: u32,
+}
+
+/// The receipt of a batch on its way. Dropping it does not take the batch back.
+#[derive(Debug)]
+#[must_use = "whether the batch was stored is known only from its receipt, or from `Publisher::flush`"]
+pub struct PendingBatch {
+    waiter: Waiter,
+}
+
+impl Future for Pending {
+    type Output = Result<RecordReceipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let index = self.index;
+        self.waiter.poll(cx).map_ok(|receipt| RecordReceipt {
+            partition: receipt.partition,
+            offset: receipt.base_offset.saturating_add(u64::from(index)),
+            timestamp: receipt.timestamp,
+        })
+    }
+}
+
+impl Future for PendingBatch {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.waiter.poll(cx)
+    }
+}
+
+/// What became of a batch: shared by the queue and all who wait for it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Vec<Waker>),
+    Known(Result<Receipt, PublishError>),
+}
+
+impl Outcome {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::Waiting(Vec::new())) })
+    }
+
+    /// The receipt of record `index` of the batch.
+    pub(super) fn record(self: &Arc<Self>, index: u32) -> Pending {
+        Pending { waiter: Waiter { outcome: self.clone(), slot: None }, index }
+    }
+
+    /// The receipt of the whole batch.
+    pub(super) fn batch(self: &Arc<Self>) -> PendingBatch {
+        PendingBatch { waiter: Waiter { outcome: self.clone(), slot: None } }
+    }
+
+    /// Tells all who wait. Only the first result counts.
+    pub(super) fn settle(&self, result: Result<Receipt, PublishError>) {
+        let mut state = self.lock();
+        if let State::Waiting(wakers) = &mut *state {
+            let wakers = std::mem::take(wakers);
+            *state = State::Known(result);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is changed in single assignments, so that a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits; remembers its place among the wakers, so that polling again does not add another.
+#[derive(Debug)]
+struct Waiter {
+    outcome: Arc<Outcome>,
+    slot: Option<usize>,
+}
+
+impl Waiter {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receipt, PublishError>> {
+        match &mut *self.outcome.lock() {
+            State::Known(result) => Poll::Ready(result.clone()),
+            State::Waiting(wakers) => {
+                match self.slot.and_then(|slot| wakers.get_mut(slot)) {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => {
+                        self.slot = Some(wakers.len());
+                        wakers.push(cx.waker().clone());
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! What a publisher holds: batches that fill, batches that wait to be sent, batches that wait for their receipt.
+//! Free of I/O and clocks. Batches leave in the order in which they filled, and again in that order after a reconnect.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use millstream_types::{BatchBuilder, Compression, Record, RecordBatch, limits, partition_for_key};
+use millstream_wire::{Answer, Receipt, WireError};
+use tokio::time::Instant;
+
+use super::outcome::{Outcome, Pending, PendingBatch};
+use crate::{CallError, PublishError, Reconnect, backoff::Spell, limits::EAGER_BATCHES};
+
+/// What fixes how a queue behaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) partitions: u32,
+    /// A batch is full at this size.
+    pub(super) batch_bytes: usize,
+    /// How long a batch may wait to fill while others are on the way; zero: as little as possible.
+    pub(super) linger: Duration,
+    pub(super) compression: Compression,
+    /// Most batches without receipt.
+    pub(super) in_flight_max: usize,
+    pub(super) retry: Reconnect,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this, and tell [`Queue::sent`] before.
+    Send(Unsent),
+    /// Nothing to do before this time, unless something is pushed or answered.
+    At(Instant),
+    /// Nothing to do until something is pushed or answered.
+    Idle,
+    /// Closed, and all is answered.
+    Done,
+}
+
+/// A batch to be sent, not yet encoded if it is new: that is done outside the queue's lock.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    partition: u32,
+    content: Content,
+    outcome: Arc<Outcome>,
+    cost: usize,
+}
+
+#[derive(Debug)]
+enum Content {
+    Open(BatchBuilder),
+    Built(RecordBatch),
+}
+
+/// A batch as it goes over the wire, kept until its receipt.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) partition: u32,
+    pub(super) batch: RecordBatch,
+    outcome: Arc<Outcome>,
+    cost: usize,
+}
+
+impl Unsent {
+    /// Encodes the batch.
+    pub(super) fn seal(self) -> Result<Sealed, Failed> {
+        let Self { partition, content, outcome, cost } = self;
+        let built = match content {
+            Content::Built(batch) => Ok(batch),
+            Content::Open(mut builder) => builder.build(),
+        };
+        match built {
+            Ok(batch) => Ok(Sealed { partition, batch, outcome, cost }),
+            Err(error) => Err(Failed { outcome, cost, error: error.into() }),
+        }
+    }
+}
+
+/// A batch that will get no receipt.
+#[derive(Debug)]
+pub(super) struct Failed {
+    outcome: Arc<Outcome>,
+    cost: usize,
+    error: PublishError,
+}
+
+#[derive(Debug)]
+struct Filling {
+    partition: u32,
+    builder: BatchBuilder,
+    outcome: Arc<Outcome>,
+    cost: usize,
+    since: Instant,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Queue {
+    settings: Settings,
+    /// Partition of the records without key, until its batch is closed.
+    keyless: u32,
+    /// At most one a partition, oldest first.
+    filling: VecDeque<Filling>,
+    ready: VecDeque<Unsent>,
+    sent: VecDeque<Sealed>,
+    /// Refused for now, in the order they were sent; go first once all that was sent is answered.
+    refused: VecDeque<Sealed>,
+    /// Since the broker began to refuse, and when to try again.
+    refusing: Option<(Spell, Instant)>,
+    /// What fills is sent at once, as someone waits for it.
+    flushing: bool,
+    closing: bool,
+    /// First failure since the last flush.
+    failure: Option<PublishError>,
+    ended: Option<PublishError>,
+}
+
+impl Queue {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            keyless: 0,
+            filling: VecDeque::new(),
+            ready: VecDeque::new(),
+            sent: VecDeque::new(),
+            refused: VecDeque::new(),
+            refusing: None,
+            flushing: false,
+            closing: false,
+            failure: None,
+            ended: None,
+        }
+    }
+
+    /// Adds a record to the batch of its partition: `partition`, or that of its key, or the next in turn. The second
+    /// value says whether the sender should look. `cost` is returned by [`answer`](Self::answer) once it is done.
+    pub(super) fn push(
+        &mut self,
+        partition: Option<u32>,
+        record: &Record,
+        cost: usize,
+        now: Instant,
+    ) -> Result<(Pending, bool), PublishError> {
+        self.check_open()?;
+        let mut closed_one = false;
+        let mut partition_now = self.choose(partition, record);
+        if self.close_if_full(partition_now, cost) {
+            closed_one = true;
+            // A record without key goes on to the next partition.
+            partition_now = self.choose(partition, record);
+            self.close_if_full(partition_now, cost);
+        }
+        let partition = partition_now;
+        let position = self.filling.iter().position(|batch| batch.partition == partition);
+        let batch = match position.and_then(|position| self.filling.get_mut(position)) {
+            Some(batch) => {
+                batch.builder.push(record)?;
+                batch
+            }
+            None => {
+                let mut builder = BatchBuilder::new().with_compression(self.settings.compression);
+                builder.push(record)?;
+                let outcome = Outcome::new();
+                self.filling.push_back(Filling { partition, builder, outcome, cost: 0, since: now });
+                self.filling.back_mut().expect("pushed in the line above")
+            }
+        };
+        batch.cost += cost;
+        let index = u32::try_from(batch.builder.len() - 1).expect("a batch has at most 65,536 records");
+        let pending = batch.outcome.record(index);
+        let full = self.close_if_full(partition, 1);
+        let first = self.filling.len() == 1 && self.sent.len() < EAGER_BATCHES;
+        Ok((pending, closed_one || full || first || !self.settings.linger.is_zero()))
+    }
+
+    /// Adds a whole batch behind what fills for its partition.
+    pub(super) fn push_batch(
+        &mut self,
+        partition: u32,
+        batch: RecordBatch,
+        cost: usize,
+    ) -> Result<PendingBatch, PublishError> {
+        self.check_open()?;
+        if let Some(position) = self.filling.iter().position(|batch| batch.partition == partition) {
+            self.close(position);
+        }
+        let outcome = Outcome::new();
+        let pending = outcome.batch();
+        self.ready.push_back(Unsent { partition, content: Content::Built(batch), outcome, cost });
+        Ok(pending)
+    }
+
+    /// What to do next at the time `now`.
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        if self.sent.len() >= self.settings.in_flight_max {
+            return Next::Idle;
+        }
+        if !self.refused.is_empty() {
+            // What was sent behind a refused batch is answered first, so that all refused ones go again in order.
+            let retry_at = self.refusing.as_ref().map_or(now, |(_, at)| *at);
+            if !self.sent.is_empty() {
+                return Next::Idle;
+            }
+            if now < retry_at {
+                return Next::At(retry_at);
+            }
+            self.requeue();
+        }
+        if let Some(unsent) = self.ready.pop_front() {
+            return Next::Send(unsent);
+        }
+        let Some(oldest) = self.filling.front() else {
+            self.flushing = false;
+            let done = self.closing && self.sent.is_empty();
+            return if done { Next::Done } else { Next::Idle };
+        };
+        let due = oldest.since + self.settings.linger;
+        let hurry = self.flushing || self.closing;
+        if self.settings.linger.is_zero() && !hurry && self.sent.len() >= EAGER_BATCHES {
+            return Next::Idle;
+        }
+        if now < due && !hurry {
+            return Next::At(due);
+        }
+        self.close(0);
+        self.ready.pop_front().map_or(Next::Idle, Next::Send)
+    }
+
+    /// `sealed` is about to be sent.
+    pub(super) fn sent(&mut self, sealed: Sealed) {
+        self.sent.push_back(sealed);
+    }
+
+    /// A batch that could not even be encoded. Returns its cost.
+    pub(super) fn failed(&mut self, failed: Failed) -> usize {
+        self.fail(&failed.outcome, failed.error);
+        failed.cost
+    }
+
+    /// The answer to the oldest batch sent. Returns the cost that is free again; `None` when nothing was asked.
+    /// `chance` is random, for the wait when the broker refuses for now.
+    pub(super) fn answer(
+        &mut self,
+        answer: Answer<Receipt>,
+        now: Instant,
+        chance: impl FnOnce() -> u32,
+    ) -> Option<usize> {
+        let batch = self.sent.pop_front()?;
+        match answer {
+            Answer::Ok(receipt) => {
+                self.refusing = None;
+                batch.outcome.settle(Ok(receipt));
+                Some(batch.cost)
+            }
+            Answer::Err(error) if error.retryable => Some(self.refuse(batch, error, now, chance)),
+            Answer::Err(error) => {
+                self.fail(&batch.outcome, PublishError::Refused(error));
+                Some(batch.cost)
+            }
+        }
+    }
+
+    /// The stream is gone: everything without a receipt is to be sent again, in order.
+    pub(super) fn disconnected(&mut self) {
+        self.requeue();
+    }
+
+    /// Sends what fills without waiting for more, and returns all that has no receipt yet.
+    pub(super) fn flush(&mut self) -> Vec<PendingBatch> {
+        self.flushing = !self.filling.is_empty();
+        let refused = self.refused.iter().map(|batch| &batch.outcome);
+        let sent = self.sent.iter().map(|batch| &batch.outcome);
+        let ready = self.ready.iter().map(|batch| &batch.outcome);
+        let filling = self.filling.iter().map(|batch| &batch.outcome);
+        refused.chain(sent).chain(ready).chain(filling).map(Outcome::batch).collect()
+    }
+
+    /// The first failure since this was last asked.
+    pub(super) fn take_failure(&mut self) -> Option<PublishError> {
+        self.failure.take()
+    }
+
+    /// No more is taken; what is there is sent.
+    pub(super) fn close_down(&mut self) {
+        self.closing = true;
+    }
+
+    /// Everything that is left fails with `error`, and so does everything to come.
+    pub(super) fn end(&mut self, error: &PublishError) {
+        self.requeue();
+        while !self.filling.is_empty() {
+            self.close(0);
+        }
+        for batch in std::mem::take(&mut self.ready) {
+            self.fail(&batch.outcome, error.clone());
+        }
+        self.ended = Some(error.clone());
+    }
+
+    /// Whether there is nothing without a receipt.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filling.is_empty() && self.ready.is_empty() && self.sent.is_empty() && self.refused.is_empty()
+    }
+
+    /// Why nothing is taken any more.
+    pub(super) fn check_open(&self) -> Result<(), PublishError> {
+        match &self.ended {
+            Some(error) => Err(error.clone()),
+            None if self.closing => Err(PublishError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    fn choose(&self, partition: Option<u32>, record: &Record) -> u32 {
+        match (partition, &record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, self.settings.partitions),
+            (None, None) => self.keyless,
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        batch: Sealed,
+        error: WireError,
+        now: Instant,
+        chance: impl FnOnce() -> u32,
+    ) -> usize {
+        // A batch refused behind another belongs to the same spell, and does not lengthen its wait.
+        if self.refused.is_empty() {
+            let mut spell = match self.refusing.take() {
+                Some((spell, _)) => spell,
+                None => Spell::behind_a_failure(self.settings.retry, now),
+            };
+            match spell.failed(now, chance()) {
+                Ok(at) => self.refusing = Some((spell, at)),
+                Err(after) => {
+                    // The spell lasts until something is accepted: what follows gets one attempt each.
+                    self.refusing = Some((spell, now));
+                    let last = Box::new(CallError::Refused(error));
+                    self.fail(&batch.outcome, PublishError::GaveUp { after, last });
+                    return batch.cost;
+                }
+            }
+        }
+        self.refused.push_back(batch);
+        0
+    }
+
+    fn fail(&mut self, outcome: &Outcome, error: PublishError) {
+        outcome.settle(Err(error.clone()));
+        self.failure.get_or_insert(error);
+    }
+
+    fn requeue(&mut self) {
+        for batch in self.sent.drain(..).rev().chain(self.refused.drain(..).rev()) {
+            let Sealed { partition, batch, outcome, cost } = batch;
+            self.ready.push_front(Unsent { partition, content: Content::Built(batch), outcome, cost });
+        }
+    }
+
+    /// Closes the batch of `partition` when `more` bytes would overfill it. Says whether it did.
+    fn close_if_full(&mut self, partition: u32, more: usize) -> bool {
+        let full = self.filling.iter().position(|batch| {
+            batch.partition == partition
+                && (batch.builder.bytes_len() + more > self.settings.batch_bytes
+                    || batch.builder.len() >= limits::BATCH_RECORDS_MAX)
+        });
+        full.inspect(|&position| self.close(position)).is_some()
+    }
+
+    fn close(&mut self, position: usize) {
+        let Some(batch) = self.filling.remove(position) else { return };
+        if batch.partition == self.keyless {
+            self.keyless = (self.keyless + 1) % self.settings.partitions.max(1);
+        }
+        let Filling { partition, builder, outcome, cost, .. } = batch;
+        self.ready.push_back(Unsent { partition, content: Content::Open(builder), outcome, cost });
+    }
+}
+
+/// Bytes of a batch that holds `record` alone.
+pub(super) fn alone_bytes(record: &Record) -> usize {
+    /// Header, row, flags and timestamp, with room for the optional numbers.
+    const FIXED: usize = 64 + 12 + 5 + 16;
+    let headers = record.headers.iter().map(|header| 6 + header.name.len() + header.value.len());
+    FIXED
+        + record.key.as_ref().map_or(0, |key| 4 + key.len())
+        + record.message_id.as_ref().map_or(0, |id| 1 + id.len())
+        + headers.fold(2usize, usize::saturating_add)
+        + record.payload.as_ref().map_or(0, |payload| payload.len())
+}
+
+#[cfg(test)]
+mod tests;
