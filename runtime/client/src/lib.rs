@@ -52,5 +52,5 @@ pub use millstream_types::{
     TopicName,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
-pub use publish::{Pending, PendingBatch, PublishOptions, Publisher, RecordReceipt};
+pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};
 pub use url::{Trust, Url, UrlError};

@@ -7,3 +7,4 @@ mod task;
 
 pub use outcome::{Pending, PendingBatch, RecordReceipt};
 pub use publisher::{PublishOptions, Publisher};
+pub use queue::PublishCounts;

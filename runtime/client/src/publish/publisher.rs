@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     outcome::{Pending, PendingBatch},
-    queue::{Queue, Settings, alone_bytes},
+    queue::{PublishCounts, Queue, Settings, alone_bytes},
     task,
 };
 use crate::{PublishError, connect::Link};
@@ -133,6 +133,11 @@ impl Publisher {
     /// Number of partitions of the topic.
     pub fn partitions(&self) -> u32 {
         self.shared.partitions
+    }
+
+    /// What has been stored, and what failed, so far.
+    pub fn counts(&self) -> PublishCounts {
+        self.shared.queue().counts()
     }
 
     /// Takes a record, waiting while too much is without a receipt, and returns its receipt to be awaited. Its

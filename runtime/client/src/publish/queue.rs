@@ -24,6 +24,19 @@ pub(super) struct Settings {
     pub(super) retry: Reconnect,
 }
 
+/// What a publisher has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PublishCounts {
+    /// Records with a receipt.
+    pub records: u64,
+    /// Batches with a receipt.
+    pub batches: u64,
+    /// Bytes of those batches.
+    pub bytes: u64,
+    /// Batches that failed.
+    pub failed_batches: u64,
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -113,6 +126,7 @@ pub(super) struct Queue {
     /// First failure since the last flush.
     failure: Option<PublishError>,
     ended: Option<PublishError>,
+    counts: PublishCounts,
 }
 
 impl Queue {
@@ -129,6 +143,7 @@ impl Queue {
             closing: false,
             failure: None,
             ended: None,
+            counts: PublishCounts::default(),
         }
     }
 
@@ -249,6 +264,9 @@ impl Queue {
         match answer {
             Answer::Ok(receipt) => {
                 self.refusing = None;
+                self.counts.records += u64::from(receipt.records);
+                self.counts.batches += 1;
+                self.counts.bytes += batch.batch.as_bytes().len() as u64;
                 batch.outcome.settle(Ok(receipt));
                 Some(batch.cost)
             }
@@ -278,6 +296,11 @@ impl Queue {
     /// The first failure since this was last asked.
     pub(super) fn take_failure(&mut self) -> Option<PublishError> {
         self.failure.take()
+    }
+
+    /// What was done so far.
+    pub(super) fn counts(&self) -> PublishCounts {
+        self.counts
     }
 
     /// No more is taken; what is there is sent.
@@ -348,6 +371,7 @@ impl Queue {
     }
 
     fn fail(&mut self, outcome: &Outcome, error: PublishError) {
+        self.counts.failed_batches += 1;
         outcome.settle(Err(error.clone()));
         self.failure.get_or_insert(error);
     }
