@@ -47,7 +47,7 @@ impl Toolchain {
             Ok(()) => return Ok(Self::Installed),
             Err(why) => tried.push(format!("installed target: {why}")),
         }
-        // Before the network: it is there or not, and a build without network should not wait a minute each time.
+        // Before rustup, which waits a minute for a network that may not be there, at every build.
         match build_std() {
             Ok(found) => return Ok(found),
             Err(why) => tried.push(format!("Debian's compiler: {why}")),

@@ -105,9 +105,14 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
         None => quote!(::core::env!("CARGO_PKG_NAME")),
     };
     let tail = format!(
-        r#"","kind":"{}","reads":"{}","contract":1,"sdk":"{}"}}"#,
+        r#"","description":"{}","kind":"{}","reads":{},"contract":1,"sdk":"{}"}}"#,
+        description(),
         kind.attribute(),
-        if matches!(args.reads, Reads::Headers) { "headers" } else { "payload" },
+        if matches!(args.reads, Reads::Headers) {
+            r#"["key","headers"]"#
+        } else {
+            r#"["key","headers","payload"]"#
+        },
         env!("CARGO_PKG_VERSION"),
     );
     quote! {
@@ -125,4 +130,11 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
             );
         };
     }
+}
+
+/// The description of the crate that is compiled, as part of a JSON text.
+fn description() -> String {
+    let text = std::env::var("CARGO_PKG_DESCRIPTION").unwrap_or_default();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.replace('\\', r"\\").replace('"', r#"\""#)
 }

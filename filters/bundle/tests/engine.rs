@@ -1,0 +1,98 @@
+//! The stock modules on the real engine, and beside the same code run natively through the SDK's harness.
+
+use millstream_engine::{Delivery, Engine, Limits, LogSink, Pipeline, Settings, Setup};
+use millstream_types::{BatchBuilder, Record, RecordBatch};
+
+fn pipeline(name: &str, config: &str) -> Result<Pipeline, String> {
+    let engine = Engine::new(&Settings::default()).expect("an engine");
+    let stock = millstream_filters::stock().iter().find(|stock| stock.name == name).expect(name);
+    let module = engine.load(stock.wasm, &Limits::default()).expect(name);
+    let manifest = module.manifest().expect("a manifest").clone();
+    assert_eq!((manifest.name.as_str(), manifest.version.as_str()), (stock.name, stock.version));
+    let setup = Setup { topic: "flights".into(), subscription: "test".into(), config: config.into() };
+    let bound =
+        module.bind(&setup, &Limits::default(), LogSink::none()).map_err(|error| error.to_string())?;
+    Ok(Pipeline::new(vec![bound]))
+}
+
+/// Three flights; the last is not JSON.
+fn flights() -> RecordBatch {
+    let mut builder = BatchBuilder::new().with_stamp(10, 0);
+    for (carrier, payload) in [
+        ("UA", r#"{"carrier": "UA", "dep_delay": 61, "tailnum": "N14228"}"#),
+        ("AA", r#"{"carrier": "AA", "dep_delay": null, "tailnum": "N619AA"}"#),
+        ("??", "not JSON"),
+    ] {
+        builder.push(&Record::new(payload).with_header("carrier", carrier)).expect("a small record");
+    }
+    builder.build().expect("records")
+}
+
+struct Ran {
+    delivered: Vec<(u64, String)>,
+    routed: Vec<(u64, String)>,
+    rejected: Vec<(u64, String)>,
+}
+
+fn run(name: &str, config: &str) -> Ran {
+    let flights = flights();
+    let outcome = pipeline(name, config).expect("bound").run(&flights, 0..3).expect("a good batch");
+    let text = |payload: Option<&[u8]>| String::from_utf8_lossy(payload.unwrap_or_default()).into_owned();
+    let batches = match &outcome.delivery {
+        Delivery::Untouched => vec![flights.clone()],
+        Delivery::Nothing => Vec::new(),
+        Delivery::Batches(batches) => batches.clone(),
+    };
+    let records = batches.iter().flat_map(|batch| {
+        batch.view().records().map(|record| (record.offset, text(record.payload))).collect::<Vec<_>>()
+    });
+    Ran {
+        delivered: records.collect(),
+        routed: outcome.routed().map(|routed| (routed.source, routed.topic.to_string())).collect(),
+        rejected: outcome.rejects.iter().map(|reject| (reject.offset, reject.reason.clone())).collect(),
+    }
+}
+
+#[test]
+fn headers() {
+    let ran = run("std/headers", r#"{"header": "carrier", "in": ["UA", "DL"]}"#);
+    assert_eq!(ran.delivered.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [10]);
+    assert!(ran.rejected.is_empty() && ran.routed.is_empty());
+}
+
+#[test]
+fn json() {
+    let ran = run("std/json", r#"{"pointer": "/dep_delay", "gt": 60, "select": ["tailnum"]}"#);
+    assert_eq!(ran.delivered, [(10, r#"{"tailnum":"N14228"}"#.to_owned())]);
+    assert_eq!(ran.rejected.len(), 1);
+    assert!(ran.rejected[0].1.starts_with("the payload is not JSON"), "{:?}", ran.rejected);
+}
+
+#[test]
+fn route() {
+    let ran = run("std/route", r#"{"template": "flights.{carrier}", "default": "flights.other"}"#);
+    let wanted = [(10, "flights.UA"), (11, "flights.AA"), (12, "flights.other")];
+    assert_eq!(ran.routed, wanted.map(|(source, topic)| (source, topic.to_owned())));
+    assert!(ran.delivered.is_empty());
+}
+
+#[test]
+fn redact() {
+    let ran = run("std/redact", r#"{"mask": ["/tailnum"], "remove": ["/dep_delay"]}"#);
+    assert_eq!(ran.delivered[0], (10, r#"{"carrier": "UA", "tailnum": "***"}"#.to_owned()));
+    assert_eq!(ran.rejected[0].0, 12);
+}
+
+#[test]
+fn bad_configurations_are_refused_when_bound() {
+    for (name, config, wanted) in [
+        ("std/headers", r#"{"pointer": "/a", "gt": 1}"#, "use std/json"),
+        ("std/json", r#"{"pointer": "a", "gt": 1}"#, r#"write "/a""#),
+        ("std/route", r#"{"template": "x y.{a}"}"#, "cannot make a topic name"),
+        ("std/redact", "{}", "names no field"),
+        ("std/redact", "{", "not JSON"),
+    ] {
+        let error = pipeline(name, config).map(|_| ()).expect_err(name);
+        assert!(error.contains(wanted), "{name}: {error}");
+    }
+}
