@@ -10,7 +10,7 @@ use std::time::Instant;
 use millstream_engine::{Engine, Limits, LogSink, Pipeline, Settings, Setup};
 use millstream_types::{BatchBuilder, Record, RecordBatch};
 
-#[path = "../tests/support.rs"]
+#[path = "../tests/engine/support.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use all of it")]
 mod support;
 

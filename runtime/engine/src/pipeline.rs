@@ -87,16 +87,18 @@ impl Pipeline {
                 break;
             }
             let range = at..records.end.min(at + chunk_records);
+            let faults_before = self.faults_in_row;
             let mut chunk = Chunk::new(view, range.clone(), &mut self.faults_in_row, &mut counters);
             match chunk.run(&mut self.stages) {
                 Ok(()) => chunk_records = CALL_RECORDS_MAX,
                 Err(Overflow) if range.len() > 1 => {
                     chunk_records = range.len() / 2;
+                    self.faults_in_row = faults_before;
                     continue;
                 }
                 Err(Overflow) => {
                     let text = "what it emits for this one record is larger than allowed";
-                    chunk.fail_all(Fault::new(FaultKind::OutputTooLarge, text));
+                    chunk.fail(Fault::new(FaultKind::OutputTooLarge, text));
                 }
             }
             at = gather.add(chunk)?;

@@ -7,7 +7,7 @@ use millstream_types::{
     BatchBuilder, BatchError, BatchView, Offset, OutputsView, TopicName, Verdict, VerdictsView,
 };
 
-use super::flow::{Flow, Through, bytes_of, delta, parts};
+use super::flow::{Flow, Passed, Through, bytes_of, delta, parts};
 use super::picks::Picks;
 use super::stage::Stage;
 use super::{Counters, RecordFault, Reject, Stop};
@@ -76,23 +76,24 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 self.pass(index, stage, view, picks)?
             };
             self.flow = match passed {
-                Ok(batch) => {
+                Passed::Picked(picks) => flow.with_picks(picks),
+                Passed::Built(batch) => {
                     let all = Picks::of(0..batch.view().len());
                     Flow::Built(batch, all)
                 }
-                Err(picks) => flow.with_picks(picks),
             };
         }
         Ok(())
     }
 
-    /// Gives all records of the chunk up because of `fault`, in the first module.
-    pub(crate) fn fail_all(&mut self, fault: Fault) {
-        for index in self.range.clone() {
-            if let Some(record) = self.source.record(index) {
-                self.fault(record.offset, 0, fault.clone());
-            }
-        }
+    /// Gives the only record of the chunk up because of `fault`, in the first module, and what was made of it.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        let offset = offset_of(&self.source, Some(self.range.start));
+        self.flow = Flow::Source(Picks::default());
+        self.routed = BatchBuilder::new();
+        self.topics.clear();
+        self.emitted_bytes = 0;
+        self.fault(offset, 0, fault);
     }
 
     /// Takes the `picks` of `view` through one module: in portions, and in ever smaller ones where it fails.
@@ -102,7 +103,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
         stage: &mut Stage,
         view: BatchView<'_>,
         picks: Picks,
-    ) -> Result<Result<millstream_types::RecordBatch, Picks>, Overflow> {
+    ) -> Result<Passed, Overflow> {
         let mut through = Through::new(view);
         let mut work = vec![picks];
         while let Some(mut rest) = work.pop() {
@@ -134,12 +135,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 _ if !fault.fresh => work.push(portion),
                 kind => {
                     stage.failed(1, kind);
-                    self.fault(offset, index, fault.clone());
-                    *self.faults_in_row += 1;
-                    if *self.faults_in_row >= FAULTS_IN_ROW_MAX {
-                        // The next run tries one record; if that fails, it stops again.
-                        *self.faults_in_row = FAULTS_IN_ROW_MAX - 1;
-                        self.stop_at(offset + 1, Stop::FaultsInRow { stage: index, fault });
+                    if self.fault(offset, index, fault) {
                         break;
                     }
                 }
@@ -235,10 +231,19 @@ impl<'a, 'b> Chunk<'a, 'b> {
         }
     }
 
-    fn fault(&mut self, offset: Offset, stage: usize, fault: Fault) {
+    /// Gives a record up; whether there were so many in a row that the run must end.
+    fn fault(&mut self, offset: Offset, stage: usize, fault: Fault) -> bool {
         if self.bad.insert(offset) {
-            self.faults.push(RecordFault { offset, stage, fault });
+            self.faults.push(RecordFault { offset, stage, fault: fault.clone() });
         }
+        *self.faults_in_row += 1;
+        let too_many = *self.faults_in_row >= FAULTS_IN_ROW_MAX;
+        if too_many {
+            // The next run tries one record; if that fails, it stops again.
+            *self.faults_in_row = FAULTS_IN_ROW_MAX - 1;
+            self.stop_at(offset + 1, Stop::FaultsInRow { stage, fault });
+        }
+        too_many
     }
 
     fn stop_at(&mut self, offset: Offset, stop: Stop) {

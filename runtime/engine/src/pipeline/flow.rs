@@ -39,6 +39,14 @@ impl Flow {
     }
 }
 
+/// What one module let through.
+pub(crate) enum Passed {
+    /// Some of the records that it was given.
+    Picked(Picks),
+    /// Records of which it emitted some.
+    Built(RecordBatch),
+}
+
 /// Collects what one module lets through: picks, until it emits.
 pub(crate) struct Through<'a> {
     view: BatchView<'a>,
@@ -84,11 +92,11 @@ impl<'a> Through<'a> {
         built.push_at(delta(&view, source), parts)
     }
 
-    /// All of it; `source` is where the picks belong to.
-    pub(crate) fn finish(self) -> Result<Result<RecordBatch, Picks>, BatchError> {
+    /// All that was let through.
+    pub(crate) fn finish(self) -> Result<Passed, BatchError> {
         match self.built {
-            Some(mut built) if !built.is_empty() => built.build().map(Ok),
-            _ => Ok(Err(self.picks)),
+            Some(mut built) if !built.is_empty() => built.build().map(Passed::Built),
+            _ => Ok(Passed::Picked(self.picks)),
         }
     }
 }

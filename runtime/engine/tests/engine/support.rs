@@ -23,7 +23,7 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("module.wit", &read("sdk/wit/module.wit".into())).expect("valid WIT");
     let world = resolve.select_world(&[package], Some("module")).expect("the world");
-    embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8).expect("a core module");
+    embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8, false).expect("a core module");
     ComponentEncoder::default().module(&wasm).expect("a module").validate(true).encode().expect("a component")
 }
 
