@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use millstream_client::Url;
 use serde::Serialize;
 
 use crate::{Error, child::ChildCommand};
@@ -17,6 +18,18 @@ pub struct Args {
 /// What to measure.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
+    /// Everything below, in turn.
+    All(Settings),
+    /// Publishing beside the skeleton: batches, `sync` and `interval`, and single records, `sync`.
+    Publish(Settings),
+    /// Consuming what is stored, without a module, beside raw QUIC down.
+    Consume(Settings),
+    /// A header filter in the broker beside shipping everything and filtering in the client.
+    Filter(Settings),
+    /// From publishing a record to its delivery, beside a QUIC echo, on an idle and on a loaded broker.
+    Latency(Settings),
+    /// Start-up time and memory of a broker that has nothing to do.
+    Idle(Settings),
     /// The limits alone: raw QUIC, QUIC echo, raw disk, raw fjall and the skeleton.
     Limits(Settings),
     /// What the bench starts by itself.
@@ -48,7 +61,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub producers: usize,
     /// Batches that a publisher has unanswered at most.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N")]
     pub in_flight: usize,
     /// Single records that a publisher has unanswered at most.
     #[arg(long, default_value_t = 1_024, value_name = "N")]
@@ -56,9 +69,26 @@ pub struct Settings {
     /// Partitions of the topics that are measured.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub partitions: u32,
+    /// Payloads stored before consuming and filtering, in MB.
+    #[arg(long, default_value_t = 512, value_name = "MB")]
+    pub load_mb: u64,
+    /// The filter keeps one record in so many.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub keep_one_in: u64,
+    /// Idle connections whose memory is measured.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub idle_connections: usize,
+    /// Idle subscriptions whose memory is measured.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub idle_subscriptions: usize,
     /// How often the skeleton syncs when its durability is `interval`: as often as the broker does.
     #[arg(long, default_value_t = 50, value_name = "MS")]
     pub sync_interval_ms: u64,
+    /// A running broker to measure, instead of a new one in an empty directory for each measurement. Its topics whose
+    /// names start with `bench-` are created and deleted.
+    #[arg(long, value_name = "URL")]
+    #[serde(serialize_with = "shown_url")]
+    pub url: Option<Url>,
     /// Where data is written; it is removed again. Should be the disk that a broker would use [default: the directory
     /// for temporary files].
     #[arg(long, value_name = "DIR")]
@@ -84,6 +114,10 @@ impl Settings {
             ("--in-flight", self.in_flight as f64),
             ("--records-in-flight", self.records_in_flight as f64),
             ("--partitions", f64::from(self.partitions)),
+            ("--load-mb", self.load_mb as f64),
+            ("--keep-one-in", self.keep_one_in as f64),
+            ("--idle-connections", self.idle_connections as f64),
+            ("--idle-subscriptions", self.idle_subscriptions as f64),
         ] {
             positive(setting, value)?;
         }
@@ -101,6 +135,11 @@ impl Settings {
         self.dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
+    /// Records that make up the stored payloads.
+    pub(crate) fn load_records(&self) -> u64 {
+        (self.load_mb * 1_000_000).div_ceil(self.record_bytes as u64)
+    }
+
     pub(crate) fn duration(&self) -> std::time::Duration {
         std::time::Duration::from_secs_f64(self.seconds)
     }
@@ -109,4 +148,11 @@ impl Settings {
 fn shown<S: serde::Serializer>(dir: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     let dir = dir.as_deref().map_or_else(std::env::temp_dir, Path::to_owned);
     serializer.collect_str(&dir.display())
+}
+
+fn shown_url<S: serde::Serializer>(url: &Option<Url>, serializer: S) -> Result<S::Ok, S::Error> {
+    match url {
+        Some(url) => serializer.collect_str(url),
+        None => serializer.serialize_none(),
+    }
 }

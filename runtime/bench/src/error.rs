@@ -32,6 +32,25 @@ pub enum Error {
         /// What quinn or rustls said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The broker that is measured, or its client, failed.
+    #[error("Millstream failed while trying to {doing}: {source}")]
+    Millstream {
+        /// What was tried.
+        doing: &'static str,
+        /// What the client said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A subscription delivered another number of records than was published for it.
+    #[error("{expected} records should have come, but {found} did")]
+    WrongCount {
+        /// How many match.
+        expected: u64,
+        /// How many came.
+        found: u64,
+    },
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// fjall failed in one of the limits.
     #[error("raw fjall failed: {0}")]
     Fjall(#[from] fjall::Error),
@@ -60,6 +79,13 @@ impl Error {
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
+    }
+
+    pub(crate) fn millstream<E>(doing: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Millstream { doing, source: source.into() }
     }
 
     pub(crate) fn quic<E>(doing: &'static str) -> impl FnOnce(E) -> Self

@@ -22,6 +22,23 @@
 //!   no checks, no state beside the log. Journal, memtable, workers and rotation as `millstream-store` sets them;
 //!   `sync` answers after an fdatasync of the group, `interval` once the group is with the system, with an fdatasync
 //!   each `sync_interval_ms`.
+//!
+//! # The subject
+//! A broker started from this same binary in an empty directory for each measurement (or the one that `--url` names),
+//! used through `millstream-client` as an application uses it: records are handed over one by one, and what is counted
+//! has its receipt, or was delivered and checked to be as many as published.
+//!
+//! - **publish**: the same durability, size of frames and batches, number of connections and window as the skeleton;
+//!   single records are batches of one record beside frames of one record.
+//! - **consume**: whole passes over a stored topic by ephemeral subscriptions, subscribing included, beside raw QUIC
+//!   down, which reads nothing from anywhere.
+//! - **filter**: the same passes with `std/headers` in the broker, keeping one record in `keep_one_in` or all; the
+//!   client's filter looks up the same header in each delivered record. Rates count the records passed over.
+//! - **latency**: from `publish` of one record to its delivery on another connection, one at a time, topic `interval`,
+//!   beside the echo; `loaded` with another connection that publishes batches without pause (beside the echo: raw QUIC
+//!   up without pause).
+//! - **idle**: from starting the process to an answered greeting; resident memory (VmRSS) two seconds later, and what
+//!   each of many idle connections and durable subscriptions adds.
 
 mod args;
 mod benches;
@@ -33,7 +50,9 @@ mod progress;
 mod quic;
 mod report;
 mod run;
+mod scratch;
 mod stats;
+mod subject;
 
 pub use args::{Args, Command, Settings};
 pub use error::Error;

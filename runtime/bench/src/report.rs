@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use crate::{Settings, stats};
+use crate::{
+    Settings,
+    stats::{self, Latencies},
+};
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,7 @@ pub struct Report {
     settings: BTreeMap<String, Value>,
     /// One value a round.
     samples: BTreeMap<String, Vec<f64>>,
+    goals: BTreeMap<String, Goal>,
     ratios: BTreeMap<String, Ratio>,
 }
 
@@ -49,7 +53,7 @@ impl Report {
         all.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
         all.insert("cpus".to_owned(), json!(cpus));
-        Self { settings: all, samples: BTreeMap::new(), ratios: BTreeMap::new() }
+        Self { settings: all, samples: BTreeMap::new(), goals: BTreeMap::new(), ratios: BTreeMap::new() }
     }
 
     pub(crate) fn setting(&mut self, name: &str, value: impl Into<Value>) {
@@ -59,6 +63,20 @@ impl Report {
     /// Adds the value of one round.
     pub(crate) fn sample(&mut self, name: impl Into<String>, value: f64) {
         self.samples.entry(name.into()).or_default().push(value);
+    }
+
+    /// Adds the median and the 99th percentile of one round, in microseconds.
+    pub(crate) fn latencies(&mut self, name: &str, latencies: &Latencies) {
+        for (percent, suffix) in [(50.0, "p50_us"), (99.0, "p99_us")] {
+            if let Some(micros) = latencies.percentile_us(percent) {
+                self.sample(format!("{name}_{suffix}"), micros);
+            }
+        }
+    }
+
+    /// What a figure should be.
+    pub(crate) fn goal(&mut self, figure: &str, goal: Goal) {
+        self.goals.insert(figure.to_owned(), goal);
     }
 
     /// The median of a figure.
@@ -89,17 +107,6 @@ impl Report {
         }
     }
 
-    /// Takes over what another bench of the same run measured.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (name, value) in other.settings {
-            self.settings.entry(name).or_insert(value);
-        }
-        for (name, samples) in other.samples {
-            self.samples.entry(name).or_default().extend(samples);
-        }
-        self.ratios.extend(other.ratios);
-    }
-
     /// One object: `settings`; `figures` and `ratios`, medians over the rounds; `samples`, each round's figures.
     pub fn to_json(&self) -> Value {
         let figures: BTreeMap<_, _> =
@@ -117,23 +124,27 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut figures = table(["figure", "median", "lowest", "highest"]);
+        let mut figures = table(&["figure", "median", "lowest", "highest", "goal", ""]);
         for (name, samples) in &self.samples {
             let lowest = samples.iter().copied().fold(f64::INFINITY, f64::min);
             let highest = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let median = self.figure(name).unwrap_or(f64::NAN);
-            figures.add_row([name.clone(), shown(median), shown(lowest), shown(highest)]);
+            let goal = self.goals.get(name).copied().unwrap_or(Goal::None);
+            let row = [
+                name,
+                &shown(median),
+                &shown(lowest),
+                &shown(highest),
+                &goal.to_string(),
+                goal.verdict(median),
+            ];
+            figures.add_row(row);
         }
         write!(f, "{figures}")?;
         if !self.ratios.is_empty() {
-            let mut ratios = table(["ratio", "median", "goal", ""]);
+            let mut ratios = table(&["ratio", "median", "goal", ""]);
             for (name, Ratio { value, goal }) in &self.ratios {
-                let met = match goal.is_met(*value) {
-                    None => "",
-                    Some(true) => "met",
-                    Some(false) => "missed",
-                };
-                ratios.add_row([name.clone(), shown(*value), goal.to_string(), met.to_owned()]);
+                ratios.add_row([name, &shown(*value), &goal.to_string(), goal.verdict(*value)]);
             }
             write!(f, "\n\n{ratios}")?;
         }
@@ -142,12 +153,13 @@ impl fmt::Display for Report {
 }
 
 impl Goal {
-    fn is_met(self, value: f64) -> Option<bool> {
-        match self {
-            Self::AtLeast(goal) => Some(value >= goal),
-            Self::AtMost(goal) => Some(value <= goal),
-            Self::None => None,
-        }
+    fn verdict(self, value: f64) -> &'static str {
+        let met = match self {
+            Self::AtLeast(goal) => value >= goal,
+            Self::AtMost(goal) => value <= goal,
+            Self::None => return "",
+        };
+        if met { "met" } else { "missed" }
     }
 }
 
@@ -161,9 +173,9 @@ impl fmt::Display for Goal {
     }
 }
 
-fn table(head: [&str; 4]) -> Table {
+fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(head);
+    table.load_style(presets::NOTHING).set_header(head.iter().copied());
     for index in 1..head.len() {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -2,7 +2,11 @@
 
 use std::io::Write;
 
-use crate::{Args, Command, Error, Format, benches, child, progress};
+use crate::{
+    Args, Command, Error, Format,
+    benches::{self, Bench},
+    child, progress,
+};
 
 /// Measures what `args` ask for and writes the report to `out`; progress goes to standard error if that is a terminal.
 /// When it is cancelled, child processes end and their data is removed, and nothing is written.
@@ -10,9 +14,20 @@ use crate::{Args, Command, Error, Format, benches, child, progress};
 /// # Errors
 /// [`Error`]; nothing is written then.
 pub async fn run(args: Args, format: Format, out: &mut impl Write) -> Result<(), Error> {
-    let measured = match args.command {
+    let (name, settings) = match args.command {
         Command::Child { command } => return child::serve(command).await,
-        Command::Limits(settings) => benches::limits(&settings).await,
+        Command::All(settings) => (Bench::All, settings),
+        Command::Publish(settings) => (Bench::Publish, settings),
+        Command::Consume(settings) => (Bench::Consume, settings),
+        Command::Filter(settings) => (Bench::Filter, settings),
+        Command::Latency(settings) => (Bench::Latency, settings),
+        Command::Idle(settings) => (Bench::Idle, settings),
+        Command::Limits(settings) => (Bench::Limits, settings),
+    };
+    settings.check()?;
+    let measured = tokio::select! {
+        measured = Box::pin(benches::measure(name, &settings)) => measured,
+        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
     };
     progress::clear();
     let report = measured?;

@@ -44,6 +44,12 @@ pub(crate) fn mb_per_s(bytes: u64, took: Duration) -> f64 {
     per_s(bytes, took) / 1e6
 }
 
+/// Something, for each 10^9 bytes.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+pub(crate) fn per_gb(amount: f64, bytes: u64) -> f64 {
+    amount / (bytes as f64 / 1e9)
+}
+
 /// Things a second.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 pub(crate) fn per_s(count: u64, took: Duration) -> f64 {
@@ -79,6 +85,7 @@ mod tests {
     #[test]
     fn rates() {
         assert_eq!(mb_per_s(3_000_000, Duration::from_millis(1_500)), 2.0);
+        assert_eq!(per_gb(3.0, 1_500_000_000), 2.0);
         assert_eq!(per_s(10, Duration::from_secs(4)), 2.5);
     }
 }

@@ -1,15 +1,26 @@
 //! The limits alone.
 
-use super::scratch::{note_file_system, scratch, settle};
+use super::say;
+use millstream_client::Durability;
+
 use crate::{
     Error, Report, Settings,
     child::{Child, ChildCommand},
     limits::{
-        Durability, Echo, Load, disk_buffered, disk_sync, echo, fjall_buffered, fjall_sync, quic_down,
-        quic_up, skeleton,
+        Load, SkeletonRun, disk_buffered, disk_sync, echo, fjall_buffered, fjall_sync, quic_down, quic_up,
+        skeleton,
     },
-    progress,
+    scratch::{scratch, settle},
 };
+
+pub(super) const DURABILITIES: [Durability; 2] = [Durability::Sync, Durability::Interval];
+
+pub(super) fn name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Sync => "sync",
+        Durability::Interval => "interval",
+    }
+}
 
 type RawWrite = fn(&std::path::Path, usize, std::time::Duration) -> Result<f64, Error>;
 
@@ -20,31 +31,35 @@ const RAW_WRITES: [(&str, RawWrite); 4] = [
     ("fjall_sync_mb_per_s", fjall_sync),
 ];
 
-pub(crate) async fn limits(settings: &Settings) -> Result<Report, Error> {
-    settings.check()?;
-    let mut report = Report::new("limits", settings);
-    note_file_system(&mut report, settings)?;
-    for round in 1..=settings.rounds {
-        let say = |what: &str| progress::say(&format!("round {round} of {}: {what}", settings.rounds));
-        say("raw QUIC");
-        sample_quic(&mut report, settings).await?;
-        for (name, write) in RAW_WRITES {
-            say(name);
-            let dir = scratch(settings)?;
-            let (path, bytes, duration) = (dir.path().to_owned(), settings.batch_bytes, settings.duration());
-            let rate = tokio::task::spawn_blocking(move || write(&path, bytes, duration)).await??;
-            report.sample(name, rate);
-            drop(dir);
-            settle().await?;
+pub(super) async fn limits(settings: &Settings, report: &mut Report) -> Result<(), Error> {
+    for round in 0..settings.rounds {
+        say(settings, round, "raw QUIC");
+        sample_quic(report, settings).await?;
+        for (figure, write) in RAW_WRITES {
+            say(settings, round, figure);
+            sample_raw_write(report, settings, figure, write).await?;
         }
-        for durability in Durability::ALL {
-            say(&format!("skeleton, {}", durability.name()));
-            sample_skeleton(&mut report, settings, durability).await?;
+        for durability in DURABILITIES {
+            say(settings, round, &format!("skeleton, {}", name(durability)));
+            sample_skeleton(report, settings, durability).await?;
         }
-        say("skeleton, single records");
-        sample_skeleton_records(&mut report, settings).await?;
+        say(settings, round, "skeleton, single records");
+        sample_skeleton_records(report, settings).await?;
     }
-    Ok(report)
+    Ok(())
+}
+
+async fn sample_raw_write(
+    report: &mut Report,
+    settings: &Settings,
+    figure: &str,
+    write: RawWrite,
+) -> Result<(), Error> {
+    let dir = scratch(settings)?;
+    let (path, bytes, duration) = (dir.path().to_owned(), settings.batch_bytes, settings.duration());
+    report.sample(figure, tokio::task::spawn_blocking(move || write(&path, bytes, duration)).await??);
+    drop(dir);
+    settle().await
 }
 
 /// One round of raw QUIC up, down and echo.
@@ -53,9 +68,7 @@ async fn sample_quic(report: &mut Report, settings: &Settings) -> Result<(), Err
     let duration = settings.duration();
     report.sample("quic_up_mb_per_s", quic_up(&server, settings.batch_bytes, duration).await?);
     report.sample("quic_down_mb_per_s", quic_down(&server, settings.batch_bytes, duration).await?);
-    let Echo { p50_us, p99_us } = echo(&server, settings.record_bytes, duration).await?;
-    report.sample("quic_echo_p50_us", p50_us);
-    report.sample("quic_echo_p99_us", p99_us);
+    report.latencies("quic_echo", &echo(&server, settings.record_bytes, duration).await?);
     Ok(())
 }
 
@@ -72,8 +85,13 @@ pub(super) async fn sample_skeleton(
         durability,
         duration: settings.duration(),
     };
-    let run = skeleton(&settings.dir(), settings.sync_interval_ms, load).await?;
-    report.sample(format!("skeleton_{}_mb_per_s", durability.name()), run.mb_per_s);
+    let SkeletonRun { mb_per_s, server_cpu_s_per_gb, .. } =
+        skeleton(scratch(settings)?.path(), settings.sync_interval_ms, load).await?;
+    let name = name(durability);
+    report.sample(format!("skeleton_{name}_mb_per_s"), mb_per_s);
+    if let Some(cpu) = server_cpu_s_per_gb {
+        report.sample(format!("skeleton_{name}_server_cpu_s_per_gb"), cpu);
+    }
     settle().await
 }
 
@@ -86,7 +104,7 @@ pub(super) async fn sample_skeleton_records(report: &mut Report, settings: &Sett
         durability: Durability::Sync,
         duration: settings.duration(),
     };
-    let run = skeleton(&settings.dir(), settings.sync_interval_ms, load).await?;
+    let run = skeleton(scratch(settings)?.path(), settings.sync_interval_ms, load).await?;
     report.sample("skeleton_single_records_per_s", run.frames_per_s);
     settle().await
 }

@@ -1,6 +1,74 @@
 //! What can be asked for, one bench a file: which measurements take turns, and which ratios come out.
 
+mod consume;
+mod filter;
+mod idle;
+mod latency;
 mod limits;
-mod scratch;
+mod publish;
 
-pub(crate) use limits::limits;
+use crate::{Error, Report, Settings, progress, scratch};
+
+/// A bench, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bench {
+    All,
+    Publish,
+    Consume,
+    Filter,
+    Latency,
+    Idle,
+    Limits,
+}
+
+impl Bench {
+    /// Those that `All` stands for. The limits come with the others, apart from raw disk and raw fjall.
+    const EACH: [Self; 6] =
+        [Self::Idle, Self::Publish, Self::Consume, Self::Filter, Self::Latency, Self::Limits];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Publish => "publish",
+            Self::Consume => "consume",
+            Self::Filter => "filter",
+            Self::Latency => "latency",
+            Self::Idle => "idle",
+            Self::Limits => "limits",
+        }
+    }
+}
+
+/// Runs a bench for as many rounds as asked.
+pub(crate) async fn measure(bench: Bench, settings: &Settings) -> Result<Report, Error> {
+    let mut report = Report::new(bench.name(), settings);
+    scratch::note_file_system(&mut report, settings)?;
+    match bench {
+        Bench::All => {
+            for bench in Bench::EACH {
+                if bench != Bench::Idle || settings.url.is_none() {
+                    run(bench, settings, &mut report).await?;
+                }
+            }
+        }
+        bench => run(bench, settings, &mut report).await?,
+    }
+    Ok(report)
+}
+
+async fn run(bench: Bench, settings: &Settings, report: &mut Report) -> Result<(), Error> {
+    match bench {
+        Bench::All => Ok(()),
+        Bench::Publish => publish::publish(settings, report).await,
+        Bench::Consume => consume::consume(settings, report).await,
+        Bench::Filter => filter::filter(settings, report).await,
+        Bench::Latency => latency::latency(settings, report).await,
+        Bench::Idle => idle::idle(settings, report).await,
+        Bench::Limits => limits::limits(settings, report).await,
+    }
+}
+
+/// Says what is measured now.
+fn say(settings: &Settings, round: usize, what: &str) {
+    progress::say(&format!("round {} of {}: {what}", round + 1, settings.rounds));
+}

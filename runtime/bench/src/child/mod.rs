@@ -1,8 +1,10 @@
-//! Processes that a bench starts: servers of the limits, from this same binary, and how they are told apart from what
-//! a user types (`bench child ...`, hidden).
+//! Processes that a bench starts: servers of the limits, from this same binary (`bench child ...`, hidden from users),
+//! and the broker.
 
+mod process;
 mod server;
 mod spawn;
 
+pub(crate) use process::Process;
 pub(crate) use server::{ChildCommand, serve};
-pub(crate) use spawn::Child;
+pub(crate) use spawn::{Child, this_binary};

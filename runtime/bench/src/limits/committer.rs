@@ -6,16 +6,14 @@ use std::{
 };
 
 use fjall::PersistMode;
+use millstream_client::Durability;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
     time::error::Elapsed,
 };
 
-use super::{
-    Durability,
-    fjall_log::{Entry, FjallLog},
-};
+use super::fjall_log::{Entry, FjallLog};
 use crate::Error;
 
 /// A frame on its way into the log.

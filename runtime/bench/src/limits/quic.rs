@@ -45,18 +45,15 @@ pub(crate) async fn quic_down(server: &Child, chunk_bytes: usize, duration: Dura
     Ok(stats::mb_per_s(total, took))
 }
 
-/// Times of a message there and back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Echo {
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-}
+/// Echoes until the way is warm: the congestion window, the MTU, the caches.
+const WARM_UP: usize = 50;
 
 /// Echoes of one message of `bytes` after the other.
-pub(crate) async fn echo(server: &Child, bytes: usize, duration: Duration) -> Result<Echo, Error> {
+pub(crate) async fn echo(server: &Child, bytes: usize, duration: Duration) -> Result<Latencies, Error> {
     let (_endpoint, _connection, mut send, mut recv) = open(server, ECHO).await?;
     let message = payload::noise(bytes, 1);
     let mut latencies = Latencies::default();
+    let mut warm_up = WARM_UP;
     let start = Instant::now();
     while start.elapsed() < duration {
         let sent = Instant::now();
@@ -66,12 +63,14 @@ pub(crate) async fn echo(server: &Child, bytes: usize, duration: Duration) -> Re
             let chunk = recv.read_chunk(missing, true).await.map_err(Error::quic("read"))?;
             missing -= chunk.map_or(missing, |chunk| chunk.bytes.len());
         }
-        latencies.record(sent.elapsed());
+        let took = sent.elapsed();
+        if warm_up > 0 {
+            warm_up -= 1;
+        } else {
+            latencies.record(took);
+        }
     }
-    Ok(Echo {
-        p50_us: latencies.percentile_us(50.0).unwrap_or_default(),
-        p99_us: latencies.percentile_us(99.0).unwrap_or_default(),
-    })
+    Ok(latencies)
 }
 
 /// The endpoint and the connection must live as long as the stream is used.

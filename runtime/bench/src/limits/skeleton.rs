@@ -1,18 +1,17 @@
 //! The clients of the skeleton.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use millstream_client::Durability;
 use quinn::{ReadExactError, RecvStream, SendStream};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{
-    Durability,
-    skeleton_server::{INTERVAL, SYNC},
-};
+use super::skeleton_server::{INTERVAL, SYNC};
 use crate::{
     Error,
     child::{Child, ChildCommand},
@@ -36,16 +35,13 @@ pub(crate) struct Load {
 pub(crate) struct SkeletonRun {
     pub(crate) frames_per_s: f64,
     pub(crate) mb_per_s: f64,
+    /// CPU time of the server, if the system tells.
+    pub(crate) server_cpu_s_per_gb: Option<f64>,
 }
 
-/// Starts a skeleton in an empty directory, puts `load` on it, and stops it. Counts to the last answer.
-pub(crate) async fn skeleton(
-    parent: &std::path::Path,
-    sync_interval_ms: u64,
-    load: Load,
-) -> Result<SkeletonRun, Error> {
-    let dir = tempfile::tempdir_in(parent).map_err(Error::io("make a directory for the skeleton"))?;
-    let command = ChildCommand::Skeleton { data: dir.path().to_owned(), sync_interval_ms };
+/// Starts a skeleton in the empty directory `dir`, puts `load` on it, and stops it. Counts to the last answer.
+pub(crate) async fn skeleton(dir: &Path, sync_interval_ms: u64, load: Load) -> Result<SkeletonRun, Error> {
+    let command = ChildCommand::Skeleton { data: dir.to_owned(), sync_interval_ms };
     let server = Arc::new(Child::start(command.to_args()).await?);
     let value = payload::noise(load.frame_bytes, 1);
     let mut producers = JoinSet::new();
@@ -58,9 +54,11 @@ pub(crate) async fn skeleton(
         frames += produced??;
     }
     let took = start.elapsed();
+    let bytes = frames * load.frame_bytes as u64;
     Ok(SkeletonRun {
         frames_per_s: stats::per_s(frames, took),
-        mb_per_s: stats::mb_per_s(frames * load.frame_bytes as u64, took),
+        mb_per_s: stats::mb_per_s(bytes, took),
+        server_cpu_s_per_gb: server.cpu_seconds().map(|seconds| stats::per_gb(seconds, bytes)),
     })
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use millstream_client::Durability;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{
     runtime::Handle,
@@ -18,7 +19,6 @@ use tokio::{
 };
 
 use super::{
-    Durability,
     committer::{self, Frame},
     fjall_log::{Entry, FjallLog},
     quic_server::CHUNK_BYTES_MAX,

@@ -1,0 +1,105 @@
+//! A broker that has nothing to do.
+
+use std::time::{Duration, Instant};
+
+use millstream_client::{Client, Durability, NewSubscription, OnFault, StartAt, SubscriptionName, TopicName};
+use tokio::task::JoinSet;
+
+use super::say;
+use crate::{Error, Report, Settings, report::Goal, subject::Broker};
+
+/// How long a broker rests before its memory is read.
+const REST: Duration = Duration::from_secs(2);
+/// Subscriptions created at the same time.
+const CREATE_AT_ONCE: usize = 64;
+
+pub(super) async fn idle(settings: &Settings, report: &mut Report) -> Result<(), Error> {
+    if let Some(url) = &settings.url {
+        return Err(Error::Setting {
+            setting: "--url",
+            value: url.to_string(),
+            why: "an idle broker must be one that the bench starts: leave it out",
+        });
+    }
+    for round in 0..settings.rounds {
+        say(settings, round, "an idle broker");
+        let start = Instant::now();
+        let broker = Broker::start(settings).await?;
+        let client = broker.client().await?;
+        report.sample("start_ms", start.elapsed().as_secs_f64() * 1e3);
+        let Some(idle) = resident_after_rest(&broker).await else { continue };
+        report.sample("idle_rss_mib", idle / f64::from(1 << 20));
+
+        say(settings, round, "idle connections");
+        let connections = connect_many(&broker, settings.idle_connections).await?;
+        sample_growth(report, "connection_kib", &broker, idle, settings.idle_connections).await;
+        for connection in connections {
+            connection.close().await;
+        }
+
+        say(settings, round, "idle subscriptions");
+        let topic = broker.topic(1, Durability::Interval).await?;
+        if let Some(before) = resident_after_rest(&broker).await {
+            subscribe_many(&client, &topic, settings.idle_subscriptions).await?;
+            sample_growth(report, "subscription_kib", &broker, before, settings.idle_subscriptions).await;
+        }
+        client.close().await;
+    }
+    report.goal("start_ms", Goal::AtMost(500.0));
+    report.goal("idle_rss_mib", Goal::AtMost(40.0));
+    report.goal("connection_kib", Goal::AtMost(48.0));
+    report.goal("subscription_kib", Goal::AtMost(10.0));
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory sizes stay far below 2^52")]
+async fn resident_after_rest(broker: &Broker) -> Option<f64> {
+    tokio::time::sleep(REST).await;
+    broker.resident_bytes().map(|bytes| bytes as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few thousand things")]
+async fn sample_growth(report: &mut Report, figure: &str, broker: &Broker, before: f64, things: usize) {
+    if let Some(after) = resident_after_rest(broker).await {
+        report.sample(figure, (after - before) / 1_024.0 / things as f64);
+    }
+}
+
+async fn connect_many(broker: &Broker, count: usize) -> Result<Vec<Client>, Error> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        clients.push(broker.client().await?);
+    }
+    Ok(clients)
+}
+
+async fn subscribe_many(client: &Client, topic: &TopicName, count: usize) -> Result<(), Error> {
+    let mut running = JoinSet::new();
+    for number in 0..count {
+        if running.len() >= CREATE_AT_ONCE
+            && let Some(created) = running.join_next().await
+        {
+            created??;
+        }
+        running.spawn(create_subscription(client.clone(), topic.clone(), number));
+    }
+    while let Some(created) = running.join_next().await {
+        created??;
+    }
+    Ok(())
+}
+
+async fn create_subscription(client: Client, topic: TopicName, number: usize) -> Result<(), Error> {
+    let name: SubscriptionName = format!("bench-idle-{number}")
+        .parse()
+        .expect("letters, digits and hyphens are a subscription's name");
+    let new = NewSubscription {
+        name,
+        topic,
+        from: StartAt::Earliest,
+        pipeline: Vec::new(),
+        on_fault: OnFault::default(),
+    };
+    client.create_subscription(new).await.map_err(Error::millstream("create a subscription"))?;
+    Ok(())
+}
