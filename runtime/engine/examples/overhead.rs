@@ -18,7 +18,9 @@ const ROUNDS: usize = 5;
 const RECORDS_A_ROUND: usize = 1 << 20;
 
 fn main() {
+    println!("resident at start: {} KiB", resident_kib());
     let engine = Engine::new(&Settings::default()).expect("an engine");
+    println!("with the engine: {} KiB", resident_kib());
     let pipeline = |names: &[&str]| {
         let modules = names.iter().map(|name| {
             let module = engine.load(&support::guest(name), &Limits::default()).expect("a module");
@@ -59,6 +61,13 @@ fn report(what: &str, mut run: impl FnMut(&RecordBatch)) {
     });
     let [full, some, one] = figures;
     println!("{what:<52}{full:>10.1}{some:>10.1}{one:>10.0}");
+}
+
+/// Resident memory of this process; 0 where there is no `/proc`.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
 }
 
 fn batch(records: usize) -> RecordBatch {

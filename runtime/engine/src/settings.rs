@@ -79,7 +79,7 @@ fn config(settings: &Settings) -> Config {
         .total_tables(count.saturating_mul(2))
         .max_memory_size(settings.memory_bytes_ceiling)
         .table_elements(settings.table_elements_ceiling)
-        .max_memories_per_component(2)
+        .max_memories_per_component(4)
         .max_unused_warm_slots(WARM_SLOTS_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(4 << 10)

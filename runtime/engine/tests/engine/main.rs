@@ -6,6 +6,9 @@ mod support;
 /// What a module may answer and what becomes of the records.
 mod pipeline;
 
+/// Any mixture of records and faults, against a model.
+mod model;
+
 /// Guests that misbehave while they judge.
 mod faults;
 
