@@ -11,8 +11,8 @@ use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
 use millstream_types::{
-    ModuleInfo, ModuleName, Offset, PartitionId, RecordBatch, StartAt, SubscriptionInfo,
-    SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
+    ModuleInfo, ModuleName, Offset, PartitionId, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName,
+    Timestamp, TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -24,7 +24,8 @@ use crate::{
     limits::MODULE_JOBS_MAX,
     registry::Registry,
     rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, SubscriptionRow, TopicRow, decode_u32,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, SubscriptionRow, TopicRow,
+        decode_u32,
     },
     shard::{PartitionState, Shard, SubscriptionState},
 };
@@ -127,7 +128,8 @@ impl Broker {
             fatal: fatal_sender,
         };
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run());
-        let thread = thread.map_err(|error| Error::Internal(format!("no thread for the committer: {error}")))?;
+        let thread =
+            thread.map_err(|error| Error::Internal(format!("no thread for the committer: {error}")))?;
         let shared = Shared {
             submitter: Submitter::new(queue, settings.limits.commit_backlog_bytes),
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
@@ -210,7 +212,12 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::Stopping`].
-    pub async fn append(&self, topic: &Topic, partition: u32, batch: RecordBatch) -> Result<PendingAppend, Error> {
+    pub async fn append(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        batch: RecordBatch,
+    ) -> Result<PendingAppend, Error> {
         let partition = topic.partition(partition)?;
         if !batch.view().is_dense() {
             return Err(Error::SparseBatch);
@@ -398,7 +405,9 @@ impl Broker {
                         Ok(Cleanup::More { .. }) => {}
                         Ok(Cleanup::Done) => break,
                         // It is resumed at the next start.
-                        Err(error) => return tracing::warn!(%partition, %error, "cleanup of a deleted topic stopped"),
+                        Err(error) => {
+                            return tracing::warn!(%partition, %error, "cleanup of a deleted topic stopped");
+                        }
                     }
                 }
             }
@@ -469,11 +478,13 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Runs what blocks off the network threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
 }
 
-fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
+pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
     let mut shard = Shard { limits, ..Shard::default() };
     for row in store.scan::<millstream_store::Topic>() {
         let (key, value) = row?;
@@ -533,19 +544,29 @@ fn same_json(a: &str, b: &str) -> bool {
 }
 
 fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
-    let highest = (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
+    let highest =
+        (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
     let start = |(partition, id): (u32, &PartitionId)| {
         let end = topic.end(partition);
         let settled = match from {
             StartAt::Earliest => 0,
             StartAt::Latest => end,
             StartAt::Offset(offset) if *offset > highest => {
-                return Err(Error::OffsetOutOfRange { topic: topic.name().clone(), offset: *offset, end: highest });
+                return Err(Error::OffsetOutOfRange {
+                    topic: topic.name().clone(),
+                    offset: *offset,
+                    end: highest,
+                });
             }
             StartAt::Offset(offset) => (*offset).min(end),
             StartAt::Offsets(offsets) => match offsets.get(partition as usize) {
                 Some(offset) => (*offset).min(end),
-                None => return Err(Error::StartOffsets { found: offsets.len(), partitions: topic.config().partitions }),
+                None => {
+                    return Err(Error::StartOffsets {
+                        found: offsets.len(),
+                        partitions: topic.config().partitions,
+                    });
+                }
             },
             StartAt::Time(time) => offset_at_time(store, *id, end, *time)?,
         };
@@ -555,7 +576,12 @@ fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<C
 }
 
 /// The first batch appended at or after `time`, by bisection: timestamps do not run backwards within a partition.
-fn offset_at_time(store: &Store, partition: PartitionId, end: Offset, time: Timestamp) -> Result<Offset, Error> {
+fn offset_at_time(
+    store: &Store,
+    partition: PartitionId,
+    end: Offset,
+    time: Timestamp,
+) -> Result<Offset, Error> {
     let (mut low, mut high) = (0, end);
     while low < high {
         let middle = low + (high - low) / 2;

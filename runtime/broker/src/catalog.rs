@@ -34,7 +34,8 @@ impl Catalog {
         {
             let mut inner = catalog.write();
             for (name, row) in &shard.topics {
-                let ends = row.partitions.iter().map(|id| shard.partitions.get(id).map_or(0, |state| state.next));
+                let ends =
+                    row.partitions.iter().map(|id| shard.partitions.get(id).map_or(0, |state| state.next));
                 inner.add_topic(Topic::new(name.clone(), row.clone(), ends));
             }
             for (id, state) in &shard.subscriptions {

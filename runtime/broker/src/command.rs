@@ -1,7 +1,9 @@
 //! The commands that change durable state. Time and ids come in with them.
 
 use bytes::Bytes;
-use millstream_types::{ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig, TopicName};
+use millstream_types::{
+    ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig, TopicName,
+};
 
 use crate::{
     Error,

@@ -94,7 +94,9 @@ pub enum Error {
     #[error("the topic or subscription was deleted meanwhile")]
     Gone,
     /// An ack of what was not delivered.
-    #[error("offset {next} of partition {partition} cannot be acknowledged: only {scanned} was reached so far")]
+    #[error(
+        "offset {next} of partition {partition} cannot be acknowledged: only {scanned} was reached so far"
+    )]
     AckBeyond {
         /// Partition within the topic.
         partition: u32,

@@ -116,7 +116,10 @@ enum Pause {
     Wait(Duration),
 }
 
-async fn on_module_thread(shared: &Arc<Shared>, mut work: Work) -> Result<(Work, Result<Pause, Error>), Error> {
+async fn on_module_thread(
+    shared: &Arc<Shared>,
+    mut work: Work,
+) -> Result<(Work, Result<Pause, Error>), Error> {
     let (sender, receiver) = oneshot::channel();
     let store = shared.store.clone();
     let job = move || {
@@ -205,18 +208,21 @@ impl Work {
             _ => view.next_offset(),
         };
         let counted = &outcome.counters;
-        self.fetched.counted = sum(self.fetched.counted, Counters {
-            records_in: counted.records_in,
-            records_out: counted.delivered,
-            dropped: counted.dropped,
-            routed: counted.routed,
-            rejected: counted.rejected,
-            faulted: counted.faulted,
-            bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
-            bytes_out: 0,
-            module_ns: counted.guest_ns,
-            module_calls: counted.calls,
-        });
+        self.fetched.counted = sum(
+            self.fetched.counted,
+            Counters {
+                records_in: counted.records_in,
+                records_out: counted.delivered,
+                dropped: counted.dropped,
+                routed: counted.routed,
+                rejected: counted.rejected,
+                faulted: counted.faulted,
+                bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
+                bytes_out: 0,
+                module_ns: counted.guest_ns,
+                module_calls: counted.calls,
+            },
+        );
         self.warn_of(&outcome);
         let batches = match &outcome.delivery {
             Delivery::Nothing => Vec::new(),

@@ -66,7 +66,11 @@ impl Registry {
 
     /// Refuses names that belong to the broker.
     pub(crate) fn check_name(name: &ModuleName) -> Result<(), Error> {
-        if name.as_str().starts_with(STOCK_NAMESPACE) { Err(Error::ReservedName(name.clone())) } else { Ok(()) }
+        if name.as_str().starts_with(STOCK_NAMESPACE) {
+            Err(Error::ReservedName(name.clone()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Every named module, those of the broker first.

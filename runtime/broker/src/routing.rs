@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use millstream_engine::Outcome;
 use millstream_types::{
-    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, TopicConfig, TopicName, partition_for_key,
+    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, TopicConfig, TopicName,
+    partition_for_key,
 };
 
 use crate::{

@@ -67,6 +67,7 @@ pub(crate) fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> R
 }
 
 pub(crate) fn decode_u32(kind: &'static str, bytes: &[u8]) -> Result<u32, Error> {
-    let bytes = bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
+    let bytes =
+        bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
     Ok(u32::from_le_bytes(bytes))
 }

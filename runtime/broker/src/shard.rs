@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use millstream_store::{Batch, Cursor, Module, ModuleBlob, Subscription, Topic};
 use millstream_types::{
-    Durability, ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig, TopicName,
-    limits::TOPIC_PARTITIONS_MAX,
+    Durability, ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig,
+    TopicName, limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{
@@ -19,12 +19,30 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Readers may read up to here.
-    End { partition: PartitionId, end: Offset },
-    TopicCreated { name: TopicName, row: TopicRow },
-    TopicDeleted { name: TopicName, partitions: Vec<PartitionId> },
-    SubscriptionCreated { id: u32, row: SubscriptionRow, cursors: Vec<CursorRow> },
-    SubscriptionDeleted { name: SubscriptionName },
-    ModuleStored { name: ModuleName, row: ModuleRow },
+    End {
+        partition: PartitionId,
+        end: Offset,
+    },
+    TopicCreated {
+        name: TopicName,
+        row: TopicRow,
+    },
+    TopicDeleted {
+        name: TopicName,
+        partitions: Vec<PartitionId>,
+    },
+    SubscriptionCreated {
+        id: u32,
+        row: SubscriptionRow,
+        cursors: Vec<CursorRow>,
+    },
+    SubscriptionDeleted {
+        name: SubscriptionName,
+    },
+    ModuleStored {
+        name: ModuleName,
+        row: ModuleRow,
+    },
 }
 
 /// What applying a command gave.
@@ -64,16 +82,25 @@ pub(crate) struct SubscriptionState {
 impl Shard {
     /// Applies `command`: changes the state, writes what changed to `batch`, and notes what to make visible in `effects`.
     /// A refused command changes nothing.
-    pub(crate) fn apply(&mut self, command: Command, batch: &mut Batch, effects: &mut Vec<Effect>) -> Applied {
+    pub(crate) fn apply(
+        &mut self,
+        command: Command,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Applied {
         // Metadata is always synced; records as their topic asks; a lost settlement is only a redelivery.
         let (result, sync) = match command {
             Command::Append { partition, batch: records, now } => {
                 let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
                 (self.append(partition, records, now, batch, effects).map(Outcome::Appended), sync)
             }
-            Command::CreateTopic { name, config, now } => (self.create_topic(name, config, now, batch, effects), true),
+            Command::CreateTopic { name, config, now } => {
+                (self.create_topic(name, config, now, batch, effects), true)
+            }
             Command::DeleteTopic { name } => (self.delete_topic(&name, batch, effects), true),
-            Command::PutModule { name, row, wasm } => (self.put_module(name, row, wasm, batch, effects), true),
+            Command::PutModule { name, row, wasm } => {
+                (self.put_module(name, row, wasm, batch, effects), true)
+            }
             Command::RemovePrivateModule { sha256 } => {
                 if !self.binds(&sha256) {
                     batch.remove(&ModuleBlob(sha256));
@@ -86,7 +113,8 @@ impl Shard {
             Command::DeleteSubscription { name } => (self.delete_subscription(&name, batch, effects), true),
             Command::Settle { subscription, next } => (Ok(self.settle(subscription, &next, batch)), false),
             Command::Route { subscription, partition, from, to, outputs, now } => {
-                let sync = outputs.iter().any(|(sink, _)| self.partitions.get(sink).is_some_and(|state| state.sync));
+                let sync =
+                    outputs.iter().any(|(sink, _)| self.partitions.get(sink).is_some_and(|state| state.sync));
                 let routed = self.route(subscription, partition, from..to, outputs, now, batch, effects);
                 (routed.map(|()| Outcome::Done), sync)
             }
@@ -133,7 +161,11 @@ impl Shard {
             return Err(Error::Partitions { partitions: config.partitions, max: TOPIC_PARTITIONS_MAX });
         }
         limit("topics", self.topics.len(), self.limits.topics_max)?;
-        limit("partitions", self.partitions.len() + config.partitions as usize - 1, self.limits.partitions_max)?;
+        limit(
+            "partitions",
+            self.partitions.len() + config.partitions as usize - 1,
+            self.limits.partitions_max,
+        )?;
         let first = self.next_partition;
         self.next_partition += config.partitions;
         batch.put(&NEXT_PARTITION, self.next_partition.to_le_bytes().to_vec());
@@ -239,7 +271,8 @@ impl Shard {
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
-        let topic = self.subscriptions.values().find(|state| state.row.name == *name).map(|state| &state.row.topic);
+        let topic =
+            self.subscriptions.values().find(|state| state.row.name == *name).map(|state| &state.row.topic);
         let topic = topic.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
         let partitions = self.topics.get(topic).map(|row| row.partitions.clone()).unwrap_or_default();
         self.delete_subscription_of(name, &partitions, batch, effects)?;
@@ -322,3 +355,6 @@ impl Shard {
 fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
     if found >= max { Err(Error::LimitReached { what, found }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

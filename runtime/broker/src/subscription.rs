@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, TopicName,
+    Binding, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState,
+    TopicName,
 };
 
 use crate::{

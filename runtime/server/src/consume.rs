@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use millstream_broker::{Broker, NewSubscription, Reading, Step, Subscription};
 use millstream_quic::{FrameReader, FrameWriter};
-use millstream_wire::{Answer, Control, Delivery, FrameLimits, PartitionSpan, Subscribe, Subscribed, WireError};
+use millstream_wire::{
+    Answer, Control, Delivery, FrameLimits, PartitionSpan, Subscribe, Subscribed, WireError,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -75,7 +77,12 @@ fn subscribed(subscription: &Subscription) -> Subscribed {
 }
 
 /// Takes what the consumer says until it finishes or breaks off; dropping `say` ends the delivery.
-async fn listen(broker: &Broker, subscription: &Subscription, mut reader: FrameReader, say: &watch::Sender<Said>) {
+async fn listen(
+    broker: &Broker,
+    subscription: &Subscription,
+    mut reader: FrameReader,
+    say: &watch::Sender<Said>,
+) {
     loop {
         match reader.next::<Control>().await {
             Ok(Some((Control::Credit { bytes }, _))) => {

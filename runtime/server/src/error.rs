@@ -7,10 +7,14 @@ use millstream_wire::{ErrorCode, FrameError, WireError};
 /// `error` as it crosses the wire.
 pub(crate) fn to_wire(error: &Error) -> WireError {
     let (code, value) = match error {
-        Error::UnknownTopic(topic) | Error::TopicDeleted(topic) => (ErrorCode::UnknownTopic, Some(topic.to_string())),
+        Error::UnknownTopic(topic) | Error::TopicDeleted(topic) => {
+            (ErrorCode::UnknownTopic, Some(topic.to_string()))
+        }
         Error::TopicExists(topic) => (ErrorCode::TopicExists, Some(topic.to_string())),
         Error::Partitions { partitions, .. } => (ErrorCode::BadRequest, Some(partitions.to_string())),
-        Error::UnknownPartition { partition, .. } => (ErrorCode::UnknownPartition, Some(partition.to_string())),
+        Error::UnknownPartition { partition, .. } => {
+            (ErrorCode::UnknownPartition, Some(partition.to_string()))
+        }
         Error::BadFrame(_) => (ErrorCode::BadRequest, None),
         Error::Batch(_) | Error::SparseBatch => (ErrorCode::CorruptBatch, None),
         Error::TooLarge { bytes, .. } => (ErrorCode::TooLarge, Some(bytes.to_string())),
@@ -36,7 +40,8 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::Stopping => (ErrorCode::Unavailable, None),
         _ => (ErrorCode::Internal, None),
     };
-    let retryable = matches!(code, ErrorCode::SubscriptionBusy | ErrorCode::Unavailable | ErrorCode::OutcomeUnknown);
+    let retryable =
+        matches!(code, ErrorCode::SubscriptionBusy | ErrorCode::Unavailable | ErrorCode::OutcomeUnknown);
     WireError { code, message: error.to_string(), value, retryable }
 }
 

@@ -7,7 +7,8 @@ use millstream_broker::{Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{Check, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
 use millstream_wire::{
-    Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError, decode_head,
+    Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
+    decode_head,
 };
 use tokio::sync::mpsc;
 

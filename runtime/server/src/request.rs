@@ -28,7 +28,9 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<Resp
     Ok(match request {
         Request::Ping => Response::Done,
         Request::Info => Response::Server(context.info()),
-        Request::CreateTopic { name, config } => Response::Topic(broker.create_topic(&name, config).await?.info()),
+        Request::CreateTopic { name, config } => {
+            Response::Topic(broker.create_topic(&name, config).await?.info())
+        }
         Request::ListTopics => Response::Topics(broker.topics()),
         Request::DescribeTopic { name } => Response::Topic(broker.topic(&name)?.info()),
         Request::DeleteTopic { name } => {

@@ -38,7 +38,9 @@ pub enum StartError {
     #[error("TLS: {0}")]
     Certificate(String),
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {cause}; is another broker running there? choose another with --listen")]
+    #[error(
+        "cannot listen on {address}: {cause}; is another broker running there? choose another with --listen"
+    )]
     Listen {
         /// As asked.
         address: SocketAddr,
@@ -93,9 +95,8 @@ impl Server {
         let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
         let pin = certificate.pin();
         let (endpoint, near) = listen(&config, certificate)?;
-        let address = endpoint
-            .local_addr()
-            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let address =
+            endpoint.local_addr().map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let url = format!("millstream://{}?pin=sha256:{pin}", reachable(address));
         let context = Arc::new(Context::new(broker, config.modules.module_bytes));
         let accepting =
@@ -148,7 +149,12 @@ fn listen(
     Ok((endpoint.map_err(failed)?, Arc::new(near)))
 }
 
-async fn accept(endpoint: Endpoint, near: Arc<quinn::ServerConfig>, context: Arc<Context>, connections_max: usize) {
+async fn accept(
+    endpoint: Endpoint,
+    near: Arc<quinn::ServerConfig>,
+    context: Arc<Context>,
+    connections_max: usize,
+) {
     while let Some(incoming) = endpoint.accept().await {
         let connections = context.connections.load(Ordering::Relaxed);
         if connections >= connections_max {

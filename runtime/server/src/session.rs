@@ -92,7 +92,10 @@ async fn greet(context: &Context, connection: &Connection) -> Option<Hello> {
         Ok(Some((Open::Hello(hello), _))) => {
             let found = hello.protocol;
             let text = format!("protocol version {found} is not spoken here, version {PROTOCOL_VERSION} is");
-            (CloseCode::Version, WireError::refused(ErrorCode::UnsupportedVersion, text).with_value(found.to_string()))
+            (
+                CloseCode::Version,
+                WireError::refused(ErrorCode::UnsupportedVersion, text).with_value(found.to_string()),
+            )
         }
         Ok(_) => {
             let text = "the first stream of a connection must start with Hello";

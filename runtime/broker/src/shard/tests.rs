@@ -1,0 +1,277 @@
+//! The shard against a plain model: whatever comes, offsets are dense, refusals change nothing, and what a store gives
+//! back after a restart is what was there before.
+
+use std::collections::BTreeMap;
+
+use millstream_store::{Batch, Options, Persist, Store};
+use millstream_types::{
+    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, Record, RecordBatch,
+    SubscriptionName, TopicConfig, TopicName,
+};
+use proptest::prelude::*;
+
+use super::{Effect, Shard};
+use crate::{
+    Error, Limits,
+    broker::recover,
+    command::{Command, Outcome},
+    rows::{CursorRow, ModuleRow, PinnedBinding, SubscriptionRow},
+};
+
+/// A command, with names and partitions as small numbers so that they often meet.
+#[derive(Debug, Clone)]
+enum Act {
+    Create { topic: u8, partitions: u32, interval: bool },
+    Delete { topic: u8 },
+    Append { topic: u8, partition: u32, records: usize },
+    Subscribe { name: u8, topic: u8, skip: bool },
+    Unsubscribe { name: u8 },
+    Settle { name: u8, partition: u32, next: Offset },
+    Route { name: u8, from: Offset, len: Offset, sink: u8 },
+    PutModule { name: u8, content: u8 },
+    Restart,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (0..3u8, 1..4u32, any::<bool>()).prop_map(|(topic, partitions, interval)| Act::Create { topic, partitions, interval }),
+        1 => (0..3u8).prop_map(|topic| Act::Delete { topic }),
+        6 => (0..3u8, 0..4u32, 1..5usize).prop_map(|(topic, partition, records)| Act::Append { topic, partition, records }),
+        2 => (0..3u8, 0..3u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
+        1 => (0..3u8).prop_map(|name| Act::Unsubscribe { name }),
+        3 => (0..3u8, 0..4u32, 0..20u64).prop_map(|(name, partition, next)| Act::Settle { name, partition, next }),
+        2 => (0..3u8, 0..10u64, 1..5u64, 0..3u8).prop_map(|(name, from, len, sink)| Act::Route { name, from, len, sink }),
+        1 => (0..2u8, 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
+        1 => Just(Act::Restart),
+    ]
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    /// Settings and ends of each topic's partitions.
+    topics: BTreeMap<u8, (TopicConfig, Vec<Offset>)>,
+    /// Topic, policy, and settled and routed offsets of each subscription.
+    subscriptions: BTreeMap<u8, (u8, bool, Vec<(Offset, Offset)>)>,
+    modules: BTreeMap<u8, u8>,
+}
+
+fn topic_name(topic: u8) -> TopicName {
+    TopicName::new(format!("t{topic}")).unwrap()
+}
+
+fn subscription_name(name: u8) -> SubscriptionName {
+    SubscriptionName::new(format!("s{name}")).unwrap()
+}
+
+fn batch_of(records: usize) -> RecordBatch {
+    let mut builder = BatchBuilder::new();
+    for _ in 0..records {
+        builder.push(&Record::new("x")).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+/// Does `act` to the model; the command for it, and whether it must be accepted.
+fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)> {
+    let partition_of = |topic: u8, index: u32| {
+        let row = shard.topics.get(&topic_name(topic));
+        row.and_then(|row| row.partitions.get(index as usize)).copied().unwrap_or(PartitionId(u32::MAX))
+    };
+    let id_of = |name: u8| {
+        let found = shard.subscriptions.iter().find(|(_, state)| state.row.name == subscription_name(name));
+        found.map_or(u32::MAX, |(id, _)| *id)
+    };
+    Some(match *act {
+        Act::Create { topic, partitions, interval } => {
+            let durability = if interval { Durability::Interval } else { Durability::Sync };
+            let config = TopicConfig { partitions, durability };
+            let fresh = (config.clone(), vec![0; partitions as usize]);
+            let found = model.topics.entry(topic).or_insert(fresh);
+            let accepted = found.0 == config;
+            (Command::CreateTopic { name: topic_name(topic), config, now: 1 }, accepted)
+        }
+        Act::Delete { topic } => {
+            model.subscriptions.retain(|_, (read, ..)| *read != topic);
+            let accepted = model.topics.remove(&topic).is_some();
+            (Command::DeleteTopic { name: topic_name(topic) }, accepted)
+        }
+        Act::Append { topic, partition, records } => {
+            let command = Command::Append {
+                partition: partition_of(topic, partition),
+                batch: batch_of(records),
+                now: 1,
+            };
+            let ends = model.topics.get_mut(&topic);
+            let end = ends.and_then(|(_, ends)| ends.get_mut(partition as usize));
+            let accepted = end.is_some();
+            end.into_iter().for_each(|end| *end += records as u64);
+            (command, accepted)
+        }
+        Act::Subscribe { name, topic, skip } => {
+            let partitions = model.topics.get(&topic).map_or(0, |(_, ends)| ends.len());
+            let on_fault = if skip { OnFault::Skip } else { OnFault::Halt };
+            let row = SubscriptionRow {
+                name: subscription_name(name),
+                topic: topic_name(topic),
+                pipeline: vec![PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() }],
+                on_fault,
+                created_ms: 1,
+            };
+            let accepted = match model.subscriptions.get(&name) {
+                Some((read, skips, _)) => (*read, *skips) == (topic, skip),
+                None => model.topics.contains_key(&topic),
+            };
+            if accepted {
+                model.subscriptions.entry(name).or_insert((topic, skip, vec![(0, 0); partitions]));
+            }
+            (Command::CreateSubscription { row, cursors: vec![CursorRow::default(); partitions] }, accepted)
+        }
+        Act::Unsubscribe { name } => {
+            let accepted = model.subscriptions.remove(&name).is_some();
+            (Command::DeleteSubscription { name: subscription_name(name) }, accepted)
+        }
+        Act::Settle { name, partition, next } => {
+            let cursors = model.subscriptions.get_mut(&name).map(|(.., cursors)| cursors);
+            let cursor = cursors.and_then(|cursors| cursors.get_mut(partition as usize));
+            cursor.into_iter().for_each(|(settled, _)| *settled = next.max(*settled));
+            (Command::Settle { subscription: id_of(name), next: vec![(partition, next)] }, true)
+        }
+        Act::Route { name, from, len, sink } => {
+            let outputs = vec![(partition_of(sink, 0), batch_of(2))];
+            let command = Command::Route {
+                subscription: Some(id_of(name)),
+                partition: 0,
+                from,
+                to: from + len,
+                outputs,
+                now: 1,
+            };
+            let sink_end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
+            let cursor = model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.first_mut());
+            let accepted = match (sink_end, cursor) {
+                (Some(end), Some((_, routed))) if *routed <= from => {
+                    *routed = from + len;
+                    *end += 2;
+                    true
+                }
+                _ => false,
+            };
+            (command, accepted)
+        }
+        Act::PutModule { name, content } => {
+            let accepted = *model.modules.entry(name).or_insert(content) == content;
+            let row = ModuleRow { sha256: [content; 32], bytes: 1, stored_ms: 1, manifest: None };
+            let name = ModuleName::new(format!("m{name}@1")).unwrap();
+            (Command::PutModule { name: Some(name), row, wasm: vec![content].into() }, accepted)
+        }
+        Act::Restart => return None,
+    })
+}
+
+fn assert_agree(shard: &Shard, model: &Model) {
+    let topics: Vec<_> = model.topics.keys().map(|topic| topic_name(*topic)).collect();
+    assert_eq!(shard.topics.keys().cloned().collect::<Vec<_>>(), topics);
+    for (topic, (config, ends)) in &model.topics {
+        let row = &shard.topics[&topic_name(*topic)];
+        assert_eq!(&row.config, config);
+        let found: Vec<_> = row.partitions.iter().map(|id| shard.partitions[id].next).collect();
+        assert_eq!(&found, ends, "topic {topic}");
+    }
+    assert_eq!(shard.partitions.len(), model.topics.values().map(|(_, ends)| ends.len()).sum::<usize>());
+    assert_eq!(shard.subscriptions.len(), model.subscriptions.len());
+    for state in shard.subscriptions.values() {
+        let name =
+            model.subscriptions.keys().find(|name| subscription_name(**name) == state.row.name).unwrap();
+        let cursors: Vec<_> = state.cursors.iter().map(|cursor| (cursor.settled, cursor.routed)).collect();
+        assert_eq!(cursors, model.subscriptions[name].2, "subscription {name}");
+    }
+    assert_eq!(shard.modules.len(), model.modules.len());
+}
+
+/// Runs `acts`, with a store below when `store` is given; then restarts count.
+fn run(acts: &[Act], store: Option<&Store>) -> Model {
+    let mut shard = match store {
+        Some(store) => recover(store, Limits::default()).unwrap(),
+        None => Shard::default(),
+    };
+    let mut expected = Model::default();
+    for act in acts {
+        let Some((command, accepted)) = model(&mut expected, &shard, act) else {
+            if let Some(store) = store {
+                shard = recover(store, Limits::default()).unwrap();
+                assert_agree(&shard, &expected);
+            }
+            continue;
+        };
+        let (mut batch, mut effects) = (Batch::default(), Vec::new());
+        let applied = shard.apply(command, &mut batch, &mut effects);
+        assert_eq!(applied.result.is_ok(), accepted, "{act:?} gave {:?}", applied.result);
+        if !accepted {
+            assert!(batch.is_empty() && effects.is_empty(), "a refusal changed something: {act:?}");
+        }
+        for effect in &effects {
+            if let Effect::End { partition, end } = effect {
+                assert_eq!(shard.partitions[partition].next, *end);
+            }
+        }
+        if let Some(store) = store {
+            store.commit(batch, Persist::Buffer).unwrap();
+        }
+        assert_agree(&shard, &expected);
+    }
+    expected
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_model(acts in prop::collection::vec(act(), 1..80)) {
+        let model = run(&acts, None);
+        prop_assert!(model.topics.len() <= 3);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 30, ..ProptestConfig::default() })]
+    #[test]
+    fn a_restart_changes_nothing(acts in prop::collection::vec(act(), 20..120)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
+        let before = run(&acts, Some(&store));
+        drop(store);
+        // And from the directory alone.
+        let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
+        assert_agree(&recover(&store, Limits::default()).unwrap(), &before);
+    }
+}
+
+#[test]
+fn timestamps_do_not_run_backwards() {
+    let mut shard = Shard::default();
+    let (mut batch, mut effects) = (Batch::default(), Vec::new());
+    let config = TopicConfig::default();
+    shard.apply(Command::CreateTopic { name: topic_name(0), config, now: 5 }, &mut batch, &mut effects);
+    let mut append = |now| {
+        let command = Command::Append { partition: PartitionId(0), batch: batch_of(1), now };
+        match shard.apply(command, &mut batch, &mut effects).result {
+            Ok(Outcome::Appended(appended)) => appended.timestamp,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([append(100), append(40), append(101)], [100, 100, 101]);
+}
+
+#[test]
+fn limits_refuse_with_their_number() {
+    let mut shard = Shard { limits: Limits { topics_max: 1, ..Limits::default() }, ..Shard::default() };
+    let (mut batch, mut effects) = (Batch::default(), Vec::new());
+    let mut create = |topic, partitions| {
+        let config = TopicConfig { partitions, ..TopicConfig::default() };
+        shard
+            .apply(Command::CreateTopic { name: topic_name(topic), config, now: 5 }, &mut batch, &mut effects)
+            .result
+    };
+    assert!(matches!(create(0, 2_000), Err(Error::Partitions { partitions: 2_000, .. })));
+    assert!(matches!(create(0, 0), Err(Error::Partitions { partitions: 0, .. })));
+    assert!(create(0, 1).is_ok());
+    assert!(matches!(create(1, 1), Err(Error::LimitReached { what: "topics", found: 1 })));
+}
