@@ -84,11 +84,11 @@ pub struct Settings {
     /// How often the skeleton syncs when its durability is `interval`: as often as the broker does.
     #[arg(long, default_value_t = 50, value_name = "MS")]
     pub sync_interval_ms: u64,
-    /// A running broker to measure, instead of a new one in an empty directory for each measurement. Its topics whose
-    /// names start with `bench-` are created and deleted.
+    /// A running broker to measure, instead of a new one in an empty directory for each measurement; topics `bench-...`
+    /// are created there and deleted. Its own option, so that no broker is loaded because it is the default one.
     #[arg(long, value_name = "URL")]
     #[serde(serialize_with = "shown_url")]
-    pub url: Option<Url>,
+    pub broker: Option<Url>,
     /// Where data is written; it is removed again. Should be the disk that a broker would use [default: the directory
     /// for temporary files].
     #[arg(long, value_name = "DIR")]

@@ -24,7 +24,7 @@
 //!   each `sync_interval_ms`.
 //!
 //! # The subject
-//! A broker started from this same binary in an empty directory for each measurement (or the one that `--url` names),
+//! A broker started from this same binary in an empty directory for each measurement (or the one that `--broker` names),
 //! used through `millstream-client` as an application uses it: records are handed over one by one, and what is counted
 //! has its receipt, or was delivered and checked to be as many as published.
 //!

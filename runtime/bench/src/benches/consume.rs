@@ -24,13 +24,12 @@ pub(super) async fn consume(settings: &Settings, report: &mut Report) -> Result<
         report.sample("quic_down_mb_per_s", down);
         say(settings, round, "consume");
         let before = broker.cpu_seconds();
-        let rate = run_consumer(&broker, &topic, &Pass::All, records, records, settings.duration()).await?;
-        let mb_per_s = rate * settings.record_bytes as f64 / 1e6;
-        report.sample("consume_mb_per_s", mb_per_s);
-        report.sample("consume_records_per_s", rate);
+        let passed = run_consumer(&broker, &topic, &Pass::All, records, records, settings.duration()).await?;
+        let bytes = passed.records * settings.record_bytes as u64;
+        report.sample("consume_mb_per_s", stats::mb_per_s(bytes, passed.took));
+        report.sample("consume_records_per_s", passed.records_per_s());
         if let Some((after, before)) = broker.cpu_seconds().zip(before) {
-            let bytes = mb_per_s * 1e6 * settings.seconds;
-            report.sample("consume_broker_cpu_s_per_gb", stats::per_gb(after - before, bytes as u64));
+            report.sample("consume_broker_cpu_s_per_gb", stats::per_gb(after - before, bytes));
         }
     }
     report.ratio("consume_to_raw_quinn", "consume_mb_per_s", "quic_down_mb_per_s", Goal::AtLeast(0.8));

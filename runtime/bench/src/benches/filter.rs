@@ -26,8 +26,8 @@ pub(super) async fn filter(settings: &Settings, report: &mut Report) -> Result<(
     for round in 0..settings.rounds {
         for (figure, pass, kept) in &passes {
             say(settings, round, figure);
-            let rate = run_consumer(&broker, &topic, pass, records, *kept, settings.duration()).await?;
-            report.sample(*figure, rate);
+            let passed = run_consumer(&broker, &topic, pass, records, *kept, settings.duration()).await?;
+            report.sample(*figure, passed.records_per_s());
         }
     }
     report.ratio(

@@ -14,9 +14,9 @@ const REST: Duration = Duration::from_secs(2);
 const CREATE_AT_ONCE: usize = 64;
 
 pub(super) async fn idle(settings: &Settings, report: &mut Report) -> Result<(), Error> {
-    if let Some(url) = &settings.url {
+    if let Some(url) = &settings.broker {
         return Err(Error::Setting {
-            setting: "--url",
+            setting: "--broker",
             value: url.to_string(),
             why: "an idle broker must be one that the bench starts: leave it out",
         });

@@ -46,7 +46,7 @@ pub(crate) async fn measure(bench: Bench, settings: &Settings) -> Result<Report,
     match bench {
         Bench::All => {
             for bench in Bench::EACH {
-                if bench != Bench::Idle || settings.url.is_none() {
+                if bench != Bench::Idle || settings.broker.is_none() {
                     run(bench, settings, &mut report).await?;
                 }
             }

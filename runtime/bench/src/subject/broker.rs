@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 impl Broker {
     /// The broker that `settings` name, or a new one that has just written its URL.
     pub(crate) async fn start(settings: &Settings) -> Result<Self, Error> {
-        if let Some(url) = &settings.url {
+        if let Some(url) = &settings.broker {
             return Ok(Self { url: url.clone(), process: None, _dir: None });
         }
         let dir = scratch(settings)?;
