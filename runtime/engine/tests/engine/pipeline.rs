@@ -1,9 +1,11 @@
 //! What a module may answer and what becomes of the records.
 
-use millstream_engine::{Counters, Delivery, Outcome, Pipeline};
+use millstream_engine::{
+    BindError, Counters, Delivery, Engine, FaultKind, Limits, LogSink, Outcome, Pipeline, Settings, Stop,
+};
 use millstream_types::{BatchBuilder, Compression, Record, RecordBatch};
 
-use crate::support::{BASE, batch, batch_with, contents, pipeline};
+use crate::support::{BASE, batch, batch_with, contents, guest, pipeline, setup};
 
 fn run(names: &[&str], batch: &RecordBatch) -> Outcome {
     pipeline(names).run(batch, 0..batch.view().len()).expect("a good batch")
@@ -193,4 +195,23 @@ fn rest_gives_instances_up() {
     let after = pipeline.run(&batch, 0..3).unwrap();
     assert_eq!(delivered(&before), delivered(&after));
     assert_eq!(pipeline.counters().records_in, 6);
+}
+
+#[test]
+fn without_a_free_instance_a_run_waits_its_turn() {
+    let engine = Engine::new(&Settings { instances_max: 2, ..Settings::default() }).unwrap();
+    let limits = Limits::default();
+    let module = engine.load(&guest("every_second"), &limits).unwrap();
+    let bind = || module.bind(&setup("{}"), &limits, LogSink::none());
+    let batch = batch(&["a", "b"]);
+    let mut first = Pipeline::new(vec![bind().unwrap()]);
+    let mut second = Pipeline::new(vec![bind().unwrap()]);
+    assert!(matches!(bind(), Err(BindError::Instantiate(fault)) if fault.kind == FaultKind::Busy));
+    second.rest();
+    let third = bind().unwrap();
+    let outcome = second.run(&batch, 0..2).unwrap();
+    assert_eq!((outcome.done, outcome.stop), (0..0, Some(Stop::Busy { stage: 0 })));
+    drop(third);
+    assert_eq!(second.run(&batch, 0..2).unwrap().done, 0..2);
+    assert_eq!(first.run(&batch, 0..2).unwrap().done, 0..2);
 }
