@@ -68,11 +68,9 @@ impl Compiler {
         let Value::Object(object) = config else {
             return fault(format!("{} is not a condition: {shape}", shown(config)));
         };
-        let heads: Vec<&str> = ["all", "any", "not", "header", "pointer"]
-            .into_iter()
-            .filter(|head| object.contains_key(*head))
-            .collect();
-        let head = match heads.as_slice() {
+        let heads = ["all", "any", "not", "header", "pointer"].into_iter();
+        let heads: Vec<_> = heads.filter_map(|head| Some((head, object.get(head)?))).collect();
+        let (head, operand) = match heads.as_slice() {
             [head] => *head,
             [] if object.is_empty() => return fault(format!("is no condition: {shape}")),
             [] => {
@@ -80,16 +78,20 @@ impl Compiler {
                 return fault(format!("names no header or pointer, only {found:?}: {shape}"));
             }
             several => {
-                return fault(format!("has {several:?} in one condition: give each its own, within `all`"));
+                let found: Vec<&str> = several.iter().map(|(head, _)| *head).collect();
+                return fault(format!("has {found:?} in one condition: give each its own, within `all`"));
             }
         };
         if matches!(head, "header" | "pointer") {
-            return self.test(object, head, path);
+            let tests = tests(object, head, path)?;
+            return self
+                .test(head, operand, tests)
+                .map_err(|fault| ConfigError::new(format!("{path}.{head}"), fault));
         }
         if let Some(extra) = object.keys().find(|key| *key != head) {
             return fault(format!("has `{extra}` beside `{head}`, which stands alone"));
         }
-        let (operand, path) = (&object[head], format!("{path}.{head}"));
+        let path = format!("{path}.{head}");
         if head == "not" {
             return Ok(Condition::Not(Box::new(self.condition(operand, &path)?)));
         }
@@ -103,37 +105,34 @@ impl Compiler {
         Ok(if head == "all" { Condition::All(conditions) } else { Condition::Any(conditions) })
     }
 
-    fn test(
-        &mut self,
-        object: &Map<String, Value>,
-        head: &str,
-        path: &str,
-    ) -> Result<Condition, ConfigError> {
-        let at_head = |fault: String| ConfigError::new(format!("{path}.{head}"), fault);
-        if head == "pointer" && self.reach == Reach::Headers {
-            return Err(at_head(
-                "this module reads headers alone: use std/json for fields of the payload".into(),
-            ));
-        }
-        let Value::String(name) = &object[head] else {
-            return Err(at_head(format!("{} is not a text", shown(&object[head]))));
+    /// `tests` on the header or pointer that `operand` names.
+    fn test(&mut self, head: &str, operand: &Value, tests: Vec<Test>) -> Result<Condition, String> {
+        let Value::String(name) = operand else {
+            return Err(format!("{} is not a text", shown(operand)));
         };
-        let tests = object.iter().filter(|(key, _)| *key != head);
-        let tests: Vec<Test> =
-            tests.map(|(operator, operand)| test(operator, operand, path)).collect::<Result<_, _>>()?;
-        if tests.is_empty() {
-            let fault = format!("has no operator: add one of {OPERATORS}, as in \"equals\": \"UA\"");
-            return Err(ConfigError::new(path, fault));
+        match (head, self.reach) {
+            ("header", _) if name.is_empty() => Err("is empty: write a header's name".into()),
+            ("header", _) => Ok(Condition::Header(name.clone(), tests)),
+            (_, Reach::Headers) => {
+                Err("this module reads headers alone: use std/json for fields of the payload".into())
+            }
+            (_, Reach::HeadersAndJson) => {
+                Ok(Condition::Field(self.pointers.add(&Pointer::new(name)?), tests))
+            }
         }
-        if head == "header" {
-            return match name.is_empty() {
-                true => Err(at_head("is empty: write a header's name".into())),
-                false => Ok(Condition::Header(name.clone(), tests)),
-            };
-        }
-        let pointer = Pointer::new(name).map_err(at_head)?;
-        Ok(Condition::Field(self.pointers.add(&pointer), tests))
     }
+}
+
+/// The operators beside `head`.
+fn tests(object: &Map<String, Value>, head: &str, path: &str) -> Result<Vec<Test>, ConfigError> {
+    let tests = object.iter().filter(|(key, _)| *key != head);
+    let tests: Vec<Test> =
+        tests.map(|(operator, operand)| test(operator, operand, path)).collect::<Result<_, _>>()?;
+    if tests.is_empty() {
+        let fault = format!("has no operator: add one of {OPERATORS}, as in \"equals\": \"UA\"");
+        return Err(ConfigError::new(path, fault));
+    }
+    Ok(tests)
 }
 
 fn test(operator: &str, operand: &Value, path: &str) -> Result<Test, ConfigError> {
@@ -204,7 +203,7 @@ fn scalar(operand: &Value) -> Result<Operand, String> {
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text,
     }
 }

@@ -31,18 +31,7 @@ pub struct Fields<'a>(Vec<Found<'a>>);
 impl PointerTree {
     /// Adds a pointer, or finds it there.
     pub fn add(&mut self, pointer: &Pointer) -> Slot {
-        let mut node = &mut self.root;
-        for token in pointer.tokens() {
-            let at = match node.children.iter().position(|(name, _)| name == token) {
-                Some(at) => at,
-                None => {
-                    node.children.push((token.clone(), Node::default()));
-                    node.children.len() - 1
-                }
-            };
-            node = &mut node.children[at].1;
-        }
-        let slot = *node.slot.get_or_insert(self.slots);
+        let slot = self.root.add(pointer.tokens(), self.slots);
         self.slots = self.slots.max(slot + 1);
         Slot(slot)
     }
@@ -74,6 +63,22 @@ impl<'a> Fields<'a> {
 }
 
 impl Node {
+    /// The slot of the node that `tokens` lead to: its own, or `free` if it had none.
+    fn add(&mut self, tokens: &[String], free: usize) -> usize {
+        let Some((token, rest)) = tokens.split_first() else {
+            return *self.slot.get_or_insert(free);
+        };
+        match self.children.iter_mut().find(|(name, _)| name == token) {
+            Some((_, child)) => child.add(rest, free),
+            None => {
+                let mut child = Self::default();
+                let slot = child.add(rest, free);
+                self.children.push((token.clone(), child));
+                slot
+            }
+        }
+    }
+
     fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|(child, _)| child == name).map(|(_, node)| node)
     }

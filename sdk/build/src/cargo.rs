@@ -66,32 +66,32 @@ pub(crate) fn compile(request: &Compile<'_>) -> Result<Vec<u8>, BuildError> {
 
 /// Takes away what an outer cargo, rustup's proxy or the user's host build set, since it is meant for the host.
 pub(crate) fn clear_outer(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        let keep =
-            matches!(&*name_text, "CARGO_HOME" | "CARGO_TERM_COLOR" | "RUSTUP_HOME" | "RUSTUP_TOOLCHAIN")
-                || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_SOURCE_", "RUSTUP_DIST"]
-                    .iter()
-                    .any(|kept| name_text.starts_with(kept));
-        let outer = ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "DEP_", "LLVM_PROFILE"]
-            .iter()
-            .any(|prefix| name_text.starts_with(prefix));
-        let of_script = matches!(
-            &*name_text,
-            "TARGET"
-                | "HOST"
-                | "PROFILE"
-                | "OPT_LEVEL"
-                | "DEBUG"
-                | "OUT_DIR"
-                | "NUM_JOBS"
-                | "MAKEFLAGS"
-                | "MFLAGS"
-        );
-        if (outer || of_script) && !keep {
-            command.env_remove(&name);
-        }
-    }
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| is_outer(&name.to_string_lossy())).for_each(|name| {
+        command.env_remove(name);
+    });
+}
+
+/// Whether a variable speaks of the build around this one. Where things are and how to reach the network is kept.
+fn is_outer(name: &str) -> bool {
+    const KEPT: [&str; 9] = [
+        "CARGO_HOME",
+        "CARGO_TERM_COLOR",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "RUSTUP_HOME",
+        "RUSTUP_TOOLCHAIN",
+        "RUSTUP_DIST",
+    ];
+    const OUTER: [&str; 5] = ["CARGO", "RUST", "DEP_", "LLVM_PROFILE", "CLIPPY"];
+    const OF_BUILD_SCRIPTS: [&str; 9] =
+        ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "OUT_DIR", "NUM_JOBS", "MAKEFLAGS", "MFLAGS"];
+    // These are about what a program says, not how it is built.
+    let of_programs = matches!(name, "RUST_LOG" | "RUST_BACKTRACE" | "RUST_MIN_STACK");
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    !of_programs && !starts(&KEPT) && (starts(&OUTER) || OF_BUILD_SCRIPTS.contains(&name))
 }
 
 /// Cargo in the crate's folder, with the environment that the toolchain needs.
@@ -169,4 +169,55 @@ fn artifact(messages: &[u8], package: &str) -> Option<PathBuf> {
     files
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .rfind(|file| file.extension() == Some(OsStr::new("wasm")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_build_around_sets_is_taken_away() {
+        for outer in [
+            "CARGO",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_PKG_NAME",
+            "RUSTC",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTFLAGS",
+            "RUSTDOCFLAGS",
+            "OUT_DIR",
+            "TARGET",
+            "MAKEFLAGS",
+            "DEP_Z_ROOT",
+        ] {
+            assert!(is_outer(outer), "{outer}");
+        }
+        for kept in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_HTTP_CAINFO",
+            "CARGO_REGISTRIES_CRATES_IO_PROTOCOL",
+            "RUSTUP_HOME",
+            "RUSTUP_TOOLCHAIN",
+            "RUST_LOG",
+            "HTTPS_PROXY",
+        ] {
+            assert!(!is_outer(kept), "{kept}");
+        }
+    }
+
+    #[test]
+    fn the_artifact_is_that_of_the_package() {
+        let messages = br#"
+{"reason":"compiler-artifact","package_id":"other","filenames":["/t/other.wasm"]}
+{"reason":"compiler-artifact","package_id":"mine","filenames":["/t/mine.d","/t/mine.wasm"]}
+not JSON
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(artifact(messages, "mine"), Some(PathBuf::from("/t/mine.wasm")));
+        assert_eq!(artifact(messages, "none"), None);
+    }
 }

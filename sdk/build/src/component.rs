@@ -18,15 +18,14 @@ pub const MANIFEST_SECTION: &str = "millstream:manifest";
 pub fn componentize(core: &[u8]) -> Result<Vec<u8>, BuildError> {
     let fault = |why: String| BuildError::Component(why);
     let manifest = section(core).map_err(fault)?.map(<[u8]>::to_vec);
-    let encoded = ComponentEncoder::default()
+    let Some(manifest) = manifest else {
+        return Err(fault(format!("it has no `{MANIFEST_SECTION}` section")));
+    };
+    let mut component = ComponentEncoder::default()
         .validate(true)
         .module(core)
         .and_then(|encoder| encoder.encode())
         .map_err(|error| fault(format!("{error:#}")))?;
-    let Some(manifest) = manifest else {
-        return Err(fault(format!("it has no `{MANIFEST_SECTION}` section")));
-    };
-    let mut component = encoded;
     CustomSection { name: Cow::Borrowed(MANIFEST_SECTION), data: Cow::Borrowed(&manifest) }
         .append_to_component(&mut component);
     Ok(component)
@@ -51,4 +50,37 @@ fn section(wasm: &[u8]) -> Result<Option<&[u8]>, String> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn what_is_no_module_of_ours_is_refused() {
+        let check = |core: &[u8], wanted: &str| {
+            let error = componentize(core).expect_err(wanted).to_string();
+            assert!(error.contains(wanted), "{error}");
+            assert!(error.contains("Mark one function with #[filter]"), "{error}");
+        };
+        check(b"", "it is not WASM");
+        check(b"#!/bin/sh", "it is not WASM");
+        check(EMPTY_MODULE, "it has no `millstream:manifest` section");
+    }
+
+    #[test]
+    fn the_manifest_is_found_at_the_top_level_alone() {
+        let section = CustomSection { name: MANIFEST_SECTION.into(), data: Cow::Borrowed(b"{}") };
+        let mut module = wasm_encoder::Module::new();
+        module.section(&section);
+        assert_eq!(manifest(module.as_slice()), Some("{}"));
+        let mut component = wasm_encoder::Component::new();
+        component.section(&wasm_encoder::ModuleSection(&module));
+        assert_eq!(manifest(component.as_slice()), None);
+        component.section(&section);
+        assert_eq!(manifest(component.as_slice()), Some("{}"));
+        assert_eq!(manifest(EMPTY_MODULE), None);
+    }
 }

@@ -72,6 +72,10 @@ impl Guest {
     /// # Errors
     /// [`BuildError`], which says what to do.
     pub fn build(self) -> Result<Vec<u8>, BuildError> {
+        // Before the toolchain is asked, which would only say that the folder is not there.
+        if !self.dir.join("Cargo.toml").is_file() {
+            return Err(BuildError::NotACrate(self.dir));
+        }
         let toolchain = match self.toolchain {
             Some(toolchain) => toolchain,
             None => Toolchain::find(&self.dir)?,
@@ -83,5 +87,25 @@ impl Guest {
             offline: self.offline,
         })?;
         componentize(&core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_a_crate_is_refused() {
+        let error = build(Path::new("/nonexistent"));
+        assert!(matches!(error, Err(BuildError::NotACrate(_))), "{error:?}");
+    }
+
+    #[test]
+    fn a_missing_compiler_is_told_with_the_remedies() {
+        let error = BuildError::NoToolchain { tried: vec!["rustup: not found".into()] }.to_string();
+        for wanted in ["  - rustup: not found", "rustup target add wasm32-unknown-unknown", "apt-get install"]
+        {
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 }

@@ -40,3 +40,26 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
         bytes
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collects_what_a_program_says() {
+        let mut command = Command::new("sh");
+        let output =
+            output_within(command.args(["-c", "echo out; echo err >&2; exit 3"]), Duration::from_secs(20));
+        let output = output.expect("sh runs");
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let start = Instant::now();
+        let error = output_within(Command::new("sleep").arg("60"), Duration::from_millis(100));
+        assert_eq!(error.expect_err("no end").kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
