@@ -1,0 +1,42 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what is missing.
+
+CARGO ?= cargo
+
+.PHONY: help setup build demo test check fmt clippy doc bench clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: ## What compiling needs: a way to compile modules to WebAssembly, and nextest
+	@sh sdk/setup.sh
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+build: setup ## The binary, target/release/millstream
+	$(CARGO) build --release -p millstream
+
+demo: setup ## The January 2013 flights through a broker, four modules, and a SIGKILL
+	$(CARGO) build --release -p millstream -p flights-demo
+	target/release/flights-demo
+
+# The end-to-end tests run the binary, which cargo does not build for them by itself.
+test: setup ## Every test
+	$(CARGO) build -p millstream
+	$(CARGO) nextest run --workspace
+	$(CARGO) test --workspace --doc
+
+check: fmt clippy doc ## Format, lints, docs: as CI does
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: build ## This machine's limits, and Millstream beside them
+	target/release/millstream bench all
+
+clean:
+	$(CARGO) clean
