@@ -10,12 +10,7 @@ use crate::bound::Bound;
 use crate::{Failure, Level, Module, Setup};
 
 /// Generated from `wit/module.wit`.
-#[expect(
-    missing_docs,
-    unsafe_code,
-    unreachable_pub,
-    reason = "generated: the canonical ABI needs raw pointers"
-)]
+#[expect(missing_docs, reason = "generated: the names are those of the contract")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit",
