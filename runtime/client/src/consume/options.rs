@@ -28,12 +28,12 @@ pub struct SubscribeOptions {
 }
 
 impl SubscribeOptions {
-    /// A subscription that lives as long as its consumer, from the newest record on.
+    /// A subscription that lives as long as its consumer, from the earliest record on.
     pub fn ephemeral(topic: TopicName) -> Self {
         Self {
             topic,
             name: None,
-            from: StartAt::Latest,
+            from: StartAt::Earliest,
             pipeline: None,
             on_fault: OnFault::default(),
             credit_bytes: 4 << 20,
@@ -44,7 +44,7 @@ impl SubscribeOptions {
 
     /// A subscription that keeps its place, from the earliest record on if it is new.
     pub fn durable(topic: TopicName, name: SubscriptionName) -> Self {
-        Self { name: Some(name), from: StartAt::Earliest, ..Self::ephemeral(topic) }
+        Self { name: Some(name), ..Self::ephemeral(topic) }
     }
 
     /// The same, starting elsewhere.

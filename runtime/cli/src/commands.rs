@@ -1,0 +1,9 @@
+//! The commands, one a file.
+
+pub(crate) mod bench;
+pub(crate) mod module;
+pub(crate) mod publish;
+pub(crate) mod serve;
+pub(crate) mod subscribe;
+pub(crate) mod subscription;
+pub(crate) mod topic;

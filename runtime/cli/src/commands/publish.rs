@@ -1,0 +1,203 @@
+//! `millstream publish`: records from a file or standard input to a topic. Reads as fast as the broker acknowledges.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use millstream_client::{Compression, PublishCounts, PublishOptions, Publisher, Record, TopicName};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    broker::connect,
+    cli::Common,
+    failure::Failure,
+    input::{Format, Records, Shape, Source},
+    output, progress,
+};
+
+/// Records handed over at a time, from the thread that reads, and how many such portions may wait.
+const PORTION_RECORDS: usize = 256;
+const PORTION_BYTES: usize = 256 << 10;
+const PORTIONS_WAITING: usize = 8;
+
+const EXAMPLES: &str =
+    "Publishing stops at the first record that cannot be read or is refused; the message says how many
+were acknowledged before. A record is acknowledged once it is as durable as its topic asks.
+
+Examples:
+  millstream publish flights flights.csv --format csv --key tailnum --header carrier
+  tail -F app.log | millstream publish logs --format lines --set-header host=web1
+  jq -c '.[]' orders.json | millstream publish orders - --format ndjson --key customer";
+
+/// See the module's head.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Publish {
+    /// Where the records go
+    topic: TopicName,
+    /// What to read; `-` or nothing is standard input
+    file: Option<PathBuf>,
+    /// What the input holds
+    #[arg(long, value_enum)]
+    format: Format,
+    #[command(flatten)]
+    shape: Shape,
+    /// A batch is sent at the latest when it has this size
+    #[arg(long, value_name = "N", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_bytes: u32,
+    /// How payloads are compressed
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    compression: Codec,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Codec {
+    /// Not at all
+    None,
+    /// Cheap
+    Lz4,
+    /// Small
+    Zstd,
+}
+
+/// What the reading thread hands over.
+type Portion = Result<Vec<Record>, Failure>;
+
+impl Publish {
+    /// Runs the command.
+    pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let source = Source::open(self.file.as_deref())?;
+        self.shape.check(self.format)?;
+        let client = connect(common).await?;
+        let options = PublishOptions {
+            batch_bytes: self.batch_bytes as usize,
+            compression: match self.compression {
+                Codec::None => Compression::None,
+                Codec::Lz4 => Compression::Lz4,
+                Codec::Zstd => Compression::Zstd,
+            },
+            ..PublishOptions::default()
+        };
+        let publisher = client.publisher(self.topic.clone(), options).await?;
+
+        let started = Instant::now();
+        let (bar, meter) = (progress::bar(source.bytes()), source.meter());
+        let (portions, received) = mpsc::channel(PORTIONS_WAITING);
+        let (format, shape) = (self.format, self.shape);
+        // Reading blocks, on a thread of its own; it ends when nobody receives any more.
+        std::thread::spawn(move || read(source, format, shape, &portions));
+        let fed = feed(&publisher, received, &bar, &meter).await;
+        let flushed = publisher.flush().await;
+        let counts = publisher.counts();
+        bar.finish_and_clear();
+
+        // What the broker refused explains more than what came after it.
+        let outcome = flushed.map_err(Failure::from).and(fed);
+        if let Err(failure) = outcome {
+            let records = output::count(counts.records);
+            return Err(failure
+                .and(format!("{records} records were published and acknowledged before"))
+                .with("records", counts.records));
+        }
+        summary(common, &self.topic, counts, started.elapsed())?;
+        drop(publisher);
+        client.close().await;
+        Ok(())
+    }
+}
+
+/// Publishes what comes until the input or the broker ends it, or the user does.
+async fn feed(
+    publisher: &Publisher,
+    mut received: mpsc::Receiver<Portion>,
+    bar: &ProgressBar,
+    meter: &Arc<AtomicU64>,
+) -> Result<(), Failure> {
+    let mut shown = Instant::now();
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let portion = tokio::select! {
+            portion = received.recv() => portion,
+            _ = &mut interrupted => return Err(Failure::new("interrupted")),
+        };
+        let Some(portion) = portion else { return Ok(()) };
+        for record in portion? {
+            // Receipts are counted by the publisher; a failure ends the feeding with the next portion.
+            drop(publisher.publish(record).await?);
+        }
+        let counts = publisher.counts();
+        if counts.failed_batches > 0 {
+            return Ok(());
+        }
+        if shown.elapsed() > Duration::from_millis(100) {
+            shown = Instant::now();
+            bar.set_position(meter.load(Ordering::Relaxed));
+            bar.set_message(format!("{} records acknowledged", output::count(counts.records)));
+        }
+    }
+}
+
+fn read(source: Source, format: Format, shape: Shape, portions: &mpsc::Sender<Portion>) {
+    let mut records = Records::new(source, format, shape);
+    loop {
+        let (mut portion, mut bytes) = (Vec::with_capacity(PORTION_RECORDS), 0);
+        let end = loop {
+            match records.next_record() {
+                Ok(Some(record)) => {
+                    bytes += record.payload.as_ref().map_or(0, |payload| payload.len());
+                    portion.push(record);
+                    // A slow input is published as it comes.
+                    if portion.len() >= PORTION_RECORDS
+                        || bytes >= PORTION_BYTES
+                        || !records.has_more_at_hand()
+                    {
+                        break None;
+                    }
+                }
+                Ok(None) => break Some(None),
+                Err(error) => break Some(Some(Failure::new(error.to_string()))),
+            }
+        };
+        let portion_sent = portion.is_empty() || portions.blocking_send(Ok(portion)).is_ok();
+        match end {
+            None if portion_sent => {}
+            Some(Some(failure)) if portion_sent => {
+                // Nobody receives when publishing has failed already, which is told instead.
+                let _ = portions.blocking_send(Err(failure));
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+fn summary(common: &Common, topic: &TopicName, counts: PublishCounts, took: Duration) -> Result<(), Failure> {
+    let PublishCounts { records, batches, bytes, .. } = counts;
+    let seconds = took.as_secs_f64();
+    let rate = records as f64 / seconds.max(1e-9);
+    if common.json {
+        return output::json(&json!({
+            "topic": topic,
+            "records": records,
+            "bytes": bytes,
+            "batches": batches,
+            "seconds": seconds,
+            "records_per_second": rate,
+        }));
+    }
+    output::line(format!(
+        "{} records published to {topic} in {} batches, {}, {seconds:.2} s, {} records/s",
+        output::count(records),
+        output::count(batches),
+        output::bytes(bytes),
+        output::count(rate as u64),
+    ))
+}

@@ -1,0 +1,96 @@
+//! `millstream serve`: the broker.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use millstream_server::{Server, ServerConfig, StockModule};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{cli::Common, failure::Failure, output};
+
+const CLOSE_REASON: &str = "the broker is shutting down";
+
+/// Runs the broker until it is told to stop (SIGINT or SIGTERM).
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints the URL for clients once it accepts connections, and writes it to DIR/client.url.
+
+The certificate is made on first start and kept in DIR/tls; clients trust it by the pin in the URL, or by
+`?ca=DIR/tls/cert.pem`.
+
+The log goes to standard error; RUST_LOG sets what it holds, as in RUST_LOG=debug.
+
+Settings of the TOML file, all optional:
+  listen = \"127.0.0.1:7433\"
+  connections_max = 10000
+  sync_interval_ms = 50        # of topics with durability `interval`
+  topics_max = 10000
+  subscriptions_max = 20000
+  [modules]
+  memory_bytes = 16777216      # of one instance
+  module_bytes = 10485760      # size of a module
+  call_ms = 50                 # CPU time of one call"
+)]
+pub(crate) struct Serve {
+    /// Folder for everything the broker keeps; made if missing
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:7433]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// TOML file with further settings; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Start although acknowledged records are lost, saying which
+    #[arg(long)]
+    accept_data_loss: bool,
+}
+
+impl Serve {
+    pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
+        start_log();
+        let mut config = ServerConfig::new(self.data);
+        if let Some(path) = &self.config {
+            config.read_file(path).map_err(|error| Failure::usage(error.to_string()))?;
+        }
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        config.accept_data_loss = self.accept_data_loss;
+        let stock = millstream_filters::stock().iter();
+        config.stock = stock
+            .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })
+            .collect();
+
+        let caught =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot catch signals: {error}")));
+        let (mut interrupt, mut terminate) =
+            (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
+        let server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
+        let url = server.url();
+        let ready = if common.json { json!({ "url": url }).to_string() } else { url.to_owned() };
+        output::line(&ready)?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            cause = server.failed() => {
+                server.shutdown(millstream_wire::CloseCode::StoreUnsure, "the store is in doubt").await;
+                return Err(Failure::new(format!(
+                    "the broker stopped, since its store is in doubt: {cause}. Nothing acknowledged is lost; \
+                     see to the disk, then start it again to recover"
+                )));
+            }
+        }
+        tracing::info!("{CLOSE_REASON}");
+        server.shutdown(millstream_wire::CloseCode::ShuttingDown, CLOSE_REASON).await;
+        Ok(())
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,167 @@
+//! `millstream subscription`: create, list, describe, delete.
+
+use clap::{Args, Subcommand, ValueEnum};
+use millstream_client::{NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicName};
+use serde_json::json;
+
+use crate::{bindings::Pipeline, broker::connect, cli::Common, failure::Failure, output, start};
+
+/// See the module's head.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subscription {
+    /// Create a durable subscription; one that exists with the same settings is left as it is
+    Create(Create),
+    /// List all subscriptions, those of connected readers without a name included
+    List,
+    /// Show a subscription's modules, positions and counters
+    Describe {
+        /// Name of the subscription
+        name: SubscriptionName,
+    },
+    /// Delete a subscription
+    Delete {
+        /// Name of the subscription
+        name: SubscriptionName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Name of the subscription
+    name: SubscriptionName,
+    /// What it reads
+    topic: TopicName,
+    /// Where it starts: earliest, latest, offset:N or time:RFC3339
+    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = start::parse)]
+    from: StartAt,
+    #[command(flatten)]
+    pipeline: Pipeline,
+    /// What happens when a module fails on a record
+    #[arg(long, value_enum, default_value_t = Fault::Halt)]
+    on_fault: Fault,
+}
+
+/// `--on-fault`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// The subscription stops and keeps its backlog
+    Halt,
+    /// The record is counted and passed over
+    Skip,
+}
+
+impl From<Fault> for OnFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Halt => Self::Halt,
+            Fault::Skip => Self::Skip,
+        }
+    }
+}
+
+impl Subscription {
+    /// Runs the command.
+    pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let client = connect(common).await?;
+        match self {
+            Self::Create(Create { name, topic, from, pipeline, on_fault }) => {
+                let pipeline = pipeline.upload(&client).await?;
+                let new = NewSubscription { name, topic, from, pipeline, on_fault: on_fault.into() };
+                let subscription = client.create_subscription(new).await?;
+                show(common, &subscription, |subscription| {
+                    format!("subscription {} reads {}", subscription.name, subscription.topic)
+                })?;
+            }
+            Self::List => {
+                let subscriptions = client.list_subscriptions().await?;
+                if common.json {
+                    output::json(&subscriptions)?;
+                } else {
+                    let rows = subscriptions.iter().map(|subscription| {
+                        [
+                            subscription.name.to_string(),
+                            subscription.topic.to_string(),
+                            if subscription.durable { "durable" } else { "ephemeral" }.to_owned(),
+                            state(subscription),
+                            output::count(backlog(subscription)),
+                            modules(subscription),
+                        ]
+                    });
+                    let head = ["SUBSCRIPTION", "TOPIC", "KIND", "STATE", "UNSETTLED", "MODULES"];
+                    output::line(output::table(head, rows).to_string())?;
+                }
+            }
+            Self::Describe { name } => {
+                let subscription = client.describe_subscription(name).await?;
+                show(common, &subscription, describe)?;
+            }
+            Self::Delete { name } => {
+                client.delete_subscription(name.clone()).await?;
+                if common.json {
+                    output::json(&json!({ "deleted": name }))?;
+                } else {
+                    output::line(format!("subscription {name} deleted"))?;
+                }
+            }
+        }
+        client.close().await;
+        Ok(())
+    }
+}
+
+fn show(
+    common: &Common,
+    subscription: &SubscriptionInfo,
+    text: impl Fn(&SubscriptionInfo) -> String,
+) -> Result<(), Failure> {
+    if common.json { output::json(subscription) } else { output::line(text(subscription)) }
+}
+
+fn describe(subscription: &SubscriptionInfo) -> String {
+    let counters = subscription.counters;
+    let rows = subscription.positions.iter().map(|at| {
+        [at.partition.to_string(), at.settled.to_string(), at.scanned.to_string(), at.latest.to_string()]
+    });
+    let positions = output::table(["PARTITION", "SETTLED", "SCANNED", "NEXT"], rows);
+    let mut lines = vec![
+        format!("subscription  {}", subscription.name),
+        format!("topic         {}", subscription.topic),
+        format!("state         {}", state(subscription)),
+    ];
+    if let Some(fault) = &subscription.fault {
+        lines.push(format!("fault         {fault}"));
+    }
+    for module in &subscription.pipeline {
+        lines.push(format!("module        {} {}", module.module, module.config));
+    }
+    lines.push(format!("records in    {}", output::count(counters.records_in)));
+    lines.push(format!("records out   {}", output::count(counters.records_out)));
+    for (name, count) in [
+        ("dropped     ", counters.dropped),
+        ("routed      ", counters.routed),
+        ("rejected    ", counters.rejected),
+        ("faulted     ", counters.faulted),
+    ] {
+        lines.push(format!("{name}  {}", output::count(count)));
+    }
+    lines.push(format!("bytes in      {}", output::bytes(counters.bytes_in)));
+    lines.push(format!("bytes out     {}", output::bytes(counters.bytes_out)));
+    lines.push(format!(
+        "module time   {:.3} ms in {} calls",
+        counters.module_ns as f64 / 1e6,
+        counters.module_calls
+    ));
+    format!("{}\n\n{positions}", lines.join("\n"))
+}
+
+fn state(subscription: &SubscriptionInfo) -> String {
+    format!("{:?}", subscription.state).to_lowercase()
+}
+
+fn backlog(subscription: &SubscriptionInfo) -> u64 {
+    subscription.positions.iter().map(|at| at.latest.saturating_sub(at.settled)).sum()
+}
+
+fn modules(subscription: &SubscriptionInfo) -> String {
+    subscription.pipeline.iter().map(|binding| binding.module.as_str()).collect::<Vec<_>>().join(" ")
+}
