@@ -1,0 +1,8 @@
+//! The tests that see Millstream from outside.
+
+mod durable; // subscriptions that keep their place
+mod hostile_modules; // a bad module hurts its own subscription alone
+mod hostile_peers; // frames and batches that break the protocol
+mod messages; // publish and subscribe, over real QUIC
+mod modules; // filter, transform, route
+mod tidy; // our own rules about the tree

@@ -1,0 +1,97 @@
+//! A server in this process, over real QUIC.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use millstream_client::{
+    Client, ConnectOptions, Consumer, PublishOptions, Record, SubscribeOptions, TopicConfig, TopicName, Url,
+};
+use millstream_server::{Server, ServerConfig, StockModule};
+
+use crate::soon;
+
+/// A server in this process, on a temporary folder.
+pub struct TestServer {
+    server: Option<Server>,
+    dir: tempfile::TempDir,
+}
+
+impl TestServer {
+    /// A server on an empty folder.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start() -> Self {
+        Self::start_on(tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    async fn start_on(dir: tempfile::TempDir) -> Self {
+        let mut config = ServerConfig::new(dir.path());
+        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.stock = millstream_filters::stock()
+            .iter()
+            .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })
+            .collect();
+        let server = Server::start(config).await.expect("the server starts");
+        Self { server: Some(server), dir }
+    }
+
+    /// Ends the server in good order and starts it again on the same folder, at another port.
+    pub async fn restart(mut self) -> Self {
+        if let Some(server) = self.server.take() {
+            server.shutdown(millstream_wire::CloseCode::ShuttingDown, "restart").await;
+        }
+        Self::start_on(self.dir).await
+    }
+
+    /// What clients connect to.
+    pub fn url(&self) -> Url {
+        let url = self.server.as_ref().map(Server::url).unwrap_or_default();
+        url.parse().expect("the server's own URL")
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// A client of it.
+    pub async fn client(&self) -> Client {
+        soon("a connection", Client::connect(&self.url(), ConnectOptions::default())).await.expect("a client")
+    }
+
+    /// A client, and a topic with as many partitions.
+    pub async fn topic(&self, name: &str, partitions: u32) -> (Client, TopicName) {
+        let client = self.client().await;
+        let name: TopicName = name.parse().expect("a topic name");
+        let config = TopicConfig { partitions, ..TopicConfig::default() };
+        client.create_topic(name.clone(), config).await.expect("a topic");
+        (client, name)
+    }
+}
+
+/// Publishes `records` and waits until they are stored.
+pub async fn publish(client: &Client, topic: &TopicName, records: impl IntoIterator<Item = Record>) {
+    let publisher = client.publisher(topic.clone(), PublishOptions::default()).await.expect("a publisher");
+    for record in records {
+        drop(publisher.publish(record).await.expect("taken"));
+    }
+    soon("the receipts", publisher.close()).await.expect("stored");
+}
+
+/// Everything that `options` gives up to the end as it is now, as partition, offset and payload.
+pub async fn read_all(client: &Client, options: SubscribeOptions) -> Vec<(u32, u64, String)> {
+    let mut consumer = client.subscribe(options.until_end()).await.expect("a consumer");
+    drain(&mut consumer).await
+}
+
+/// What `consumer` gives until it ends, each record acknowledged.
+pub async fn drain(consumer: &mut Consumer) -> Vec<(u32, u64, String)> {
+    let mut records = Vec::new();
+    while let Some(message) = soon("a record or the end", consumer.next_message()).await {
+        let message = message.expect("a record");
+        let payload = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+        records.push((message.partition(), message.offset(), payload));
+        consumer.ack(&message);
+    }
+    records
+}
