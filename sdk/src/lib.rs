@@ -29,7 +29,7 @@
 //! | [`#[route]`](route) | a topic name, an `Option` or a `Vec` of them | sends the record there; none drops it |
 //!
 //! Each function takes `&Record` and, if it wants one, `&Config`. Wrapped in a `Result`, an `Err` rejects the record
-//! with its text, and the broker dead-letters it. A panic is a fault: its message, file and line go to the broker's log.
+//! with its text: the broker counts it and logs the reason. A panic is a fault: its message, file and line go to the broker's log.
 //!
 //! Config types derive [`ModuleConfig`]; a config with an unknown, missing or ill-typed field is refused when the module is
 //! bound, by a message that names the field.

@@ -20,7 +20,7 @@ Examples:
   millstream topic create flights --partitions 4
   millstream publish flights flights.csv --format csv --key carrier
   millstream subscribe flights --from earliest --until-end --format json \\
-      --module std/json --config '{\"where\": {\"pointer\": \"/dep_delay\", \"gt\": 60}}'";
+      --module std/json --config '{\"pointer\": \"/dep_delay\", \"gt\": 60}'";
 
 /// A message broker that stores, streams, and runs your WASM modules on each subscription.
 #[derive(Debug, Parser)]

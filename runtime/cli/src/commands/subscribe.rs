@@ -37,7 +37,7 @@ and a line end.
 Examples:
   millstream subscribe flights --from earliest --until-end --format json
   millstream subscribe flights --name late --from earliest \\
-      --module std/json --config '{\"where\": {\"pointer\": \"/dep_delay\", \"gt\": 60}}'
+      --module std/json --config '{\"pointer\": \"/dep_delay\", \"gt\": 60}'
   millstream subscribe flights --module ./my_filter.wasm --config @my_filter.json --limit 10";
 
 /// See the module's head.
