@@ -48,6 +48,14 @@ pub enum Error {
         /// How many came.
         found: u64,
     },
+    /// Another record was delivered than the one just published.
+    #[error("the record at offset {expected} was published, but the one at offset {found} was delivered")]
+    WrongRecord {
+        /// Offset of what was published.
+        expected: u64,
+        /// Offset of what came.
+        found: u64,
+    },
     /// Somebody pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,

@@ -37,8 +37,9 @@
 //! - **latency**: from `publish` of one record to its delivery on another connection, one at a time, topic `interval`,
 //!   beside the echo; `loaded` with another connection that publishes batches without pause (beside the echo: raw QUIC
 //!   up without pause).
-//! - **idle**: from starting the process to an answered greeting; resident memory (VmRSS) two seconds later, and what
-//!   each of many idle connections and durable subscriptions adds.
+//! - **idle**: from starting the process to an answered greeting, and resident memory (VmRSS) two seconds later, on an
+//!   empty directory (`start_ms`, `idle_rss_mib`) and again on the same one (`restart_ms`, `restarted_rss_mib`); then
+//!   what each of many idle connections and durable subscriptions adds.
 
 mod args;
 mod benches;

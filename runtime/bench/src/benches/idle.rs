@@ -23,12 +23,10 @@ pub(super) async fn idle(settings: &Settings, report: &mut Report) -> Result<(),
     }
     for round in 0..settings.rounds {
         say(settings, round, "an idle broker");
-        let start = Instant::now();
-        let broker = Broker::start(settings).await?;
+        let broker = sample_start(report, "start_ms", "idle_rss_mib", Broker::start(settings)).await?;
+        let broker = sample_start(report, "restart_ms", "restarted_rss_mib", broker.restarted()).await?;
         let client = broker.client().await?;
-        report.sample("start_ms", start.elapsed().as_secs_f64() * 1e3);
         let Some(idle) = resident_after_rest(&broker).await else { continue };
-        report.sample("idle_rss_mib", idle / f64::from(1 << 20));
 
         say(settings, round, "idle connections");
         let connections = connect_many(&broker, settings.idle_connections).await?;
@@ -50,6 +48,24 @@ pub(super) async fn idle(settings: &Settings, report: &mut Report) -> Result<(),
     report.goal("connection_kib", Goal::AtMost(48.0));
     report.goal("subscription_kib", Goal::AtMost(10.0));
     Ok(())
+}
+
+/// From starting the process to an answered greeting, and the memory that it then rests with.
+async fn sample_start(
+    report: &mut Report,
+    time_figure: &str,
+    memory_figure: &str,
+    starting: impl Future<Output = Result<Broker, Error>>,
+) -> Result<Broker, Error> {
+    let start = Instant::now();
+    let broker = starting.await?;
+    let client = broker.client().await?;
+    report.sample(time_figure, start.elapsed().as_secs_f64() * 1e3);
+    client.close().await;
+    if let Some(bytes) = resident_after_rest(&broker).await {
+        report.sample(memory_figure, bytes / f64::from(1 << 20));
+    }
+    Ok(broker)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory sizes stay far below 2^52")]

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::ErrorKind,
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
@@ -21,9 +22,15 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Broker {
     url: Url,
+    own: Option<Own>,
+}
+
+/// A broker of ours.
+#[derive(Debug)]
+struct Own {
     // Dropped before the directory that it writes to.
-    process: Option<Process>,
-    _dir: Option<TempDir>,
+    process: Process,
+    dir: TempDir,
 }
 
 /// Longest wait for a broker to be ready.
@@ -34,17 +41,38 @@ impl Broker {
     /// The broker that `settings` name, or a new one that has just written its URL.
     pub(crate) async fn start(settings: &Settings) -> Result<Self, Error> {
         if let Some(url) = &settings.broker {
-            return Ok(Self { url: url.clone(), process: None, _dir: None });
+            return Ok(Self { url: url.clone(), own: None });
         }
-        let dir = scratch(settings)?;
+        Self::serve(scratch(settings)?).await
+    }
+
+    /// Ends it and starts it again on the same directory; one that is not ours is left alone.
+    pub(crate) async fn restarted(self) -> Result<Self, Error> {
+        match self.own {
+            Some(Own { process, dir }) => {
+                drop(process);
+                Self::serve(dir).await
+            }
+            None => Ok(self),
+        }
+    }
+
+    async fn serve(dir: TempDir) -> Result<Self, Error> {
         let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+        let url_file = data.join("client.url");
+        match std::fs::remove_file(&url_file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("remove the broker's old URL")(error));
+            }
+            _ => {}
+        }
         let output = File::create(&log).map_err(Error::io("create a log for the broker"))?;
         let mut command = this_binary()?;
         command.arg("serve").arg("--data").arg(&data).args(["--listen", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let mut process = Process::start(&mut command)?;
-        let url = url_of(&data, &log, &mut process).await?;
-        Ok(Self { url, process: Some(process), _dir: Some(dir) })
+        let url = url_of(&url_file, &log, &mut process).await?;
+        Ok(Self { url, own: Some(Own { process, dir }) })
     }
 
     /// A client with a connection of its own.
@@ -68,7 +96,7 @@ impl Broker {
 
     /// Deletes a topic of a broker that goes on to live.
     pub(crate) async fn forget(&self, topic: TopicName) -> Result<(), Error> {
-        if self.process.is_none() {
+        if self.own.is_none() {
             let client = self.client().await?;
             client.delete_topic(topic).await.map_err(Error::millstream("delete a topic"))?;
             client.close().await;
@@ -78,20 +106,20 @@ impl Broker {
 
     /// Resident memory in bytes, if it is a child of ours and the system tells.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        self.process.as_ref()?.resident_bytes()
+        self.own.as_ref()?.process.resident_bytes()
     }
 
     /// CPU time used so far, if it is a child of ours and the system tells.
     pub(crate) fn cpu_seconds(&self) -> Option<f64> {
-        self.process.as_ref()?.cpu_seconds()
+        self.own.as_ref()?.process.cpu_seconds()
     }
 }
 
 /// Waits for the URL, which the broker writes once it accepts connections.
-async fn url_of(data: &Path, log: &Path, process: &mut Process) -> Result<Url, Error> {
+async fn url_of(url_file: &Path, log: &Path, process: &mut Process) -> Result<Url, Error> {
     let start = Instant::now();
     loop {
-        if let Ok(text) = std::fs::read_to_string(data.join("client.url"))
+        if let Ok(text) = std::fs::read_to_string(url_file)
             && let Ok(url) = text.parse()
         {
             return Ok(url);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_client::{PublishOptions, Record, SubscribeOptions, TopicName};
+use millstream_client::{PublishOptions, Record, StartAt, SubscribeOptions, TopicName};
 
 use super::Broker;
 use crate::{Error, payload, stats::Latencies};
@@ -19,7 +19,7 @@ pub(crate) async fn latency(
 ) -> Result<Latencies, Error> {
     let (producer, reader) = (broker.client().await?, broker.client().await?);
     let mut consumer = reader
-        .subscribe(SubscribeOptions::ephemeral(topic.clone()))
+        .subscribe(SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Latest))
         .await
         .map_err(Error::millstream("subscribe"))?;
     let publisher = producer
@@ -34,12 +34,15 @@ pub(crate) async fn latency(
         let sent = Instant::now();
         let receipt =
             publisher.publish(Record::new(payload.clone())).await.map_err(Error::millstream("publish"))?;
-        match consumer.next_message().await {
-            Some(message) => drop(message.map_err(Error::millstream("consume"))?),
+        let message = match consumer.next_message().await {
+            Some(message) => message.map_err(Error::millstream("consume"))?,
             None => return Err(Error::WrongCount { expected: 1, found: 0 }),
-        }
+        };
         let took = sent.elapsed();
-        receipt.await.map_err(Error::millstream("publish"))?;
+        let expected = receipt.await.map_err(Error::millstream("publish"))?.offset;
+        if message.offset() != expected {
+            return Err(Error::WrongRecord { expected, found: message.offset() });
+        }
         if warm_up > 0 {
             warm_up -= 1;
         } else {
