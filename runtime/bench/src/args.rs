@@ -156,3 +156,52 @@ fn shown_url<S: serde::Serializer>(url: &Option<Url>, serializer: S) -> Result<S
         None => serializer.serialize_none(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn settings(options: &[&str]) -> Settings {
+        match Cli::parse_from(["bench", "publish"].iter().chain(options)).args.command {
+            Command::Publish(settings) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_and_names_are_consistent() {
+        Cli::command().debug_assert();
+        settings(&[]).check().unwrap();
+        assert_eq!(
+            settings(&["--load-mb=1", "--record-bytes=300000", "--batch-bytes=300000"]).load_records(),
+            4
+        );
+    }
+
+    #[test]
+    fn settings_that_measure_nothing_are_refused() {
+        let refused = |options: &[&str]| settings(options).check().unwrap_err().to_string();
+        assert_eq!(refused(&["--rounds=0"]), "--rounds is 0, but must be above 0");
+        assert_eq!(refused(&["--seconds=nan"]), "--seconds is NaN, but must be above 0");
+        assert_eq!(
+            refused(&["--record-bytes=2000", "--batch-bytes=1000"]),
+            "--record-bytes is 2000, but must be at most --batch-bytes"
+        );
+    }
+
+    #[test]
+    fn children_are_typed_as_they_are_parsed() {
+        let skeleton = ChildCommand::Skeleton { data: "/a b/c".into(), sync_interval_ms: 7 };
+        let typed = ["bench".to_owned(), "child".to_owned()].into_iter().chain(skeleton.to_args());
+        let Command::Child { command } = Cli::parse_from(typed).args.command else { panic!("not a child") };
+        assert_eq!(format!("{command:?}"), format!("{skeleton:?}"));
+    }
+}
