@@ -1,6 +1,9 @@
 //! A broker that has nothing to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use millstream_client::{Client, Durability, NewSubscription, OnFault, StartAt, SubscriptionName, TopicName};
 use tokio::task::JoinSet;
@@ -10,6 +13,8 @@ use crate::{Error, Report, Settings, report::Goal, subject::Broker};
 
 /// How long a broker rests before its memory is read.
 const REST: Duration = Duration::from_secs(2);
+/// The first of a kind also pay for what all of them share: so many come before the memory is read.
+const WARM_UP: usize = 32;
 /// Subscriptions created at the same time.
 const CREATE_AT_ONCE: usize = 64;
 
@@ -26,19 +31,22 @@ pub(super) async fn idle(settings: &Settings, report: &mut Report) -> Result<(),
         let broker = sample_start(report, "start_ms", "idle_rss_mib", Broker::start(settings)).await?;
         let broker = sample_start(report, "restart_ms", "restarted_rss_mib", broker.restarted()).await?;
         let client = broker.client().await?;
+        let first = connect_many(&broker, WARM_UP).await?;
         let Some(idle) = resident_after_rest(&broker).await else { continue };
 
         say(settings, round, "idle connections");
         let connections = connect_many(&broker, settings.idle_connections).await?;
         sample_growth(report, "connection_kib", &broker, idle, settings.idle_connections).await;
-        for connection in connections {
+        for connection in first.into_iter().chain(connections) {
             connection.close().await;
         }
 
         say(settings, round, "idle subscriptions");
         let topic = broker.topic(1, Durability::Interval).await?;
+        subscribe_many(&client, &topic, 0..WARM_UP).await?;
         if let Some(before) = resident_after_rest(&broker).await {
-            subscribe_many(&client, &topic, settings.idle_subscriptions).await?;
+            let numbers = WARM_UP..WARM_UP + settings.idle_subscriptions;
+            subscribe_many(&client, &topic, numbers).await?;
             sample_growth(report, "subscription_kib", &broker, before, settings.idle_subscriptions).await;
         }
         client.close().await;
@@ -89,9 +97,9 @@ async fn connect_many(broker: &Broker, count: usize) -> Result<Vec<Client>, Erro
     Ok(clients)
 }
 
-async fn subscribe_many(client: &Client, topic: &TopicName, count: usize) -> Result<(), Error> {
+async fn subscribe_many(client: &Client, topic: &TopicName, numbers: Range<usize>) -> Result<(), Error> {
     let mut running = JoinSet::new();
-    for number in 0..count {
+    for number in numbers {
         if running.len() >= CREATE_AT_ONCE
             && let Some(created) = running.join_next().await
         {
