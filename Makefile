@@ -18,9 +18,7 @@ demo: setup ## The January 2013 flights through a broker, four modules, and a SI
 	$(CARGO) build --release -p millstream -p flights-demo
 	target/release/flights-demo
 
-# The end-to-end tests run the binary, which cargo does not build for them by itself.
 test: setup ## Every test
-	$(CARGO) build -p millstream
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
 

@@ -31,8 +31,16 @@ impl TestServer {
             .iter()
             .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })
             .collect();
-        let server = Server::start(config).await.expect("the server starts");
-        Self { server: Some(server), dir }
+        let started = soon("the folder to be free", async {
+            loop {
+                // A read that was under way when the server before ended may hold the store a moment longer.
+                match Server::start(config.clone()).await {
+                    Err(error) if error.to_string().contains("is in use") => tokio::task::yield_now().await,
+                    started => return started,
+                }
+            }
+        });
+        Self { server: Some(started.await.expect("the server starts")), dir }
     }
 
     /// Ends the server in good order and starts it again on the same folder, at another port.

@@ -48,8 +48,6 @@ pub struct Reading {
     running: JoinSet<(usize, Result<Fetched, Error>)>,
     /// Bound modules that no fetch is using.
     idle: Vec<Pipeline>,
-    /// Pipelines there are, idle or in use.
-    bound: usize,
     changed: watch::Receiver<u64>,
     /// Told once everything before it was handed out.
     failure: Option<Error>,
@@ -81,14 +79,12 @@ impl Reading {
             ready_bytes: 0,
             running: JoinSet::new(),
             idle: Vec::new(),
-            bound: 0,
             failure: None,
             resting: false,
         };
         // The first pipeline is bound at once, so that a bad configuration is told to who subscribes.
         if !subscription.pipeline().is_empty() {
-            let pipeline = reading.bind().await?;
-            reading.idle.push(pipeline);
+            reading.idle.push(bind(&reading.shared, &subscription).await?);
         }
         Ok(reading)
     }
@@ -107,7 +103,7 @@ impl Reading {
         loop {
             self.check_alive()?;
             self.changed.borrow_and_update();
-            self.start_fetches().await?;
+            self.start_fetches()?;
             if let Some(step) = self.ready.pop_front() {
                 return Ok(self.hand_out(step));
             }
@@ -187,8 +183,8 @@ impl Reading {
         }
     }
 
-    /// Starts fetching wherever there is something and room for it. Cancel-safe: a lane is either fetching or not.
-    async fn start_fetches(&mut self) -> Result<(), Error> {
+    /// Starts fetching wherever there is something and room for it.
+    fn start_fetches(&mut self) -> Result<(), Error> {
         if self.failure.is_some() {
             return Ok(());
         }
@@ -212,45 +208,47 @@ impl Reading {
                 self.take_in(index, fetched);
                 continue;
             }
-            let pipeline = match modules {
-                false => None,
-                true => match self.idle.pop() {
-                    Some(pipeline) => Some(pipeline),
-                    None if self.bound < FETCHES_MAX => Some(self.bind().await?),
-                    None => break,
-                },
-            };
+            // Fetches are as few as pipelines may be: where none is idle, one more is bound.
+            let pipeline = self.idle.pop();
             self.turn = index + 1;
             self.resting = false;
-            self.start_fetch(index, source, pipeline);
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.fetching = true;
+            }
+            let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
+            self.running.spawn(async move {
+                let fetched = match modules {
+                    true => judged(&shared, &subscription, source, pipeline).await,
+                    false => {
+                        let store = shared.store.clone();
+                        blocking(move || fetch::plain(&store, subscription.topic(), source)).await.flatten()
+                    }
+                };
+                (index, fetched)
+            });
         }
         Ok(())
     }
+}
 
-    fn start_fetch(&mut self, index: usize, source: Source, pipeline: Option<Pipeline>) {
-        if let Some(lane) = self.lanes.get_mut(index) {
-            lane.fetching = true;
-        }
-        let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
-        self.running.spawn(async move {
-            let fetched = match pipeline {
-                None => {
-                    let store = shared.store.clone();
-                    blocking(move || fetch::plain(&store, subscription.topic(), source)).await.flatten()
-                }
-                Some(pipeline) => fetch::judged(&shared, &subscription, source, pipeline).await,
-            };
-            (index, fetched)
-        });
-    }
+async fn judged(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    source: Source,
+    pipeline: Option<Pipeline>,
+) -> Result<Fetched, Error> {
+    let pipeline = match pipeline {
+        Some(pipeline) => pipeline,
+        None => bind(shared, subscription).await?,
+    };
+    fetch::judged(shared, subscription, source, pipeline).await
+}
 
-    /// One more pipeline for this subscription. Cancel-safe: what was bound is dropped.
-    async fn bind(&mut self) -> Result<Pipeline, Error> {
-        let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
-        let bound = blocking(move || shared.registry.bind(&subscription)).await??;
-        self.bound += 1;
-        Ok(Pipeline::new(bound))
-    }
+/// A pipeline for `subscription`. Cancel-safe: what was bound is dropped.
+async fn bind(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Pipeline, Error> {
+    let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
+    let bound = blocking(move || shared.registry.bind(&subscription)).await??;
+    Ok(Pipeline::new(bound))
 }
 
 impl Drop for Reading {

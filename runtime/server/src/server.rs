@@ -122,8 +122,10 @@ impl Server {
     pub async fn shutdown(self, code: CloseCode, reason: &str) {
         self.accepting.abort();
         self.endpoint.close(VarInt::from_u32(code.code()), reason.as_bytes());
+        self.context.tasks.close();
         // A client that does not answer is not waited for.
         let _ = tokio::time::timeout(GOODBYE, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(GOODBYE, self.context.tasks.wait()).await;
         let broker = self.context.broker.clone();
         let closed = tokio::task::spawn_blocking(move || broker.close()).await;
         if let Err(error) = closed {
@@ -170,7 +172,8 @@ async fn accept(
         let Ok(connecting) = connect(incoming, &near) else { continue };
         let context = Arc::clone(&context);
         context.connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
+        let tasks = context.tasks.clone();
+        tasks.spawn(async move {
             session::run(&context, connecting).await;
             context.connections.fetch_sub(1, Ordering::Relaxed);
         });

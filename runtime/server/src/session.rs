@@ -13,6 +13,7 @@ use millstream_wire::{
     Answer, CloseCode, ErrorCode, FrameLimits, Hello, Open, PROTOCOL_VERSION, ServerInfo, Welcome, WireError,
 };
 use quinn::{Connecting, Connection, VarInt};
+use tokio_util::task::TaskTracker;
 
 use crate::{error::of_frame, stream};
 
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) broker: Broker,
     pub(crate) module_bytes_max: usize,
     pub(crate) connections: AtomicUsize,
+    /// Sessions and streams: a shutdown waits for them.
+    pub(crate) tasks: TaskTracker,
     started_ms: Timestamp,
 }
 
@@ -33,7 +36,7 @@ impl Context {
     pub(crate) fn new(broker: Broker, module_bytes_max: usize) -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let started_ms = Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX);
-        Self { broker, module_bytes_max, connections: AtomicUsize::new(0), started_ms }
+        Self { broker, module_bytes_max, connections: AtomicUsize::new(0), tasks: TaskTracker::new(), started_ms }
     }
 
     pub(crate) fn info(&self) -> ServerInfo {
@@ -66,7 +69,8 @@ pub(crate) async fn run(context: &Arc<Context>, connecting: Connecting) {
     while let Ok((send, receive)) = connection.accept_bi().await {
         let context = Arc::clone(context);
         // As many as quinn allows the peer to open at once.
-        tokio::spawn(async move { stream::serve(&context, send, receive).await });
+        let tasks = context.tasks.clone();
+        tasks.spawn(async move { stream::serve(&context, send, receive).await });
     }
     tracing::debug!(%peer, client = hello.client, "disconnected");
 }

@@ -99,6 +99,18 @@ impl Shared {
             settled.await;
         }
     }
+
+    /// Waits until the task has ended.
+    async fn ended(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.inbox().ended().is_some() {
+                return;
+            }
+            settled.await;
+        }
+    }
 }
 
 impl Consumer {
@@ -199,12 +211,17 @@ impl Consumer {
         Acker { shared: self.shared.clone() }
     }
 
-    /// Waits until the broker has stored the acks made so far, and ends. If cancelled, the acks are still sent.
+    /// Waits until the broker has stored the acks made so far and has given the subscription free for the next
+    /// consumer. If cancelled, both still happen.
     ///
     /// # Errors
     /// As [`ack_flush`](Self::ack_flush).
     pub async fn close(self) -> Result<(), ConsumeError> {
-        self.shared.ack_flush().await
+        let shared = self.shared.clone();
+        let flushed = shared.ack_flush().await;
+        drop(self);
+        shared.ended().await;
+        flushed
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, ConsumeError>>> {

@@ -134,7 +134,11 @@ async fn converse(shared: &Shared, stream: Opened<Subscribed>) -> Result<(), Con
         Ok(()) => {
             // Fails only when the stream is over.
             let _ = writer.finish().await;
-            reader.stop(CloseCode::Done.code());
+            // The broker ends its side once the subscription is free; what it still delivers is of no use.
+            let rest = async { while let Ok(Some(_)) = reader.next_frame().await {} };
+            if tokio::time::timeout(limits::CLOSE_WAIT, rest).await.is_err() {
+                reader.stop(CloseCode::Done.code());
+            }
             Ok(())
         }
         // The broker may have said why it stopped reading.

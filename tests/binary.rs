@@ -1,0 +1,11 @@
+//! The real binary, as a user and a power switch meet it. Its own test target of the `millstream` package, so that cargo
+//! builds the binary for it.
+
+#[path = "binary/cli.rs"]
+mod cli; // commands, exit codes, bad input
+#[path = "binary/crash.rs"]
+mod crash; // SIGKILL under load
+#[path = "binary/flights.rs"]
+mod flights; // real data
+#[path = "binary/start.rs"]
+mod start; // what keeps a broker from starting

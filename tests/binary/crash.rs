@@ -1,0 +1,92 @@
+//! SIGKILL under load: what was acknowledged is there, each offset once.
+
+use std::{collections::BTreeMap, path::Path};
+
+use millstream_client::{
+    Client, ConnectOptions, Durability, PublishOptions, Reconnect, Record, StartAt, SubscribeOptions, TopicConfig, TopicName,
+};
+use millstream_tests::{Binary, read_all, soon};
+
+const ROUNDS: usize = 6;
+const PARTITIONS: u32 = 3;
+
+/// Partition and offset of each acknowledged record, and what it held.
+type Acknowledged = BTreeMap<(u32, u64), String>;
+
+async fn connect(broker: &Binary) -> Client {
+    // A broker that was killed is not waited for.
+    let reconnect = Reconnect { give_up_after: Some(std::time::Duration::ZERO), ..Reconnect::default() };
+    let options = ConnectOptions { reconnect, ..ConnectOptions::default() };
+    soon("a connection", Client::connect(&broker.url().parse().unwrap(), options)).await.unwrap()
+}
+
+/// Publishes until `enough` receipts came, kills the broker with more on the way, and notes every receipt there is.
+async fn publish_and_kill(broker: Binary, topic: &TopicName, round: usize, enough: usize, acknowledged: &mut Acknowledged) {
+    let client = connect(&broker).await;
+    let options = PublishOptions { batch_bytes: 2_000, ..PublishOptions::default() };
+    let publisher = client.publisher(topic.clone(), options).await.unwrap();
+    let (pending, mut receipts) = tokio::sync::mpsc::channel(5_000);
+    let producing = tokio::spawn(async move {
+        for n in 0.. {
+            let payload = format!("{round}/{n}");
+            let Ok(receipt) = publisher.publish(Record::new(payload.clone()).with_key(format!("{n}"))).await else { return };
+            if pending.send((payload, receipt)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut broker, mut received) = (Some(broker), 0);
+    while let Some((payload, receipt)) = soon("a record on its way", receipts.recv()).await {
+        let Ok(receipt) = soon("a receipt or an error", receipt).await else { continue };
+        let before = acknowledged.insert((receipt.partition, receipt.offset), payload);
+        assert_eq!(before, None, "an offset was given twice: {receipt:?}");
+        received += 1;
+        if received == enough
+            && let Some(broker) = broker.take()
+        {
+            broker.kill();
+        }
+    }
+    producing.await.unwrap();
+    assert!(received >= enough, "only {received} receipts");
+}
+
+async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged) {
+    let client = connect(broker).await;
+    let found = read_all(&client, SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Earliest)).await;
+    for partition in 0..PARTITIONS {
+        let offsets: Vec<_> = found.iter().filter(|record| record.0 == partition).map(|record| record.1).collect();
+        assert!(offsets.iter().copied().eq(0..offsets.len() as u64), "offsets of partition {partition} have holes");
+    }
+    let found: BTreeMap<_, _> = found.into_iter().map(|(partition, offset, payload)| ((partition, offset), payload)).collect();
+    for (place, payload) in acknowledged {
+        assert_eq!(found.get(place), Some(payload), "acknowledged and not there: {place:?}");
+    }
+}
+
+async fn rounds(dir: &Path, durability: Durability) {
+    let topic: TopicName = "t".parse().unwrap();
+    let mut acknowledged = Acknowledged::new();
+    for round in 0..ROUNDS {
+        let broker = Binary::serve(dir);
+        let client = connect(&broker).await;
+        client.create_topic(topic.clone(), TopicConfig { partitions: PARTITIONS, durability }).await.unwrap();
+        check(&broker, &topic, &acknowledged).await;
+        // Somewhere else each time: after the first receipts, in the middle of much.
+        publish_and_kill(broker, &topic, round, 1 + round * round * 400, &mut acknowledged).await;
+    }
+    check(&Binary::serve(dir), &topic, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    rounds(dir.path(), Durability::Sync).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_interval() {
+    // The end of a process is not that of the machine: what the system has is there.
+    let dir = tempfile::tempdir().unwrap();
+    rounds(dir.path(), Durability::Interval).await;
+}
