@@ -104,7 +104,7 @@ impl Publish {
         if let Err(failure) = outcome {
             let records = output::count(counts.records);
             return Err(failure
-                .and(format!("{records} records were published and acknowledged before"))
+                .and(format!("records published and acknowledged before: {records}"))
                 .with("records", counts.records));
         }
         summary(common, &self.topic, counts, started.elapsed())?;

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use futures_util::FutureExt as _;
 use indicatif::ProgressBar;
 use millstream_client::{
-    Client, ConsumeError, Consumer, Delivery, Event, Offset, RecordView, StartAt, SubscribeOptions,
+    ConsumeError, Consumer, Delivery, Event, Offset, RecordView, StartAt, SubscribeOptions,
     SubscriptionInfo, SubscriptionName, TopicName,
 };
 use serde_json::json;
@@ -110,8 +110,9 @@ impl Subscribe {
             let subscription = client.describe_subscription(name).await?;
             summary(common, &subscription, printer.records);
         }
-        Client::close(client).await;
-        drop(consumer);
+        // Free for the next run before this one ends.
+        consumer.close().await?;
+        client.close().await;
         Ok(())
     }
 }

@@ -162,7 +162,9 @@ fn is_number(cell: &str) -> bool {
         [first, ..] => first.is_ascii_digit(),
         [] => false,
     };
-    begins && digits.len() < 400 && serde_json::from_str::<serde_json::Number>(cell).is_ok()
+    // serde_json would pass over white space behind it.
+    let ends = digits.last().is_some_and(u8::is_ascii_digit);
+    begins && ends && digits.len() < 400 && serde_json::from_str::<serde_json::Number>(cell).is_ok()
 }
 
 fn json_string(text: &str) -> String {
