@@ -42,7 +42,11 @@ pub(crate) struct Fetched {
 /// Fetches without modules. Blocks while the disk reads.
 pub(crate) fn plain(store: &Store, topic: &Topic, source: Source) -> Result<Fetched, Error> {
     let mut fetched = Fetched { next: source.from, ..Fetched::default() };
-    for batch in read(store, topic, source)? {
+    let batches = read(store, topic, source)?;
+    if batches.is_empty() {
+        fetched.pass_over(source);
+    }
+    for batch in batches {
         let view = batch.view();
         let next = view.next_offset();
         let first = view.index_of(source.from);
@@ -136,6 +140,9 @@ impl Work {
         if !self.read {
             self.batches = read(store, self.subscription.topic(), self.source)?.into();
             self.read = true;
+            if self.batches.is_empty() {
+                self.fetched.pass_over(self.source);
+            }
         }
         while let Some(batch) = self.batches.front().cloned() {
             let (len, next) = (batch.view().len(), batch.view().next_offset());
@@ -287,6 +294,11 @@ impl Fetched {
     fn deliver(&mut self, partition: u32, next: Offset, batch: RecordBatch) {
         self.next = next;
         self.steps.push(Step::Batch { partition, next, batch });
+    }
+
+    /// Nothing is stored in all of `source`: a gap, left by an accepted data loss.
+    fn pass_over(&mut self, source: Source) {
+        self.progress(source.partition, source.end);
     }
 
     /// Everything below `next` is scanned: told with the last batch, or by itself when there is none.
