@@ -128,7 +128,7 @@ impl Report {
     /// The table of the subscriptions.
     pub(crate) fn table(&self) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         let head = [
             "subscription",
             "module",

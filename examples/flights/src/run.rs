@@ -121,7 +121,13 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Error> {
     report.check("enough records acknowledged before the kill", true, acknowledged.len() >= LIVE_RECORDS);
     report.check("acknowledged records of the live topic", acknowledged.len(), found.whole);
     report.fact("stored_without_receipt", found.without_receipt);
-    report.say_since(from, "what was acknowledged before the kill, looked up one by one");
+    report.say_since(from, "what was acknowledged before the kill");
+    report.say(&format!(
+        "    {} of {} acknowledged records are there, and {} that had no receipt yet",
+        found.whole,
+        acknowledged.len(),
+        found.without_receipt,
+    ));
 
     let from = report.checks();
     runtime.block_on(compare_contents(&client, &topic, &flights, report))?;
@@ -163,8 +169,16 @@ fn prepare(cli: &Cli<'_>, flights: &Flights, plans: &[Plan], work: &Path) -> Res
 
     cli.report.heading("Four modules on four subscriptions");
     for plan in plans {
-        let config = plan.config.to_string();
-        cli.run(&["subscription", "create", plan.name, TOPIC, "--module", plan.module, "--config", &config])?;
+        cli.run(&[
+            "subscription",
+            "create",
+            plan.name,
+            TOPIC,
+            "--module",
+            plan.module,
+            "--config",
+            plan.config,
+        ])?;
     }
     Ok(published.get("records").and_then(serde_json::Value::as_u64).unwrap_or_default())
 }
