@@ -37,7 +37,8 @@ async fn a_poison_record_halts_its_subscription_and_nobody_else() {
         let (client, topic) = server.topic(&format!("poison-{letter}"), 1).await;
         publish_letters(&client, &topic, &format!("---{letter}---")).await;
         let name = format!("halted-{letter}");
-        let options = SubscribeOptions::durable(topic.clone(), name.parse().unwrap()).with_private_module(hostile(), "\"\"");
+        let options = SubscribeOptions::durable(topic.clone(), name.parse().unwrap())
+            .with_private_module(hostile(), "\"\"");
         let mut consumer = client.subscribe(options).await.unwrap();
         for offset in 0..3 {
             let message = soon("a record before the fault", consumer.next_message()).await.unwrap().unwrap();
@@ -112,7 +113,9 @@ async fn what_cannot_be_a_module_is_refused() {
     assert!(error.contains("limit"), "{error}");
     assert!(client.list_modules().await.unwrap().iter().all(|module| module.name.starts_with("std/")));
     // `configure` may misbehave too: told to who subscribes, and nothing is left behind.
-    for (config, told) in [("\"r\"", "\"r\""), ("\"l\"", "CPU"), ("\"p\"", "no such carrier"), ("\"n\"", "no verdicts")] {
+    for (config, told) in
+        [("\"r\"", "\"r\""), ("\"l\"", "CPU"), ("\"p\"", "no such carrier"), ("\"n\"", "no verdicts")]
+    {
         let options = earliest(&topic).with_private_module(hostile(), config);
         let error = client.subscribe(options).await.unwrap_err().to_string();
         assert!(error.contains(told), "{config}: {error}");

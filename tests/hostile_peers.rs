@@ -7,8 +7,8 @@ use millstream_client::{BatchBuilder, Record, StartAt, SubscribeOptions};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_tests::{TestServer, publish, read_all, soon};
 use millstream_wire::{
-    ALPN, Answer, ErrorCode, FrameLimits, Hello, Open, PROTOCOL_VERSION, PublishHead, PublishReady, Receipts, Request,
-    Response, Welcome, WireError, encode_frame,
+    ALPN, Answer, ErrorCode, FrameLimits, Hello, Open, PROTOCOL_VERSION, PublishHead, PublishReady, Receipts,
+    Request, Response, Welcome, WireError, encode_frame,
 };
 use quinn::{Connection, Endpoint};
 
@@ -136,7 +136,10 @@ async fn malformed_first_frames_end_their_stream_alone() {
     assert_eq!(nonsense.code, ErrorCode::BadRequest);
     let unknown = refusal(&connection, &frame(&std::collections::BTreeMap::from([("dance", 1)]))).await;
     assert!(unknown.message.contains("dance"), "{unknown}");
-    let name = frame(&std::collections::BTreeMap::from([("publish", std::collections::BTreeMap::from([("topic", "a..b")]))]));
+    let name = frame(&std::collections::BTreeMap::from([(
+        "publish",
+        std::collections::BTreeMap::from([("topic", "a..b")]),
+    )]));
     assert!(refusal(&connection, &name).await.message.contains("a..b"));
     let second = refusal(&connection, &hello(PROTOCOL_VERSION)).await;
     assert!(second.message.contains("first stream"), "{second}");
@@ -183,7 +186,14 @@ async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
     let mut sparse = BatchBuilder::new();
     sparse.push_at(5, &Record::new("sparse")).unwrap();
     let sparse = sparse.build().unwrap().into_bytes();
-    let bodies = [(0, good()), (0, flipped.into()), (9, good()), (0, sparse), (0, Bytes::from_static(b"MSRB")), (0, good())];
+    let bodies = [
+        (0, good()),
+        (0, flipped.into()),
+        (9, good()),
+        (0, sparse),
+        (0, Bytes::from_static(b"MSRB")),
+        (0, good()),
+    ];
     for (partition, body) in bodies {
         writer.send(&PublishHead { partition }, body).await.unwrap();
     }
@@ -196,7 +206,10 @@ async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
         Answer::Err(error) => Err(error.code),
     });
     let corrupt = Err(ErrorCode::CorruptBatch);
-    assert_eq!(codes.collect::<Vec<_>>(), [Ok(1), corrupt, Err(ErrorCode::UnknownPartition), corrupt, corrupt, Ok(2)]);
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        [Ok(1), corrupt, Err(ErrorCode::UnknownPartition), corrupt, corrupt, Ok(2)]
+    );
 
     // A frame that is too large ends the stream, with the reason as its last receipt.
     let mut oversized = BytesMut::new();
@@ -207,7 +220,10 @@ async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
     let mut reader = FrameReader::new(receive, ANSWERS);
     reader.next::<Answer<PublishReady>>().await.unwrap().unwrap();
     let last = soon("the reason", reader.next::<Receipts>()).await.unwrap().unwrap().0;
-    assert!(matches!(&last.receipts[..], [Answer::Err(error)] if error.code == ErrorCode::TooLarge), "{last:?}");
+    assert!(
+        matches!(&last.receipts[..], [Answer::Err(error)] if error.code == ErrorCode::TooLarge),
+        "{last:?}"
+    );
 
     let options = SubscribeOptions::ephemeral(topic).from(StartAt::Earliest);
     let payloads: Vec<_> = read_all(&client, options).await.into_iter().map(|record| record.2).collect();

@@ -1,8 +1,8 @@
 //! Publish and subscribe, over real QUIC.
 
 use millstream_client::{
-    BatchBuilder, CallError, Compression, Durability, ErrorCode, PublishOptions, Record, StartAt, SubscribeOptions,
-    TopicConfig, TopicName,
+    BatchBuilder, CallError, Compression, Durability, ErrorCode, PublishOptions, Record, StartAt,
+    SubscribeOptions, TopicConfig, TopicName,
 };
 use millstream_tests::{TestServer, publish, read_all, soon};
 
@@ -22,13 +22,15 @@ async fn what_is_published_is_read_in_order() {
     let records = read_all(&client, earliest(&topic)).await;
     assert_eq!(records.len(), 5_000);
     for partition in 0..3 {
-        let offsets: Vec<_> = records.iter().filter(|record| record.0 == partition).map(|record| record.1).collect();
+        let offsets: Vec<_> =
+            records.iter().filter(|record| record.0 == partition).map(|record| record.1).collect();
         assert_eq!(offsets, (0..offsets.len() as u64).collect::<Vec<_>>(), "partition {partition}");
     }
     // Per key in the producer's order, and always on one partition.
     for key in 0..17 {
         let of_key = |n: &usize| n % 17 == key;
-        let numbers = records.iter().filter_map(|(_, _, payload)| payload.strip_prefix("payload-")?.parse().ok());
+        let numbers =
+            records.iter().filter_map(|(_, _, payload)| payload.strip_prefix("payload-")?.parse().ok());
         let found: Vec<usize> = numbers.filter(of_key).collect();
         assert_eq!(found, (0..5_000).filter(of_key).collect::<Vec<_>>());
     }
@@ -42,7 +44,11 @@ async fn every_part_of_a_record_arrives() {
         message_id: Some("id-1".into()),
         deliver_at: None,
         expires_at: Some(i64::MAX),
-        ..Record::new("body").with_key("k").with_header("a", "1").with_header("b", vec![0, 255]).with_header("a", "2")
+        ..Record::new("body")
+            .with_key("k")
+            .with_header("a", "1")
+            .with_header("b", vec![0, 255])
+            .with_header("a", "2")
     };
     let tombstone = Record { payload: None, ..Record::new("").with_key("k") };
     publish(&client, &topic, [full.clone(), tombstone.clone()]).await;

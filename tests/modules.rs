@@ -8,9 +8,12 @@ use crate::messages::code;
 fn flights(count: usize) -> impl Iterator<Item = Record> {
     (0..count).map(|n| {
         let carrier = ["UA", "AA", "DL"][n % 3];
-        Record::new(format!(r#"{{"n": {n}, "carrier": "{carrier}", "delay": {}, "secret": "s{n}"}}"#, n % 100))
-            .with_key(carrier)
-            .with_header("carrier", carrier)
+        Record::new(format!(
+            r#"{{"n": {n}, "carrier": "{carrier}", "delay": {}, "secret": "s{n}"}}"#,
+            n % 100
+        ))
+        .with_key(carrier)
+        .with_header("carrier", carrier)
     })
 }
 
@@ -28,7 +31,14 @@ async fn filters_keep_what_they_should() {
     };
     assert_eq!(count("std/headers", r#"{"header": "carrier", "equals": "UA"}"#).await, 1_000);
     assert_eq!(count("std/json", r#"{"pointer": "/delay", "gt": 60}"#).await, 39 * 30);
-    assert_eq!(count("std/json", r#"{"all": [{"pointer": "/delay", "gt": 60}, {"pointer": "/carrier", "in": ["AA"]}]}"#).await, 390);
+    assert_eq!(
+        count(
+            "std/json",
+            r#"{"all": [{"pointer": "/delay", "gt": 60}, {"pointer": "/carrier", "in": ["AA"]}]}"#
+        )
+        .await,
+        390
+    );
     assert_eq!(count("std/headers", r#"{"header": "carrier", "equals": "none"}"#).await, 0);
 }
 
@@ -44,7 +54,10 @@ async fn transforms_change_what_is_delivered() {
     assert_eq!(records.len(), 100);
     assert!(records.iter().all(|(_, _, payload)| !payload.contains("secret") && payload.contains("DL")));
     // A transformed record keeps its offset.
-    assert_eq!(records.iter().map(|record| record.1).collect::<Vec<_>>(), (2..300).step_by(3).collect::<Vec<_>>());
+    assert_eq!(
+        records.iter().map(|record| record.1).collect::<Vec<_>>(),
+        (2..300).step_by(3).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -102,11 +115,18 @@ async fn the_registry_holds_versions() {
     let client = server.client().await;
     let stock = client.list_modules().await.unwrap();
     assert_eq!(stock.len(), 4, "{stock:?}");
-    let [headers, json] = [0, 1].map(|index| bytes::Bytes::from_static(millstream_filters::stock()[index].wasm));
+    let [headers, json] =
+        [0, 1].map(|index| bytes::Bytes::from_static(millstream_filters::stock()[index].wasm));
     let pushed = client.put_module("mine@1.0.0".parse().unwrap(), headers.clone()).await.unwrap();
     assert_eq!(client.put_module("mine@1.0.0".parse().unwrap(), headers.clone()).await.unwrap(), pushed);
-    assert_eq!(code(client.put_module("mine@1.0.0".parse().unwrap(), json.clone()).await), ErrorCode::ModuleExists);
-    assert_eq!(code(client.put_module("std/mine@1.0.0".parse().unwrap(), json.clone()).await), ErrorCode::BadName);
+    assert_eq!(
+        code(client.put_module("mine@1.0.0".parse().unwrap(), json.clone()).await),
+        ErrorCode::ModuleExists
+    );
+    assert_eq!(
+        code(client.put_module("std/mine@1.0.0".parse().unwrap(), json.clone()).await),
+        ErrorCode::BadName
+    );
     assert_eq!(code(client.describe_module("other").await), ErrorCode::UnknownModule);
     client.close().await;
     let server = server.restart().await;
@@ -131,7 +151,10 @@ async fn a_private_module_goes_with_its_subscription() {
     assert_eq!(drain(&mut consumer).await.len(), 10);
     assert!(client.describe_module(reference.clone()).await.is_ok());
     consumer.close().await.unwrap();
-    millstream_tests::soon("its end", async { while client.describe_module(reference.clone()).await.is_ok() {} }).await;
+    millstream_tests::soon("its end", async {
+        while client.describe_module(reference.clone()).await.is_ok() {}
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -145,7 +168,8 @@ async fn a_bad_configuration_is_refused_when_bound() {
         ("std/nothing", "{}", "std/nothing"),
         ("sha256:00", "{}", "sha256:00"),
     ] {
-        let error = client.subscribe(earliest(&topic).with_module(module, config)).await.unwrap_err().to_string();
+        let error =
+            client.subscribe(earliest(&topic).with_module(module, config)).await.unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
     assert!(client.list_subscriptions().await.unwrap().is_empty());

@@ -23,7 +23,16 @@ const KEPT: &[(&str, &[&str])] = &[
     ("fjall", &["millstream-store", "millstream-bench"]),
     ("wasmtime", &["millstream-engine"]),
     // The tests speak raw QUIC as a hostile peer.
-    ("quinn", &["millstream-quic", "millstream-server", "millstream-client", "millstream-bench", "millstream-tests"]),
+    (
+        "quinn",
+        &[
+            "millstream-quic",
+            "millstream-server",
+            "millstream-client",
+            "millstream-bench",
+            "millstream-tests",
+        ],
+    ),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {
@@ -33,7 +42,8 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
         .exec()
         .expect("cargo metadata");
     let normal = |package: &cargo_metadata::Package| {
-        let normal = package.dependencies.iter().filter(|one| one.kind == cargo_metadata::DependencyKind::Normal);
+        let normal =
+            package.dependencies.iter().filter(|one| one.kind == cargo_metadata::DependencyKind::Normal);
         normal.map(|one| one.name.clone()).collect()
     };
     metadata.packages.iter().map(|package| (package.name.to_string(), normal(package))).collect()
@@ -75,7 +85,9 @@ fn commands_in_the_docs_exist() {
     let cli = std::fs::read_to_string(root().join("runtime/cli/src/cli.rs")).expect("the command line");
     let known: Vec<String> = cli
         .lines()
-        .filter_map(|line| line.trim().strip_suffix("),")?.split_once("(commands::").map(|(name, _)| name.to_lowercase()))
+        .filter_map(|line| {
+            line.trim().strip_suffix("),")?.split_once("(commands::").map(|(name, _)| name.to_lowercase())
+        })
         .collect();
     assert!(known.contains(&"publish".to_owned()), "the commands are found: {known:?}");
     for path in tracked("*.md") {

@@ -18,11 +18,22 @@ fn csv_goes_in_and_json_comes_out() {
     std::fs::write(&file, "id,carrier,delay,note\n1,UA,2.50,\"a, b\"\n2,AA,NA,\n3,UA,-7,x\n").unwrap();
     broker.run(["topic", "create", "flights", "--partitions", "2"]).ok();
     let summary = broker.run([
-        "--json", "publish", "flights", file.to_str().unwrap(), "--format", "csv", "--key", "carrier", "--header", "carrier",
-        "--set-header", "source=test",
+        "--json",
+        "publish",
+        "flights",
+        file.to_str().unwrap(),
+        "--format",
+        "csv",
+        "--key",
+        "carrier",
+        "--header",
+        "carrier",
+        "--set-header",
+        "source=test",
     ]);
     assert_eq!(json(&summary.ok())["records"], 3);
-    let read = broker.run(["subscribe", "flights", "--from", "earliest", "--until-end", "--format", "json"]).ok();
+    let read =
+        broker.run(["subscribe", "flights", "--from", "earliest", "--until-end", "--format", "json"]).ok();
     let mut records: Vec<_> = read.lines().map(json).collect();
     records.sort_by_key(|record| record["payload"]["id"].as_i64());
     assert_eq!(records.len(), 3);
@@ -35,8 +46,19 @@ fn csv_goes_in_and_json_comes_out() {
     assert_eq!((&records[0]["headers"]["source"], &records[0]["topic"]), (&"test".into(), &"flights".into()));
 
     let filtered = broker.run([
-        "subscribe", "flights", "--until-end", "--format", "json", "--module", "std/headers", "--config",
-        r#"{"header": "carrier", "equals": "UA"}"#, "--module", "std/json", "--config", r#"{"pointer": "/delay", "lt": 0}"#,
+        "subscribe",
+        "flights",
+        "--until-end",
+        "--format",
+        "json",
+        "--module",
+        "std/headers",
+        "--config",
+        r#"{"header": "carrier", "equals": "UA"}"#,
+        "--module",
+        "std/json",
+        "--config",
+        r#"{"pointer": "/delay", "lt": 0}"#,
     ]);
     assert_eq!(json(filtered.ok().trim())["payload"]["id"], 3);
 }

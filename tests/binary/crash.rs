@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use millstream_client::{
-    Client, ConnectOptions, Durability, PublishOptions, Reconnect, Record, StartAt, SubscribeOptions, TopicConfig, TopicName,
+    Client, ConnectOptions, Durability, PublishOptions, Reconnect, Record, StartAt, SubscribeOptions,
+    TopicConfig, TopicName,
 };
 use millstream_tests::{Binary, read_all, soon};
 
@@ -21,7 +22,13 @@ async fn connect(broker: &Binary) -> Client {
 }
 
 /// Publishes until `enough` receipts came, kills the broker with more on the way, and notes every receipt there is.
-async fn publish_and_kill(broker: Binary, topic: &TopicName, round: usize, enough: usize, acknowledged: &mut Acknowledged) {
+async fn publish_and_kill(
+    broker: Binary,
+    topic: &TopicName,
+    round: usize,
+    enough: usize,
+    acknowledged: &mut Acknowledged,
+) {
     let client = connect(&broker).await;
     let options = PublishOptions { batch_bytes: 2_000, ..PublishOptions::default() };
     let publisher = client.publisher(topic.clone(), options).await.unwrap();
@@ -29,7 +36,10 @@ async fn publish_and_kill(broker: Binary, topic: &TopicName, round: usize, enoug
     let producing = tokio::spawn(async move {
         for n in 0.. {
             let payload = format!("{round}/{n}");
-            let Ok(receipt) = publisher.publish(Record::new(payload.clone()).with_key(format!("{n}"))).await else { return };
+            let Ok(receipt) = publisher.publish(Record::new(payload.clone()).with_key(format!("{n}"))).await
+            else {
+                return;
+            };
             if pending.send((payload, receipt)).await.is_err() {
                 return;
             }
@@ -55,10 +65,15 @@ async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged) 
     let client = connect(broker).await;
     let found = read_all(&client, SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Earliest)).await;
     for partition in 0..PARTITIONS {
-        let offsets: Vec<_> = found.iter().filter(|record| record.0 == partition).map(|record| record.1).collect();
-        assert!(offsets.iter().copied().eq(0..offsets.len() as u64), "offsets of partition {partition} have holes");
+        let offsets: Vec<_> =
+            found.iter().filter(|record| record.0 == partition).map(|record| record.1).collect();
+        assert!(
+            offsets.iter().copied().eq(0..offsets.len() as u64),
+            "offsets of partition {partition} have holes"
+        );
     }
-    let found: BTreeMap<_, _> = found.into_iter().map(|(partition, offset, payload)| ((partition, offset), payload)).collect();
+    let found: BTreeMap<_, _> =
+        found.into_iter().map(|(partition, offset, payload)| ((partition, offset), payload)).collect();
     for (place, payload) in acknowledged {
         assert_eq!(found.get(place), Some(payload), "acknowledged and not there: {place:?}");
     }

@@ -61,13 +61,17 @@ fn a_damaged_journal_is_refused_loudly() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Binary::serve(dir.path());
     broker.run(["topic", "create", "t"]).ok();
-    let lines: String = (0..2_000).map(|n| format!("line {n} of some length to fill the journal\n")).collect();
+    let lines: String =
+        (0..2_000).map(|n| format!("line {n} of some length to fill the journal\n")).collect();
     broker.run_with(["publish", "t", "--format", "lines", "--batch-bytes", "4096"], &lines).ok();
     broker.kill();
     let journal = journal_of(&dir.path().join("store"));
     let mut bytes = fs::read(&journal).unwrap();
     let marker = b"line 700 of";
-    let at = bytes.windows(marker.len()).position(|window| window == marker).expect("the record is in the journal");
+    let at = bytes
+        .windows(marker.len())
+        .position(|window| window == marker)
+        .expect("the record is in the journal");
     bytes[at] ^= 1;
     fs::write(&journal, bytes).unwrap();
 

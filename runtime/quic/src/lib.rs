@@ -5,6 +5,6 @@ mod settings;
 mod socket;
 mod stream;
 
-pub use settings::{crypto_provider, endpoint_config, transport};
+pub use settings::{crypto_provider, endpoint_config, server_endpoint_config, transport};
 pub use socket::bind_udp;
 pub use stream::{FrameReader, FrameWriter, ReadError, WriteError};

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 /// Largest UDP payload over loopback: above it, segmentation offload of ten segments exceeds 64 KiB and fails silently.
 const LOOPBACK_MTU: u16 = 6_500;
@@ -21,6 +22,18 @@ const SEND_WINDOW_BYTES: u64 = 1 << 20;
 pub fn endpoint_config() -> EndpointConfig {
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(LOOPBACK_MTU + 28).expect("within QUIC's bounds of 1,200 to 65,527");
+    config
+}
+
+/// Settings of a broker's endpoint. With the same `secret` after a restart, peers of connections that the former process
+/// had are told at once that those are gone, and need not wait for the idle time-out.
+pub fn server_endpoint_config(secret: &[u8; 32]) -> EndpointConfig {
+    let mut config = endpoint_config();
+    config.reset_key(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret)));
+    // Its own part of the secret: connection ids are seen on the wire.
+    let tag = ring::digest::digest(&ring::digest::SHA256, &[b"connection ids".as_slice(), secret].concat());
+    let key = tag.as_ref().first_chunk().copied().map(u64::from_le_bytes).unwrap_or_default();
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
     config
 }
 

@@ -52,6 +52,15 @@ impl Certificate {
         hex::encode(Sha256::digest(&self.der))
     }
 
+    /// A secret that stays the same as long as the key does.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update("millstream endpoint")
+            .chain_update(self.key.secret_der())
+            .finalize()
+            .into()
+    }
+
     /// TLS 1.3 with this certificate, and our protocol alone.
     pub(crate) fn crypto(self) -> Result<Arc<QuicServerConfig>, CertificateError> {
         let used = |error: rustls::Error| CertificateError::Use(error.to_string());

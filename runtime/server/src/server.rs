@@ -141,13 +141,13 @@ fn listen(
 ) -> Result<(Endpoint, Arc<quinn::ServerConfig>), StartError> {
     let failed = |cause| StartError::Listen { address: config.listen, cause };
     let socket = millstream_quic::bind_udp(config.listen).map_err(failed)?;
+    let settings = millstream_quic::server_endpoint_config(&certificate.secret());
     let mut server = quinn::ServerConfig::with_crypto(certificate.crypto()?);
     server.transport_config(millstream_quic::transport(FAR)).max_incoming(INCOMING_MAX);
     // Over loopback larger packets halve the cost of a byte.
     let mut near = server.clone();
     near.transport_config(millstream_quic::transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    let endpoint =
-        Endpoint::new(millstream_quic::endpoint_config(), Some(server), socket, Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new(settings, Some(server), socket, Arc::new(TokioRuntime));
     Ok((endpoint.map_err(failed)?, Arc::new(near)))
 }
 

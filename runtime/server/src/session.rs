@@ -36,7 +36,13 @@ impl Context {
     pub(crate) fn new(broker: Broker, module_bytes_max: usize) -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let started_ms = Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX);
-        Self { broker, module_bytes_max, connections: AtomicUsize::new(0), tasks: TaskTracker::new(), started_ms }
+        Self {
+            broker,
+            module_bytes_max,
+            connections: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            started_ms,
+        }
     }
 
     pub(crate) fn info(&self) -> ServerInfo {

@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use futures_util::FutureExt as _;
 use indicatif::ProgressBar;
 use millstream_client::{
-    ConsumeError, Consumer, Delivery, Event, Offset, RecordView, StartAt, SubscribeOptions,
-    SubscriptionInfo, SubscriptionName, TopicName,
+    ConsumeError, Consumer, Delivery, Event, Offset, RecordView, StartAt, SubscribeOptions, SubscriptionInfo,
+    SubscriptionName, TopicName,
 };
 use serde_json::json;
 

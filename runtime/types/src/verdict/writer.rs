@@ -66,6 +66,7 @@ impl VerdictWriter {
 
     /// The record ends here.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "named as the verdict is")]
     pub fn drop(&mut self) {
         self.tags.push(DROP);
     }
