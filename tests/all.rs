@@ -1,5 +1,7 @@
 //! The tests that see Millstream from outside.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 mod durable; // subscriptions that keep their place
 mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol

@@ -1,6 +1,8 @@
 //! The real binary, as a user and a power switch meet it. Its own test target of the `millstream` package, so that cargo
 //! builds the binary for it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 #[path = "binary/cli.rs"]
 mod cli; // commands, exit codes, bad input
 #[path = "binary/crash.rs"]

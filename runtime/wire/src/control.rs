@@ -126,7 +126,6 @@ pub enum Request {
 /// What a request gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "one answer a request: never held in bulk")]
 pub enum Response {
     /// It is done.
     Done,

@@ -46,12 +46,15 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Settled and routed offsets, one pair a partition.
+type Cursors = Vec<(Offset, Offset)>;
+
 #[derive(Debug, Default)]
 struct Model {
     /// Settings and ends of each topic's partitions.
     topics: BTreeMap<u8, (TopicConfig, Vec<Offset>)>,
     /// Topic, policy, and settled and routed offsets of each subscription.
-    subscriptions: BTreeMap<u8, (u8, bool, Vec<(Offset, Offset)>)>,
+    subscriptions: BTreeMap<u8, (u8, bool, Cursors)>,
     modules: BTreeMap<u8, u8>,
 }
 

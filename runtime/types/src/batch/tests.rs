@@ -118,8 +118,9 @@ proptest! {
         prop_assert_eq!(RecordBatch::new(Bytes::from(bytes.clone()), Check::Full).is_ok(), stamps.contains(&at));
         // Unchecked reading gives nonsense, never a panic.
         if let Ok(view) = BatchView::new(&bytes, Check::Header) {
-            let _ = view.records().map(|record| record.to_record()).count();
-            let _ = view.subset(&[0..1]);
+            view.records().for_each(|record| drop(record.to_record()));
+            let first = 0..1;
+            let _ = view.subset(std::slice::from_ref(&first));
             let _ = RecordBatch::trusted(Bytes::from(bytes.clone())).decompressed();
         }
         prop_assert!(RecordBatch::new(Bytes::from(bytes[..at].to_vec()), Check::Full).is_err());
