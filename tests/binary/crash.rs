@@ -55,6 +55,8 @@ async fn publish_and_kill(
             && let Some(broker) = broker.take()
         {
             broker.kill();
+            // Nobody tells a client that its broker is gone; what has come until now is what was acknowledged.
+            client.clone().close().await;
         }
     }
     producing.await.unwrap();

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Step, Subscription, Topic,
     broker::Shared,
-    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES},
+    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_BYTES, JUDGED_STEP_BYTES},
     routing,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Fetched {
 /// Fetches without modules. Blocks while the disk reads.
 pub(crate) fn plain(store: &Store, topic: &Topic, source: Source) -> Result<Fetched, Error> {
     let mut fetched = Fetched { next: source.from, ..Fetched::default() };
-    let batches = read(store, topic, source)?;
+    let batches = read(store, topic, source, FETCH_BYTES)?;
     if batches.is_empty() {
         fetched.pass_over(source);
     }
@@ -74,7 +74,7 @@ pub(crate) async fn judged(
         source,
         subscription: Arc::clone(subscription),
         batches: VecDeque::new(),
-        read: false,
+        bytes_read: 0,
         pipeline,
         fetched,
         routes: Vec::new(),
@@ -101,7 +101,7 @@ struct Work {
     source: Source,
     subscription: Arc<Subscription>,
     batches: VecDeque<RecordBatch>,
-    read: bool,
+    bytes_read: usize,
     pipeline: Pipeline,
     fetched: Fetched,
     /// With records for topics, still to be appended.
@@ -137,14 +137,13 @@ async fn on_module_thread(
 
 impl Work {
     fn advance(&mut self, store: &Store) -> Result<Pause, Error> {
-        if !self.read {
-            self.batches = read(store, self.subscription.topic(), self.source)?.into();
-            self.read = true;
-            if self.batches.is_empty() {
-                self.fetched.pass_over(self.source);
-            }
-        }
-        while let Some(batch) = self.batches.front().cloned() {
+        loop {
+            let Some(batch) = self.batches.front().cloned() else {
+                if !self.read_on(store)? {
+                    return Ok(Pause::Done);
+                }
+                continue;
+            };
             let (len, next) = (batch.view().len(), batch.view().next_offset());
             let first = batch.view().index_of(self.fetched.next);
             if first >= len {
@@ -159,7 +158,22 @@ impl Work {
                 return Ok(pause);
             }
         }
-        Ok(Pause::Done)
+    }
+
+    /// Reads the next few batches: they are judged while they are in the processor's cache. `false` when the fetch has
+    /// read enough, or everything.
+    fn read_on(&mut self, store: &Store) -> Result<bool, Error> {
+        let source = Source { from: self.fetched.next, ..self.source };
+        let enough = self.bytes_read >= JUDGED_BYTES || self.fetched.counted.bytes_out >= FETCH_BYTES as u64;
+        if source.from >= source.end || enough {
+            return Ok(false);
+        }
+        self.batches = read(store, self.subscription.topic(), source, JUDGED_STEP_BYTES)?.into();
+        self.bytes_read += self.batches.iter().map(|batch| batch.as_bytes().len()).sum::<usize>();
+        if self.batches.is_empty() {
+            self.fetched.pass_over(source);
+        }
+        Ok(true)
     }
 
     fn run(&mut self, batch: &RecordBatch, range: Range<usize>) -> Result<Outcome, Error> {
@@ -312,8 +326,8 @@ impl Fetched {
 }
 
 /// The batches that hold the source's first records, each checked.
-fn read(store: &Store, topic: &Topic, source: Source) -> Result<Vec<RecordBatch>, Error> {
-    let stored = store.read(source.id, source.from, source.end, FETCH_BYTES)?;
+fn read(store: &Store, topic: &Topic, source: Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
+    let stored = store.read(source.id, source.from, source.end, bytes_max)?;
     let checked = stored.into_iter().map(|stored| {
         RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {
             topic: topic.name().clone(),

@@ -1,7 +1,7 @@
 //! The core of the broker: the shard state machine, its group commit, topics, subscriptions and delivery.
 //!
-//! Every durable change is a [`Command`](command::Command) applied by one thread, the committer, to the
-//! [`Shard`](shard::Shard): a state machine without clock, randomness or I/O. Readers pull from the store; what wakes
+//! Every durable change is a command (`command.rs`) applied by one thread, the committer, to the shard (`shard.rs`): a
+//! state machine without clock, randomness or I/O. Readers pull from the store; what wakes
 //! them is an offset, never a record. Nothing here knows of sockets.
 
 mod broker;

@@ -37,6 +37,10 @@ pub(crate) const GROUP_COMMANDS_MAX: usize = 8_192;
 pub(crate) const COMMAND_BYTES: usize = 512;
 /// Bytes that one fetch reads from a partition.
 pub(crate) const FETCH_BYTES: usize = 512 << 10;
+/// Bytes that one fetch through modules reads, unless as much as [`FETCH_BYTES`] is left of them sooner.
+pub(crate) const JUDGED_BYTES: usize = 4 << 20;
+/// Bytes that it reads at a time.
+pub(crate) const JUDGED_STEP_BYTES: usize = 256 << 10;
 /// Bytes of fetched batches that wait for a subscription's reader.
 pub(crate) const READY_BYTES_MAX: usize = 512 << 10;
 /// Partitions that one subscription fetches from at once.

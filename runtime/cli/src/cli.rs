@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Where the broker is: millstream://HOST[:PORT]?ca=FILE or ?pin=sha256:HEX. `millstream serve` prints it and
+    /// Where the broker is: `millstream://HOST[:PORT]?ca=FILE` or `?pin=sha256:HEX`. `millstream serve` prints it and
     /// writes it to DIR/client.url
     #[arg(long, global = true, env = "MILLSTREAM_URL", value_name = "URL")]
     pub(crate) url: Option<Url>,
