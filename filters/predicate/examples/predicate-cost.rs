@@ -1,6 +1,6 @@
 //! What picking fields and testing a condition costs natively, beside a parse into a `Value`: ns a document.
 //!
-//! `cargo run --release -p millstream-filter-predicate --example cost`
+//! `cargo run --release -p millstream-filter-predicate --example predicate-cost`
 
 #![expect(clippy::print_stdout, reason = "its figures are what it is for")]
 
