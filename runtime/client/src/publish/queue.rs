@@ -127,6 +127,8 @@ pub(super) struct Queue {
     failure: Option<PublishError>,
     ended: Option<PublishError>,
     counts: PublishCounts,
+    /// Of the batch that is being encoded.
+    encoding: Option<Arc<Outcome>>,
 }
 
 impl Queue {
@@ -144,6 +146,7 @@ impl Queue {
             failure: None,
             ended: None,
             counts: PublishCounts::default(),
+            encoding: None,
         }
     }
 
@@ -222,7 +225,7 @@ impl Queue {
             self.requeue();
         }
         if let Some(unsent) = self.ready.pop_front() {
-            return Next::Send(unsent);
+            return self.hand_out(unsent);
         }
         let Some(oldest) = self.filling.front() else {
             self.flushing = false;
@@ -238,16 +241,27 @@ impl Queue {
             return Next::At(due);
         }
         self.close(0);
-        self.ready.pop_front().map_or(Next::Idle, Next::Send)
+        match self.ready.pop_front() {
+            Some(unsent) => self.hand_out(unsent),
+            None => Next::Idle,
+        }
+    }
+
+    /// While it is encoded it is in no queue, and a flush must wait for it all the same.
+    fn hand_out(&mut self, unsent: Unsent) -> Next {
+        self.encoding = Some(unsent.outcome.clone());
+        Next::Send(unsent)
     }
 
     /// `sealed` is about to be sent.
     pub(super) fn sent(&mut self, sealed: Sealed) {
+        self.encoding = None;
         self.sent.push_back(sealed);
     }
 
     /// A batch that could not even be encoded. Returns its cost.
     pub(super) fn failed(&mut self, failed: Failed) -> usize {
+        self.encoding = None;
         self.fail(&failed.outcome, failed.error);
         failed.cost
     }
@@ -290,7 +304,7 @@ impl Queue {
         let sent = self.sent.iter().map(|batch| &batch.outcome);
         let ready = self.ready.iter().map(|batch| &batch.outcome);
         let filling = self.filling.iter().map(|batch| &batch.outcome);
-        refused.chain(sent).chain(ready).chain(filling).map(Outcome::batch).collect()
+        refused.chain(sent).chain(&self.encoding).chain(ready).chain(filling).map(Outcome::batch).collect()
     }
 
     /// The first failure since this was last asked.
