@@ -2,23 +2,15 @@
 
 use bytes::Bytes;
 use millstream_client::{Client, ErrorCode, OnFault, Record, StartAt, SubscribeOptions, TopicName};
-use millstream_tests::{TestServer, publish, read_all, root, soon};
+use millstream_test_guests::guest;
+use millstream_tests::{TestServer, publish, read_all, soon};
 use millstream_types::SubscriptionState;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 use crate::messages::code;
 
-/// The component of `tests/guests/hostile.wat`: a record's first letter says how the guest misbehaves, `-` not at all.
+/// A record's first letter says how it misbehaves, `-` not at all.
 fn hostile() -> Bytes {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-    let text = read("tests/guests/hostile.wat").replace(";;@prelude", &read("tests/guests/prelude.wat"));
-    let mut wasm = wat::parse_str(text).unwrap();
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("module.wit", &read("sdk/wit/module.wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("module")).unwrap();
-    embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8, false).unwrap();
-    ComponentEncoder::default().module(&wasm).unwrap().encode().unwrap().into()
+    guest("hostile")
 }
 
 fn earliest(topic: &TopicName) -> SubscribeOptions {

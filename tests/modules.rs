@@ -1,7 +1,8 @@
 //! Filter, transform, route: the stock modules over real QUIC.
 
 use millstream_client::{ErrorCode, Record, StartAt, SubscribeOptions, TopicName};
-use millstream_tests::{TestServer, drain, publish, read_all};
+use millstream_test_guests::guest;
+use millstream_tests::{TestServer, drain, publish, read_all, soon};
 
 use crate::messages::code;
 
@@ -58,6 +59,34 @@ async fn transforms_change_what_is_delivered() {
         records.iter().map(|record| record.1).collect::<Vec<_>>(),
         (2..300).step_by(3).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test]
+async fn what_one_record_became_may_fill_several_batches() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    // Each `x` becomes 4,000 copies, 2 MB of them.
+    let payload = |letter: &str| Record::new(letter.repeat(500));
+    publish(&client, &topic, ["x", "-", "x"].map(payload)).await;
+    let mut options = SubscribeOptions::durable(topic, "s".parse().unwrap()).with_private_module(guest("emitter"), "{}");
+    // One batch at a time, each acknowledged before the next one is sent.
+    options.credit_bytes = 1;
+    let mut consumer = client.subscribe(options.until_end()).await.unwrap();
+    let mut batches = Vec::new();
+    while let Some(delivery) = soon("a batch", consumer.next_batch()).await {
+        let delivery = delivery.unwrap();
+        consumer.ack_through(delivery.partition, delivery.next);
+        consumer.ack_flush().await.unwrap();
+        let offsets: Vec<_> = delivery.batch.view().records().map(|record| record.offset).collect();
+        batches.push((offsets, delivery.next));
+    }
+    let offsets: Vec<_> = batches.iter().flat_map(|(offsets, _)| offsets).copied().collect();
+    assert_eq!(offsets, [[0; 4_000].as_slice(), &[1], &[2; 4_000]].concat());
+    assert!(batches.len() > 4, "a record's copies fill several batches");
+    for pair in batches.windows(2) {
+        assert_eq!(pair[0].1, pair[1].0[0], "scanned up to what comes next");
+    }
+    consumer.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -229,21 +229,18 @@ impl Work {
             _ => view.next_offset(),
         };
         let counted = &outcome.counters;
-        self.fetched.counted = sum(
-            self.fetched.counted,
-            Counters {
-                records_in: counted.records_in,
-                records_out: counted.delivered,
-                dropped: counted.dropped,
-                routed: counted.routed,
-                rejected: counted.rejected,
-                faulted: counted.faulted,
-                bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
-                bytes_out: 0,
-                module_ns: counted.guest_ns,
-                module_calls: counted.calls,
-            },
-        );
+        self.fetched.counted += Counters {
+            records_in: counted.records_in,
+            records_out: counted.delivered,
+            dropped: counted.dropped,
+            routed: counted.routed,
+            rejected: counted.rejected,
+            faulted: counted.faulted,
+            bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
+            bytes_out: 0,
+            module_ns: counted.guest_ns,
+            module_calls: counted.calls,
+        };
         self.warn_of(&outcome);
         let batches = match &outcome.delivery {
             Delivery::Nothing => Vec::new(),
@@ -252,11 +249,11 @@ impl Work {
             Delivery::Untouched => vec![slice(batch, outcome.done.clone())?],
             Delivery::Batches(batches) => batches.clone(),
         };
-        let last = batches.len().saturating_sub(1);
-        for (index, batch) in batches.into_iter().enumerate() {
+        let mut batches = batches.into_iter().peekable();
+        while let Some(batch) = batches.next() {
             self.fetched.counted.bytes_out += batch.as_bytes().len() as u64;
-            // A source record may be split over batches: it is scanned with the last of them.
-            let upto = if index == last { next } else { batch.view().base_offset().max(self.fetched.next) };
+            // What one source record became may be split over batches: it is scanned with the last of them.
+            let upto = batches.peek().and_then(first_offset).unwrap_or(next);
             self.fetched.deliver(partition, upto, batch);
         }
         self.fetched.progress(partition, next);
@@ -343,16 +340,6 @@ fn slice(batch: &RecordBatch, records: Range<usize>) -> Result<RecordBatch, Erro
     Ok(batch.decompressed()?.view().subset(&[records])?)
 }
 
-fn sum(mut a: Counters, b: Counters) -> Counters {
-    a.records_in += b.records_in;
-    a.records_out += b.records_out;
-    a.dropped += b.dropped;
-    a.routed += b.routed;
-    a.rejected += b.rejected;
-    a.faulted += b.faulted;
-    a.bytes_in += b.bytes_in;
-    a.bytes_out += b.bytes_out;
-    a.module_ns += b.module_ns;
-    a.module_calls += b.module_calls;
-    a
+fn first_offset(batch: &RecordBatch) -> Option<Offset> {
+    batch.view().record(0).map(|record| record.offset)
 }

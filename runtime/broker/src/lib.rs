@@ -8,7 +8,6 @@ mod broker;
 mod catalog;
 mod command;
 mod committer;
-mod counters;
 mod error;
 mod fetch;
 mod limits;

@@ -169,7 +169,7 @@ impl Reading {
         match fetched {
             Ok(fetched) => {
                 place.next = fetched.next;
-                self.subscription().counters.add(&fetched.counted);
+                self.subscription().count(fetched.counted);
                 self.idle.extend(fetched.pipeline);
                 self.failure = self.failure.take().or(fetched.failure);
                 for step in fetched.steps {

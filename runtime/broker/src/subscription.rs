@@ -6,13 +6,12 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState,
+    Binding, Counters, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState,
     TopicName,
 };
 
 use crate::{
     Error, Topic,
-    counters::LiveCounters,
     rows::{CursorRow, PinnedBinding, SubscriptionRow},
 };
 
@@ -39,7 +38,7 @@ pub struct Subscription {
     row: SubscriptionRow,
     topic: Arc<Topic>,
     positions: Vec<Position>,
-    pub(crate) counters: LiveCounters,
+    counters: Mutex<Counters>,
     held: AtomicBool,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
@@ -73,7 +72,7 @@ impl Subscription {
             positions: positions.collect(),
             row,
             topic,
-            counters: LiveCounters::default(),
+            counters: Mutex::default(),
             held: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
@@ -160,6 +159,10 @@ impl Subscription {
         Ok(Held(Arc::clone(self)))
     }
 
+    pub(crate) fn count(&self, counted: Counters) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) += counted;
+    }
+
     pub(crate) fn set_fault(&self, fault: String) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
@@ -197,7 +200,7 @@ impl Subscription {
             state,
             fault,
             positions: positions.collect(),
-            counters: self.counters.snapshot(),
+            counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Subscriptions: their settings, and how they stand.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Offset, SubscriptionName, Timestamp, TopicName};
@@ -114,4 +116,19 @@ pub struct Counters {
     pub module_ns: u64,
     /// Calls into modules.
     pub module_calls: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, more: Self) {
+        self.records_in += more.records_in;
+        self.records_out += more.records_out;
+        self.dropped += more.dropped;
+        self.routed += more.routed;
+        self.rejected += more.rejected;
+        self.faulted += more.faulted;
+        self.bytes_in += more.bytes_in;
+        self.bytes_out += more.bytes_out;
+        self.module_ns += more.module_ns;
+        self.module_calls += more.module_calls;
+    }
 }

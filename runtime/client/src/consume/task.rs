@@ -215,7 +215,7 @@ fn take_batch(shared: &Shared, partition: u32, next: Offset, body: Bytes) -> Res
     let corrupt = |error| ConsumeError::Corrupt { partition, error };
     let batch =
         RecordBatch::new(body, Check::Full).and_then(|batch| batch.decompressed()).map_err(corrupt)?;
-    let delivery = Delivery { partition, next: next.max(batch.view().next_offset()), batch };
+    let delivery = Delivery { partition, next, batch };
     // After a reconnect a durable subscription starts at its last ack: what is here already is passed over.
     match cut(&delivery, received, Offset::MAX) {
         Some(batch) => {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use millstream_engine::{Delivery, Engine, Limits, LogSink, Pipeline, Settings};
+use millstream_test_guests::guest;
 
-use crate::support::{batch, guest, setup};
+use crate::support::{batch, setup};
 
 /// Loads the guest with a new engine on `dir`, runs it, and tells the file in the cache and when it was written.
 fn load(dir: &Path) -> (PathBuf, SystemTime) {

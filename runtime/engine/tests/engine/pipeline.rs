@@ -3,9 +3,10 @@
 use millstream_engine::{
     BindError, Counters, Delivery, Engine, FaultKind, Limits, LogSink, Outcome, Pipeline, Settings, Stop,
 };
+use millstream_test_guests::guest;
 use millstream_types::{BatchBuilder, Compression, Record, RecordBatch};
 
-use crate::support::{BASE, batch, batch_with, contents, guest, pipeline, setup};
+use crate::support::{BASE, batch, batch_with, contents, pipeline, setup};
 
 fn run(names: &[&str], batch: &RecordBatch) -> Outcome {
     pipeline(names).run(batch, 0..batch.view().len()).expect("a good batch")

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use millstream_engine::{BindError, FaultKind, Limits, LoadError, LogSink};
+use millstream_test_guests::guest;
 
-use crate::support::{engine, guest, load, setup};
+use crate::support::{engine, load, setup};
 
 fn load_error(wasm: &[u8]) -> LoadError {
     engine().load(wasm, &Limits::default()).expect_err("refused")

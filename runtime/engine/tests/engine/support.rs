@@ -1,31 +1,11 @@
-//! Components of the guests; batches; bound modules.
-
-use std::path::Path;
+//! Batches; bound modules.
 
 use millstream_engine::{Bound, Engine, Limits, LogSink, Module, Pipeline, Settings, Setup};
+use millstream_test_guests::guest;
 use millstream_types::{BatchBuilder, Record, RecordBatch};
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 /// Offset of the first record of every batch here.
 pub(crate) const BASE: u64 = 1_000;
-
-/// The component of `tests/guests/NAME.wat`.
-pub(crate) fn guest(name: &str) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let read = |path: String| std::fs::read_to_string(root.join(&path)).expect("a file of the repository");
-    let prelude = read("tests/guests/prelude.wat".into());
-    let text = read(format!("tests/guests/{name}.wat")).replace(";;@prelude", &prelude);
-    let mut wasm = wat::parse_str(text).expect("valid text");
-    if wasm[6] == 1 {
-        return wasm;
-    }
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("module.wit", &read("sdk/wit/module.wit".into())).expect("valid WIT");
-    let world = resolve.select_world(&[package], Some("module")).expect("the world");
-    embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8, false).expect("a core module");
-    ComponentEncoder::default().module(&wasm).expect("a module").validate(true).encode().expect("a component")
-}
 
 pub(crate) fn engine() -> Engine {
     Engine::new(&Settings { instances_max: 50, ..Settings::default() }).expect("an engine")
