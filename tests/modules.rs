@@ -68,7 +68,8 @@ async fn what_one_record_became_may_fill_several_batches() {
     // Each `x` becomes 4,000 copies, 2 MB of them.
     let payload = |letter: &str| Record::new(letter.repeat(500));
     publish(&client, &topic, ["x", "-", "x"].map(payload)).await;
-    let mut options = SubscribeOptions::durable(topic, "s".parse().unwrap()).with_private_module(guest("emitter"), "{}");
+    let mut options =
+        SubscribeOptions::durable(topic, "s".parse().unwrap()).with_private_module(guest("emitter"), "{}");
     // One batch at a time, each acknowledged before the next one is sent.
     options.credit_bytes = 1;
     let mut consumer = client.subscribe(options.until_end()).await.unwrap();

@@ -55,7 +55,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 1_024, value_name = "N")]
     pub record_bytes: usize,
     /// Bytes of payloads in a batch, or of a frame.
-    #[arg(long, default_value_t = 64 << 10, value_name = "N")]
+    #[arg(long, default_value_t = 256 << 10, value_name = "N")]
     pub batch_bytes: usize,
     /// Publishers, each with a connection of its own.
     #[arg(long, default_value_t = 1, value_name = "N")]

@@ -26,7 +26,7 @@ pub async fn run(args: Args, format: Format, out: &mut impl Write) -> Result<(),
     };
     settings.check()?;
     let measured = tokio::select! {
-        measured = Box::pin(benches::measure(name, &settings)) => measured,
+        measured = tokio::spawn(async move { benches::measure(name, &settings).await }) => measured?,
         _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
     };
     progress::clear();

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Step, Subscription, Topic,
     broker::Shared,
-    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_BYTES, JUDGED_STEP_BYTES},
+    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, SMALL_BYTES},
     routing,
 };
 
@@ -22,8 +22,10 @@ pub(crate) struct Source {
     /// The store's name for it.
     pub(crate) id: PartitionId,
     pub(crate) from: Offset,
-    /// One past the newest readable record.
+    /// Records from here on are not fetched.
     pub(crate) end: Offset,
+    /// Fetches through modules read about so many bytes at most.
+    pub(crate) judged_bytes: usize,
 }
 
 /// What came of a fetch.
@@ -39,10 +41,15 @@ pub(crate) struct Fetched {
     pub(crate) failure: Option<Error>,
 }
 
-/// Fetches without modules. Blocks while the disk reads.
-pub(crate) fn plain(store: &Store, topic: &Topic, source: Source) -> Result<Fetched, Error> {
+/// Fetches up to about `bytes_max` without modules. Blocks while the disk reads.
+pub(crate) fn plain(
+    store: &Store,
+    topic: &Topic,
+    source: Source,
+    bytes_max: usize,
+) -> Result<Fetched, Error> {
     let mut fetched = Fetched { next: source.from, ..Fetched::default() };
-    let batches = read(store, topic, source, FETCH_BYTES)?;
+    let batches = read(store, topic, source, bytes_max)?;
     if batches.is_empty() {
         fetched.pass_over(source);
     }
@@ -92,8 +99,9 @@ pub(crate) async fn judged(
             Pause::Wait(time) => tokio::time::sleep(time).await,
         }
     }
-    work.fetched.pipeline = Some(work.pipeline);
-    Ok(work.fetched)
+    let Work { mut fetched, pipeline, .. } = work;
+    fetched.pipeline = Some(pipeline);
+    Ok(fetched)
 }
 
 /// A fetch in progress, moved between module threads and the network's.
@@ -140,19 +148,21 @@ impl Work {
         loop {
             let Some(batch) = self.batches.front().cloned() else {
                 if !self.read_on(store)? {
+                    self.fetched.steps = joined(std::mem::take(&mut self.fetched.steps));
                     return Ok(Pause::Done);
                 }
                 continue;
             };
-            let (len, next) = (batch.view().len(), batch.view().next_offset());
-            let first = batch.view().index_of(self.fetched.next);
-            if first >= len {
-                self.fetched.next = next;
+            let view = batch.view();
+            let first = view.index_of(self.fetched.next);
+            let end = view.index_of(self.source.end);
+            if first >= end {
+                self.fetched.next = view.next_offset().min(self.source.end);
                 self.batches.pop_front();
                 continue;
             }
             // After a fault the record at fault is tried alone.
-            let range = if self.tries == 0 { first..len } else { first..first + 1 };
+            let range = if self.tries == 0 { first..end } else { first..first + 1 };
             let outcome = self.run(&batch, range.clone())?;
             if let Some(pause) = self.take(&batch, outcome)? {
                 return Ok(pause);
@@ -164,7 +174,8 @@ impl Work {
     /// read enough, or everything.
     fn read_on(&mut self, store: &Store) -> Result<bool, Error> {
         let source = Source { from: self.fetched.next, ..self.source };
-        let enough = self.bytes_read >= JUDGED_BYTES || self.fetched.counted.bytes_out >= FETCH_BYTES as u64;
+        let enough = self.bytes_read >= self.source.judged_bytes
+            || self.fetched.counted.bytes_out >= FETCH_BYTES as u64;
         if source.from >= source.end || enough {
             return Ok(false);
         }
@@ -200,7 +211,7 @@ impl Work {
             return Ok(Some(self.again_or_fail(fault.offset, fault.stage, &fault.fault.to_string())));
         }
         let stop = outcome.stop.clone();
-        let made_a_break = outcome.done.end < batch.view().len() && self.tries == 0;
+        let made_a_break = outcome.done.end < batch.view().index_of(self.source.end) && self.tries == 0;
         let moved = !outcome.done.is_empty();
         self.use_outcome(batch, outcome)?;
         if moved {
@@ -224,10 +235,8 @@ impl Work {
     fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
         let view = batch.view();
         let partition = self.source.partition;
-        let next = match view.record(outcome.done.end) {
-            Some(record) if outcome.done.end < view.len() => record.offset,
-            _ => view.next_offset(),
-        };
+        let next = view.record(outcome.done.end).map_or(view.next_offset(), |record| record.offset);
+        let next = next.min(self.source.end);
         let counted = &outcome.counters;
         self.fetched.counted += Counters {
             records_in: counted.records_in,
@@ -318,6 +327,60 @@ impl Fetched {
         match self.steps.last_mut() {
             Some(Step::Batch { next: told, .. } | Step::Progress { next: told, .. }) => *told = next,
             None => self.steps.push(Step::Progress { partition, next }),
+        }
+    }
+}
+
+/// The steps, with the small batches of one run as one: each costs its reader as much as a large one.
+fn joined(steps: Vec<Step>) -> Vec<Step> {
+    let mut out = Vec::with_capacity(steps.len());
+    let mut run = Run::default();
+    for step in steps {
+        match step {
+            Step::Batch { partition, next, batch } if batch.as_bytes().len() < SMALL_BYTES => {
+                run.add(partition, next, batch);
+                if run.bytes >= JOINED_BYTES {
+                    run.end(&mut out);
+                }
+            }
+            step => {
+                run.end(&mut out);
+                out.push(step);
+            }
+        }
+    }
+    run.end(&mut out);
+    out
+}
+
+/// Small batches of one partition, one behind the other.
+#[derive(Default)]
+struct Run {
+    partition: u32,
+    batches: Vec<RecordBatch>,
+    /// Of each, what is scanned with it.
+    nexts: Vec<Offset>,
+    bytes: usize,
+}
+
+impl Run {
+    fn add(&mut self, partition: u32, next: Offset, batch: RecordBatch) {
+        self.partition = partition;
+        self.bytes += batch.as_bytes().len();
+        self.batches.push(batch);
+        self.nexts.push(next);
+    }
+
+    fn end(&mut self, out: &mut Vec<Step>) {
+        let Self { partition, batches, nexts, .. } = std::mem::take(self);
+        let joined = if batches.len() > 1 { RecordBatch::join(&batches) } else { None };
+        match (joined, nexts.last()) {
+            (Some(batch), Some(&next)) => out.push(Step::Batch { partition, next, batch }),
+            _ => out.extend(nexts.into_iter().zip(batches).map(|(next, batch)| Step::Batch {
+                partition,
+                next,
+                batch,
+            })),
         }
     }
 }

@@ -10,6 +10,7 @@ mod command;
 mod committer;
 mod error;
 mod fetch;
+mod lane;
 mod limits;
 mod reading;
 mod registry;

@@ -37,16 +37,23 @@ pub(crate) const GROUP_COMMANDS_MAX: usize = 8_192;
 pub(crate) const COMMAND_BYTES: usize = 512;
 /// Bytes that one fetch reads from a partition.
 pub(crate) const FETCH_BYTES: usize = 512 << 10;
-/// Bytes that one fetch through modules reads, unless as much as [`FETCH_BYTES`] is left of them sooner.
-pub(crate) const JUDGED_BYTES: usize = 4 << 20;
+/// Bytes that one fetch through modules reads, unless [`FETCH_BYTES`] are left of them sooner, before it is known how
+/// much that is.
+pub(crate) const FIRST_JUDGED_BYTES: usize = 1 << 20;
+/// About how many bytes of a partition are judged by one fetch where several are judged at once.
+pub(crate) const SPAN_BYTES: usize = 4 << 20;
 /// Bytes that it reads at a time.
 pub(crate) const JUDGED_STEP_BYTES: usize = 256 << 10;
 /// Bytes of fetched batches that wait for a subscription's reader.
 pub(crate) const READY_BYTES_MAX: usize = 512 << 10;
-/// Partitions that one subscription fetches from at once.
-pub(crate) const FETCHES_MAX: usize = 2;
-/// So many records behind the end, a fetch is read in place: they are in memory.
-pub(crate) const FRESH_RECORDS: u64 = 256;
+/// What modules leave of a batch is small below this size: several such go to the reader as one.
+pub(crate) const SMALL_BYTES: usize = 16 << 10;
+/// About how large those grow together.
+pub(crate) const JOINED_BYTES: usize = 64 << 10;
+/// Fetches of one subscription at once.
+pub(crate) const FETCHES_MAX: usize = 3;
+/// Bytes that one fetch of what is in memory reads.
+pub(crate) const IN_MEMORY_BYTES: usize = 256 << 10;
 /// How often a faulting record is tried again before its policy applies, and after how long.
 pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long a fetch waits for a module instance when all are in use.

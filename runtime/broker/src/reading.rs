@@ -10,7 +10,8 @@ use crate::{
     Error, Subscription, Topic,
     broker::{Shared, blocking},
     fetch::{self, Fetched, Source},
-    limits::{FETCHES_MAX, FRESH_RECORDS, READY_BYTES_MAX, REST_AFTER},
+    lane::{Fetch, Lane},
+    limits::{FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
     subscription::Held,
 };
 
@@ -45,9 +46,12 @@ pub struct Reading {
     turn: usize,
     ready: VecDeque<Step>,
     ready_bytes: usize,
-    running: JoinSet<(usize, Result<Fetched, Error>)>,
+    /// Each with its lane and the number of its span.
+    running: JoinSet<(usize, u64, Result<Fetched, Error>)>,
     /// Bound modules that no fetch is using.
     idle: Vec<Pipeline>,
+    /// Whether several spans of one partition may be judged at once: what goes to topics is appended in order.
+    splits: bool,
     changed: watch::Receiver<u64>,
     /// Told once everything before it was handed out.
     failure: Option<Error>,
@@ -55,19 +59,12 @@ pub struct Reading {
     resting: bool,
 }
 
-/// One partition.
-#[derive(Debug)]
-struct Lane {
-    next: Offset,
-    fetching: bool,
-}
-
 impl Reading {
     pub(crate) async fn start(shared: Arc<Shared>, held: Held) -> Result<Self, Error> {
         let subscription = Arc::clone(&held.0);
         let topic = subscription.topic();
         let lanes = (0..topic.config().partitions)
-            .map(|partition| Lane { next: subscription.settled(partition), fetching: false })
+            .map(|partition| Lane::at(subscription.settled(partition)))
             .collect();
         let mut reading = Self {
             changed: topic.changes(),
@@ -79,12 +76,15 @@ impl Reading {
             ready_bytes: 0,
             running: JoinSet::new(),
             idle: Vec::new(),
+            splits: false,
             failure: None,
             resting: false,
         };
         // The first pipeline is bound at once, so that a bad configuration is told to who subscribes.
         if !subscription.pipeline().is_empty() {
-            reading.idle.push(bind(&reading.shared, &subscription).await?);
+            let pipeline = bind(&reading.shared, &subscription).await?;
+            reading.splits = !pipeline.emits();
+            reading.idle.push(pipeline);
         }
         Ok(reading)
     }
@@ -116,8 +116,8 @@ impl Reading {
             tokio::select! {
                 biased;
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    let (lane, fetched) = done.map_err(|error| Error::Internal(error.to_string()))?;
-                    self.take_in(lane, fetched);
+                    let (lane, span, fetched) = done.map_err(|error| Error::Internal(error.to_string()))?;
+                    self.take_in(lane, span, fetched);
                 }
                 () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
                 changed = self.changed.changed() => {
@@ -162,71 +162,73 @@ impl Reading {
         step
     }
 
-    fn take_in(&mut self, lane: usize, fetched: Result<Fetched, Error>) {
-        let place = self.lanes.get_mut(lane);
-        let Some(place) = place else { return };
-        place.fetching = false;
-        match fetched {
-            Ok(fetched) => {
-                place.next = fetched.next;
-                self.subscription().count(fetched.counted);
-                self.idle.extend(fetched.pipeline);
-                self.failure = self.failure.take().or(fetched.failure);
-                for step in fetched.steps {
-                    if let Step::Batch { batch, .. } = &step {
-                        self.ready_bytes += batch.as_bytes().len();
-                    }
-                    self.ready.push_back(step);
+    fn take_in(&mut self, lane: usize, span: u64, mut fetched: Result<Fetched, Error>) {
+        if let Ok(fetched) = &mut fetched {
+            self.idle.extend(fetched.pipeline.take());
+        }
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let released = lane.take(span, fetched);
+        self.failure = self.failure.take().or(released.failure);
+        for fetched in released.fetched {
+            self.subscription().count(fetched.counted);
+            for step in fetched.steps {
+                if let Step::Batch { batch, .. } = &step {
+                    self.ready_bytes += batch.as_bytes().len();
                 }
+                self.ready.push_back(step);
             }
-            Err(error) => self.failure = Some(error),
         }
     }
 
     /// Starts fetching wherever there is something and room for it.
     fn start_fetches(&mut self) -> Result<(), Error> {
-        if self.failure.is_some() {
-            return Ok(());
-        }
+        self.start_fetches_by(Lane::first)?;
+        if self.splits { self.start_fetches_by(Lane::further) } else { Ok(()) }
+    }
+
+    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Result<(), Error> {
         let lanes = self.lanes.len();
         for step in 0..lanes {
-            if self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX {
+            let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
+            if busy || self.failure.is_some() {
                 break;
             }
             let index = (self.turn + step) % lanes;
             let partition = u32::try_from(index).expect("a topic has at most 1,024 partitions");
             let end = self.topic().end(partition);
-            let Some(lane) = self.lanes.get(index) else { continue };
-            if lane.fetching || lane.next >= end {
-                continue;
+            if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
+                self.start_fetch(index, partition, fetch)?;
             }
-            let source = Source { partition, id: self.topic().partition(partition)?, from: lane.next, end };
-            let modules = !self.subscription().pipeline().is_empty();
-            if !modules && end - source.from <= FRESH_RECORDS {
-                // In memory: a thread of its own would cost more than the read.
-                let fetched = fetch::plain(&self.shared.store, self.topic(), source);
-                self.take_in(index, fetched);
-                continue;
-            }
-            // Fetches are as few as pipelines may be: where none is idle, one more is bound.
-            let pipeline = self.idle.pop();
-            self.turn = index + 1;
-            self.resting = false;
-            if let Some(lane) = self.lanes.get_mut(index) {
-                lane.fetching = true;
-            }
-            let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
-            self.running.spawn(async move {
-                let fetched = match modules {
-                    true => judged(&shared, &subscription, source, pipeline).await,
-                    false => {
-                        let store = shared.store.clone();
-                        blocking(move || fetch::plain(&store, subscription.topic(), source)).await.flatten()
-                    }
-                };
-                (index, fetched)
-            });
         }
+        Ok(())
+    }
+
+    fn start_fetch(&mut self, lane: usize, partition: u32, fetch: Fetch) -> Result<(), Error> {
+        let Fetch { number, from, end, judged_bytes } = fetch;
+        let source = Source { partition, id: self.topic().partition(partition)?, from, end, judged_bytes };
+        let modules = !self.subscription().pipeline().is_empty();
+        if !modules && self.shared.store.is_in_memory(source.id, from) {
+            // A thread of its own would cost more than the read.
+            let fetched = fetch::plain(&self.shared.store, self.topic(), source, IN_MEMORY_BYTES);
+            self.take_in(lane, number, fetched);
+            return Ok(());
+        }
+        // Fetches are as few as pipelines may be: where none is idle, one more is bound.
+        let pipeline = self.idle.pop();
+        self.turn = lane + 1;
+        self.resting = false;
+        let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
+        self.running.spawn(async move {
+            let fetched = match modules {
+                true => judged(&shared, &subscription, source, pipeline).await,
+                false => {
+                    let store = shared.store.clone();
+                    let fetch = move || fetch::plain(&store, subscription.topic(), source, FETCH_BYTES);
+                    blocking(fetch).await.flatten()
+                }
+            };
+            (lane, number, fetched)
+        });
         Ok(())
     }
 }

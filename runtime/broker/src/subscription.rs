@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Counters, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState,
-    TopicName,
+    Binding, Counters, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName,
+    SubscriptionState, TopicName,
 };
 
 use crate::{

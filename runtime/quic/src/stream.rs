@@ -9,7 +9,8 @@ use serde::{Serialize, de::DeserializeOwned};
 const COALESCE_BYTES: usize = 16 << 10;
 /// A body of at least this size is handed to quinn as it is, without a copy.
 const BODY_UNCOPIED_BYTES: usize = 8 << 10;
-const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Chunks, each at most a packet, that one read takes: reading locks the connection.
+const CHUNKS_MAX: usize = 32;
 
 /// Why a frame could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +38,14 @@ pub enum WriteError {
 pub struct FrameReader {
     stream: quinn::RecvStream,
     decoder: Decoder,
+    /// Empty between reads.
+    chunks: [Bytes; CHUNKS_MAX],
 }
 
 impl FrameReader {
     /// Reads `stream`, with frames of at most `limits`.
     pub fn new(stream: quinn::RecvStream, limits: FrameLimits) -> Self {
-        Self { stream, decoder: Decoder::new(limits) }
+        Self { stream, decoder: Decoder::new(limits), chunks: Default::default() }
     }
 
     /// The next frame; `None` once the peer has finished the stream between two frames. Cancel-safe.
@@ -54,12 +57,12 @@ impl FrameReader {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(Some(frame));
             }
-            match self.stream.read_chunk(CHUNK_BYTES_MAX, true).await? {
-                Some(chunk) => self.decoder.push(chunk.bytes),
-                None => {
-                    self.decoder.finish()?;
-                    return Ok(None);
-                }
+            let Some(read) = self.stream.read_chunks(&mut self.chunks).await? else {
+                self.decoder.finish()?;
+                return Ok(None);
+            };
+            for chunk in self.chunks.iter_mut().take(read) {
+                self.decoder.push(std::mem::take(chunk));
             }
         }
     }

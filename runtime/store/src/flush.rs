@@ -74,6 +74,9 @@ impl FlushWatch {
                     .rotate_memtable()
                     .map_err(|error| WriteError::Unknown { cause: error.into() })?;
                 self.flushes.sealed_ever += usize::from(rotated);
+                if keyspace == log {
+                    inner.log_rotated();
+                }
                 *rotated_at = self.written;
             }
         }

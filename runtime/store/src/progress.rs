@@ -187,7 +187,7 @@ fn encode(sequence: u64, advances: &BTreeMap<PartitionId, Advance>, out: &mut Ve
         out.extend_from_slice(&advance.to.to_be_bytes());
     }
     let (crc, body) = out[start..].split_at_mut(4);
-    crc.copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
+    crc.copy_from_slice(&crc_fast::crc32_iscsi(body).to_be_bytes());
 }
 
 fn decode(bytes: &[u8]) -> Option<(Record, &[u8])> {
@@ -195,7 +195,7 @@ fn decode(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let record_bytes = HEAD_BYTES.checked_add(ENTRY_BYTES.checked_mul(count.try_into().ok()?)?)?;
     let (record, rest) = bytes.split_at_checked(record_bytes)?;
     let (crc, body) = record.split_first_chunk::<4>()?;
-    if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
+    if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) {
         return None;
     }
     let sequence = u64::from_be_bytes(record.get(8..HEAD_BYTES)?.try_into().ok()?);

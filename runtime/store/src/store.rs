@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) keyspaces: Keyspaces,
     /// The rows of all partitions, as committed.
     pub(crate) partitions: RwLock<HashMap<PartitionId, PartitionRow>>,
+    /// From which offset on partitions lie in the log's active memtable.
+    in_memory_from: RwLock<HashMap<PartitionId, Offset>>,
     pub(crate) options: Options,
     writer: Mutex<Writer>,
     /// Newest commit, and newest durable one: for `stats`, which must not wait for a sync.
@@ -119,6 +121,7 @@ impl Store {
                 db,
                 keyspaces,
                 partitions: RwLock::new(partitions),
+                in_memory_from: RwLock::default(),
                 options: options.clone(),
                 writer: Mutex::new(writer),
                 committed: AtomicU64::new(position.sequence),
@@ -174,6 +177,12 @@ impl Store {
         self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
+    /// Whether what `partition` holds from `offset` on is in memory, so that reading it waits for no disk.
+    pub fn is_in_memory(&self, partition: PartitionId, offset: Offset) -> bool {
+        let in_memory_from = self.inner.in_memory_from.read().unwrap_or_else(PoisonError::into_inner);
+        in_memory_from.get(&partition).is_some_and(|from| offset >= *from)
+    }
+
     /// All partitions, by id.
     pub fn partitions(&self) -> BTreeMap<PartitionId, PartitionRow> {
         let partitions = self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +197,11 @@ impl std::fmt::Debug for Store {
 }
 
 impl Inner {
+    /// The log's active memtable became a sealed one, which goes to the disk.
+    pub(crate) fn log_rotated(&self) {
+        self.in_memory_from.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(|poisoned| {
             // A panic cut a write short: what it left in the journal is unknown.
@@ -261,14 +275,17 @@ impl Writer {
 
     fn apply(&mut self, inner: &Inner, planned: BTreeMap<PartitionId, Planned>) {
         let mut partitions = inner.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_memory_from = inner.in_memory_from.write().unwrap_or_else(PoisonError::into_inner);
         for (partition, Planned { row, from }) in planned {
             let advance = match row {
                 Some(row) => {
                     partitions.insert(partition, row);
+                    in_memory_from.entry(partition).or_insert(from);
                     Advance { from, to: row.next_offset }
                 }
                 None => {
                     partitions.remove(&partition);
+                    in_memory_from.remove(&partition);
                     Advance::DELETED
                 }
             };

@@ -37,6 +37,7 @@
 mod builder;
 mod compress;
 mod error;
+mod join;
 pub(crate) mod layout;
 mod owned;
 mod record_view;

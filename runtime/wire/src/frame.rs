@@ -91,14 +91,11 @@ impl Decoder {
     /// Takes a chunk as it came from the stream.
     pub fn push(&mut self, chunk: Bytes) {
         if self.buffer.is_empty() {
-            // The usual case of a whole chunk that nobody else holds costs no copy.
-            match chunk.try_into_mut() {
-                Ok(owned) => self.buffer = owned,
-                Err(shared) => self.buffer.extend_from_slice(&shared),
-            }
-        } else {
-            self.buffer.extend_from_slice(&chunk);
+            // Room for the whole frame at once, so that nothing is moved later; `next_frame` tells what is wrong with it.
+            let frame_bytes = self.lengths(&chunk).ok().flatten().map_or(0, total);
+            self.buffer.reserve(frame_bytes.max(chunk.len()));
         }
+        self.buffer.extend_from_slice(&chunk);
     }
 
     /// The next whole frame; `None` when more bytes are needed.
@@ -106,8 +103,8 @@ impl Decoder {
     /// # Errors
     /// [`FrameError::TooLarge`] as soon as the header announces too much.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some((head_len, body_len)) = self.lengths()? else { return Ok(None) };
-        let total = FRAME_HEADER_BYTES + head_len + body_len;
+        let Some((head_len, body_len)) = self.lengths(&self.buffer)? else { return Ok(None) };
+        let total = total((head_len, body_len));
         if self.buffer.len() < total {
             // Room for the whole frame at once, so that a large body is not moved again and again.
             self.buffer.reserve(total - self.buffer.len());
@@ -127,15 +124,13 @@ impl Decoder {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let total = match self.lengths()? {
-            Some((head, body)) => FRAME_HEADER_BYTES + head + body,
-            None => FRAME_HEADER_BYTES,
-        };
+        let total = self.lengths(&self.buffer)?.map_or(FRAME_HEADER_BYTES, total);
         Err(FrameError::Cut { missing: total.saturating_sub(self.buffer.len()) })
     }
 
-    fn lengths(&self) -> Result<Option<(usize, usize)>, FrameError> {
-        let Some([h0, h1, h2, h3, b0, b1, b2, b3]) = self.buffer.first_chunk::<FRAME_HEADER_BYTES>() else {
+    /// Of the head and body of the frame that starts `bytes`; `None` while they are not there.
+    fn lengths(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+        let Some([h0, h1, h2, h3, b0, b1, b2, b3]) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
             return Ok(None);
         };
         let head = u32::from_le_bytes([*h0, *h1, *h2, *h3]) as usize;
@@ -149,6 +144,11 @@ impl Decoder {
         }
         Ok(Some((head, body)))
     }
+}
+
+/// Bytes of a frame.
+fn total((head_len, body_len): (usize, usize)) -> usize {
+    FRAME_HEADER_BYTES + head_len + body_len
 }
 
 #[cfg(test)]

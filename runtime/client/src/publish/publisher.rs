@@ -37,7 +37,7 @@ pub struct PublishOptions {
 impl Default for PublishOptions {
     fn default() -> Self {
         Self {
-            batch_bytes: 64 << 10,
+            batch_bytes: 256 << 10,
             linger: Duration::ZERO,
             compression: Compression::None,
             in_flight_bytes: 8 << 20,

@@ -46,14 +46,14 @@ impl PartitionRow {
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.low_watermark.to_be_bytes());
         out.extend_from_slice(&self.newest.unwrap_or(NO_BATCH).to_be_bytes());
-        let crc = crc32c::crc32c(&out);
+        let crc = crc_fast::crc32_iscsi(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
+        if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) {
             return None;
         }
         let (next_offset, rest) = take(body)?;

@@ -1,0 +1,236 @@
+//! One partition of a reading: which spans of it are being fetched, and in which order what they bring is handed out.
+//!
+//! A lane is fetched span after span. Where modules leave little of what they judge, judging is what takes the time:
+//! then the span behind one that is being fetched is begun as well, and what it brings waits for its turn.
+
+use std::collections::VecDeque;
+
+use millstream_types::Offset;
+
+use crate::{
+    Error,
+    fetch::Fetched,
+    limits::{FIRST_JUDGED_BYTES, SPAN_BYTES},
+};
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    /// Where the first span starts that is not begun.
+    next: Offset,
+    /// Those begun, in order.
+    spans: VecDeque<Span>,
+    /// How many offsets a span may have so that others can be begun behind it; `None` where only one is fetched.
+    stride: Option<Offset>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Span {
+    number: u64,
+    /// Where its next fetch starts.
+    from: Offset,
+    end: Offset,
+    running: bool,
+    /// What it brought, until what is before it is handed out.
+    brought: Vec<Fetched>,
+    failure: Option<Error>,
+}
+
+/// A fetch to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    /// Of the span, for [`Lane::take`].
+    pub(crate) number: u64,
+    pub(crate) from: Offset,
+    pub(crate) end: Offset,
+    /// About how many bytes modules may judge in it.
+    pub(crate) judged_bytes: usize,
+}
+
+/// What can be handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    pub(crate) fetched: Vec<Fetched>,
+    /// Why the lane ends behind that.
+    pub(crate) failure: Option<Error>,
+}
+
+impl Lane {
+    pub(crate) fn at(next: Offset) -> Self {
+        Self { next, spans: VecDeque::new(), stride: None, begun: 0 }
+    }
+
+    /// The fetch that the lane needs: none while one is running whose records come first.
+    pub(crate) fn first(&mut self, end: Offset) -> Option<Fetch> {
+        match self.spans.front_mut() {
+            Some(front) if front.running => None,
+            Some(front) => {
+                front.running = true;
+                Some(front.fetch(self.stride))
+            }
+            None => self.begin(end),
+        }
+    }
+
+    /// A fetch of what comes behind those that are running, where that is worth it.
+    pub(crate) fn further(&mut self, end: Offset) -> Option<Fetch> {
+        let last = self.spans.back()?;
+        (self.stride.is_some() && last.running).then(|| self.begin(end)).flatten()
+    }
+
+    /// Takes what a fetch brought, or why it failed.
+    pub(crate) fn take(&mut self, number: u64, result: Result<Fetched, Error>) -> Released {
+        let Some(span) = self.spans.iter_mut().find(|span| span.number == number) else {
+            return Released::default();
+        };
+        span.running = false;
+        match result {
+            Ok(mut fetched) => {
+                self.stride = stride(&fetched, fetched.next - span.from);
+                span.from = fetched.next;
+                span.failure = fetched.failure.take();
+                span.brought.push(fetched);
+            }
+            Err(error) => span.failure = Some(error),
+        }
+        self.release()
+    }
+
+    fn begin(&mut self, end: Offset) -> Option<Fetch> {
+        if self.next >= end {
+            return None;
+        }
+        let (from, number) = (self.next, self.begun);
+        let end = self.stride.map_or(end, |stride| end.min(from.saturating_add(stride)));
+        let span = Span { number, from, end, running: true, brought: Vec::new(), failure: None };
+        let fetch = span.fetch(self.stride);
+        self.spans.push_back(span);
+        (self.next, self.begun) = (end, number + 1);
+        Some(fetch)
+    }
+
+    fn release(&mut self) -> Released {
+        let mut released = Released::default();
+        loop {
+            let alone = self.spans.len() == 1;
+            let Some(front) = self.spans.front_mut() else { break };
+            released.fetched.append(&mut front.brought);
+            released.failure = front.failure.take();
+            if front.running || released.failure.is_some() {
+                break;
+            }
+            if front.from < front.end {
+                if !alone {
+                    break;
+                }
+                // Nothing is behind it: the rest need not be a span of its own.
+                self.next = front.from;
+            }
+            self.spans.pop_front();
+        }
+        released
+    }
+}
+
+impl Span {
+    fn fetch(&self, stride: Option<Offset>) -> Fetch {
+        // Where the bound is the span's end, its bytes are an estimate; else a short fetch tells soon what is left.
+        let judged_bytes = if stride.is_some() { 2 * SPAN_BYTES } else { FIRST_JUDGED_BYTES };
+        Fetch { number: self.number, from: self.from, end: self.end, judged_bytes }
+    }
+}
+
+/// A fetch that handed out less than a quarter of what it judged was slowed by judging, not by its reader.
+fn stride(fetched: &Fetched, offsets: Offset) -> Option<Offset> {
+    let counted = &fetched.counted;
+    let judged = counted.module_calls > 0 && counted.bytes_out.saturating_mul(4) < counted.bytes_in;
+    judged
+        .then(|| (SPAN_BYTES as u64).saturating_mul(offsets) / counted.bytes_in.max(1))
+        .filter(|stride| *stride > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::Counters;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fetched(next: Offset, bytes_in: u64, bytes_out: u64) -> Fetched {
+        let counted = Counters { bytes_in, bytes_out, module_calls: 1, ..Counters::default() };
+        Fetched { next, counted, ..Fetched::default() }
+    }
+
+    fn positions(released: &Released) -> Vec<Offset> {
+        released.fetched.iter().map(|fetched| fetched.next).collect()
+    }
+
+    #[test]
+    fn a_reader_that_gets_everything_fetches_one_span_at_a_time() {
+        let mut lane = Lane::at(5);
+        let first = lane.first(100).unwrap();
+        assert_eq!((first.from, first.end), (5, 100));
+        assert_eq!((lane.first(200), lane.further(200)), (None, None));
+        let released = lane.take(first.number, Ok(fetched(60, 1_000, 900)));
+        assert_eq!(positions(&released), [60]);
+        let second = lane.first(200).unwrap();
+        assert_eq!((second.from, second.end, lane.further(200)), (60, 200, None));
+    }
+
+    #[test]
+    fn what_is_fetched_early_waits_for_what_comes_first() {
+        let mut lane = Lane::at(0);
+        let first = lane.first(1 << 40).unwrap();
+        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
+        let (second, third) = (lane.first(1 << 40).unwrap(), lane.further(1 << 40).unwrap());
+        assert_eq!((second.from, second.end, third.from, third.end), (1_000, 2_000, 2_000, 3_000));
+        assert_eq!(positions(&lane.take(third.number, Ok(fetched(3_000, 10, 0)))), [0; 0]);
+        // The second stops early; its rest comes before the third's.
+        assert_eq!(positions(&lane.take(second.number, Ok(fetched(1_500, 10, 0)))), [1_500]);
+        let rest = lane.first(1 << 40).unwrap();
+        assert_eq!((rest.from, rest.end), (1_500, 2_000));
+        assert_eq!(positions(&lane.take(rest.number, Ok(fetched(2_000, 10, 0)))), [2_000, 3_000]);
+    }
+
+    #[test]
+    fn a_failure_comes_behind_what_precedes_it() {
+        let mut lane = Lane::at(0);
+        let first = lane.first(10_000).unwrap();
+        lane.take(first.number, Ok(fetched(100, SPAN_BYTES as u64, 0)));
+        let (second, third) = (lane.first(10_000).unwrap(), lane.further(10_000).unwrap());
+        assert!(lane.take(third.number, Err(Error::Gone)).failure.is_none());
+        let released = lane.take(second.number, Ok(fetched(200, 10, 0)));
+        assert_eq!((positions(&released), released.failure.is_some()), (vec![200], true));
+    }
+
+    proptest! {
+        /// Whatever fetches bring, and in whichever order: all is handed out once and in order.
+        #[test]
+        fn everything_comes_once_and_in_order(
+            choices in prop::collection::vec((any::<prop::sample::Index>(), 1..200u64, any::<bool>()), 1..200)
+        ) {
+            let mut lane = Lane::at(0);
+            let (end, mut position) = (3_000, 0);
+            let mut running = Vec::new();
+            for (which, offsets, selective) in choices {
+                running.extend(lane.first(end));
+                while running.len() < 3 && let Some(fetch) = lane.further(end) {
+                    running.push(fetch);
+                }
+                if running.is_empty() {
+                    prop_assert_eq!(position, end);
+                    break;
+                }
+                let fetch: Fetch = running.swap_remove(which.index(running.len()));
+                prop_assert!(fetch.from < fetch.end && fetch.end <= end);
+                let next = fetch.end.min(fetch.from + offsets);
+                let (bytes_in, bytes_out) = if selective { (SPAN_BYTES as u64, 0) } else { (10, 10) };
+                for fetched in lane.take(fetch.number, Ok(fetched(next, bytes_in, bytes_out))).fetched {
+                    prop_assert!(fetched.next > position);
+                    position = fetched.next;
+                }
+            }
+        }
+    }
+}
