@@ -7,7 +7,7 @@ use std::{
 
 use millstream_quic::{bind_udp, crypto_provider, endpoint_config, transport};
 use quinn::{
-    ClientConfig, Connection, Endpoint, ServerConfig, TokioRuntime,
+    ClientConfig, Connection, Endpoint, ServerConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -65,6 +65,5 @@ pub(crate) async fn connect(
 
 fn endpoint(server: Option<ServerConfig>) -> Result<Endpoint, Error> {
     let socket = bind_udp(SocketAddr::new(LOCALHOST, 0)).map_err(Error::io("bind a UDP socket"))?;
-    Endpoint::new(endpoint_config(), server, socket, Arc::new(TokioRuntime))
-        .map_err(Error::io("make a QUIC endpoint"))
+    millstream_quic::endpoint(endpoint_config(), server, socket).map_err(Error::io("make a QUIC endpoint"))
 }

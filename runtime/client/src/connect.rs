@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_quic::{bind_udp, endpoint_config, transport};
+use millstream_quic::{bind_udp, endpoint, endpoint_config, transport};
 use millstream_wire::{ErrorCode, Hello, Open, PROTOCOL_VERSION, Welcome};
 
 use crate::{CallError, ConnectError, Lost, Reconnect, Url, backoff::Spell, limits, stream, tls::Tls};
@@ -133,7 +133,7 @@ fn local_endpoint(peer: SocketAddr) -> Result<quinn::Endpoint, ConnectError> {
     let any = unspecified(peer.ip());
     let failed = |error: std::io::Error| ConnectError::Local(format!("no UDP socket for {peer}: {error}"));
     let socket = bind_udp(any).map_err(failed)?;
-    quinn::Endpoint::new(endpoint_config(), None, socket, Arc::new(quinn::TokioRuntime)).map_err(failed)
+    endpoint(endpoint_config(), None, socket).map_err(failed)
 }
 
 fn unspecified(peer: IpAddr) -> SocketAddr {

@@ -6,5 +6,5 @@ mod socket;
 mod stream;
 
 pub use settings::{crypto_provider, endpoint_config, server_endpoint_config, transport};
-pub use socket::bind_udp;
+pub use socket::{bind_udp, endpoint};
 pub use stream::{FrameReader, FrameWriter, ReadError, WriteError};

@@ -10,13 +10,26 @@ use std::{
 
 use millstream_broker::Broker;
 use millstream_wire::CloseCode;
-use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
+use quinn::{Endpoint, Incoming, VarInt};
+use tokio::sync::oneshot;
 
 use crate::{
     ServerConfig,
     certificate::{Certificate, CertificateError},
     session::{self, Context},
 };
+
+/// Opens the broker on a thread of its own, which takes the memory that recovery needed with it.
+async fn open(settings: millstream_broker::Settings) -> Result<Broker, StartError> {
+    let (sender, opened) = oneshot::channel();
+    let work = move || {
+        // Fails only when starting was given up.
+        let _ = sender.send(Broker::open(settings));
+    };
+    let failed = |error: &dyn std::fmt::Display| StartError::Internal(format!("recovery: {error}"));
+    std::thread::Builder::new().name("recovery".into()).spawn(work).map_err(|error| failed(&error))?;
+    Ok(opened.await.map_err(|error| failed(&error))??)
+}
 
 /// Stands for a peer that is not on this machine.
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -90,8 +103,7 @@ impl Server {
             module_limits: config.modules.clone(),
             stock: config.stock.clone(),
         };
-        let opened = tokio::task::spawn_blocking(move || Broker::open(settings)).await;
-        let broker = opened.map_err(|error| StartError::Internal(error.to_string()))??;
+        let broker = open(settings).await?;
         let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
         let pin = certificate.pin();
         let (endpoint, near) = listen(&config, certificate)?;
@@ -147,7 +159,7 @@ fn listen(
     // Over loopback larger packets halve the cost of a byte.
     let mut near = server.clone();
     near.transport_config(millstream_quic::transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    let endpoint = Endpoint::new(settings, Some(server), socket, Arc::new(TokioRuntime));
+    let endpoint = millstream_quic::endpoint(settings, Some(server), socket);
     Ok((endpoint.map_err(failed)?, Arc::new(near)))
 }
 

@@ -6,7 +6,7 @@
 //! | `format`    | `millstream store format N` |
 //! | `progress`  | the side file (`progress.rs`) |
 //! | `db/`       | the fjall database |
-//! | `db.new/`   | a database whose creation has not finished |
+//! | `creating`  | there until the store is complete: nothing was written to it yet |
 //! | `*.torn`    | bytes cut off journals by recovery |
 
 use std::{
@@ -26,7 +26,7 @@ const FORMAT_TEXT: &str = "millstream store format ";
 pub(crate) struct Layout {
     pub(crate) dir: PathBuf,
     pub(crate) db: PathBuf,
-    pub(crate) db_new: PathBuf,
+    pub(crate) creating: PathBuf,
     pub(crate) progress: PathBuf,
     format: PathBuf,
     _lock: File,
@@ -63,7 +63,7 @@ impl Layout {
         Ok(Self {
             dir: dir.to_owned(),
             db: dir.join("db"),
-            db_new: dir.join("db.new"),
+            creating: dir.join("creating"),
             progress: dir.join("progress"),
             format: dir.join("format"),
             _lock: lock,
@@ -72,6 +72,9 @@ impl Layout {
 
     /// Looks what is there, and refuses what this build must not touch.
     pub(crate) fn contents(&self) -> Result<Contents, OpenError> {
+        if exists(&self.creating)? {
+            return self.check_unused().map(|()| Contents::Nothing);
+        }
         let db_exists = exists(&self.db)?;
         match fs::read_to_string(&self.format) {
             Ok(text) => self.check_format(&text)?,
@@ -84,16 +87,14 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => self.check_format("")?,
             Err(error) => return Err(io_error("read", &self.format, error)),
         }
-        if db_exists {
-            return Ok(Contents::Store);
-        }
-        // The marker and an empty side file come before the database, so this is an interrupted creation, unless the
-        // side file knows of commits.
+        if db_exists { Ok(Contents::Store) } else { Err(self.incomplete("the directory `db` is missing")) }
+    }
+
+    /// Refuses to take for an interrupted creation what has seen a commit.
+    fn check_unused(&self) -> Result<(), OpenError> {
         match crate::progress::read(&self.progress) {
-            Ok(history) if history.as_ref().is_none_or(|history| history.synced() == 0) => {
-                Ok(Contents::Nothing)
-            }
-            Ok(_) => Err(self.incomplete("the directory `db` is missing")),
+            Ok(history) if history.as_ref().is_none_or(|history| history.synced() == 0) => Ok(()),
+            Ok(_) => Err(self.incomplete("the file `creating` is there, although the store was in use")),
             Err(error) => Err(io_error("read", &self.progress, error)),
         }
     }

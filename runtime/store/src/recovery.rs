@@ -81,7 +81,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     let layout = Layout::lock(dir)?;
     let created = layout.contents()? == Contents::Nothing;
     if created {
-        create(&layout, options)?;
+        begin(&layout)?;
     }
     let history = progress::read(&layout.progress)
         .map_err(|error| io_error("read", &layout.progress, error))?
@@ -103,6 +103,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
         settle_damage(&layout, options, &history, &scan, damage, &mut recovery)?;
     }
 
+    journal::trim(&scan.unwritten).map_err(|error| io_error("trim the journals in", &layout.db, error))?;
     let (db, keyspaces) = database::open(&layout.db, options).map_err(|error| refused(&layout, error))?;
     let unreadable = |source| OpenError::Read { dir: layout.dir.clone(), source };
     let mut partitions = database::partition_rows(&keyspaces).map_err(unreadable)?;
@@ -129,6 +130,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     recovery.commits = position.sequence;
     let progress = start_progress(&layout, &history, &recovery, position, &partitions)
         .map_err(|error| io_error("write", &layout.progress, error))?;
+    if created {
+        finish(&layout)?;
+    }
     let opened = Opened { layout, db, keyspaces, partitions, position, journal_bytes: scan.bytes, progress };
     Ok((Store::assemble(opened, options), recovery))
 }
@@ -144,22 +148,28 @@ pub(crate) struct Opened {
     pub(crate) progress: Progress,
 }
 
-/// Builds an empty database aside and moves it into place, so that an interrupted creation leaves nothing that looks
-/// like a store.
-fn create(layout: &Layout, options: &Options) -> Result<(), OpenError> {
-    match fs::remove_dir_all(&layout.db_new) {
+/// Begins a store: until it is complete, the file `creating` says that what is there may be thrown away.
+fn begin(layout: &Layout) -> Result<(), OpenError> {
+    layout::write_atomically(&layout.creating, b"")
+        .map_err(|error| io_error("write", &layout.creating, error))?;
+    match fs::remove_dir_all(&layout.db) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &layout.db_new, error));
+            return Err(io_error("remove", &layout.db, error));
         }
         _ => {}
     }
-    drop(database::open(&layout.db_new, options).map_err(|error| refused(layout, error))?);
+    fs::create_dir(&layout.db).map_err(|error| io_error("create", &layout.db, error))?;
     layout.write_format()?;
     let nothing = Record { sequence: 0, advances: BTreeMap::new() };
     Progress::create(&layout.progress, &nothing)
-        .map_err(|error| io_error("write", &layout.progress, error))?;
-    fs::rename(&layout.db_new, &layout.db).map_err(|error| io_error("create", &layout.db, error))?;
-    layout::sync_parent(&layout.db).map_err(|error| io_error("sync", &layout.dir, error))
+        .map(drop)
+        .map_err(|error| io_error("write", &layout.progress, error))
+}
+
+/// The store is complete.
+fn finish(layout: &Layout) -> Result<(), OpenError> {
+    let removed = fs::remove_file(&layout.creating).and_then(|()| layout::sync_parent(&layout.creating));
+    removed.map_err(|error| io_error("remove", &layout.creating, error))
 }
 
 /// Decides whether damage in the journals is a torn end or a loss, and cuts it off.

@@ -4,5 +4,5 @@ mod cut;
 mod frame;
 mod scan;
 
-pub(crate) use cut::cut;
+pub(crate) use cut::{cut, trim};
 pub(crate) use scan::{Damage, Scan, scan};

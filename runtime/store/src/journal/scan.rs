@@ -9,6 +9,7 @@ use std::{
 };
 
 use millstream_types::{Offset, PartitionId};
+use rustix::{fs::SeekFrom, io::Errno};
 
 use super::frame::{self, Frame, NoFrame};
 
@@ -22,6 +23,8 @@ pub(crate) struct Scan {
     /// Ends of the partitions that the journals mention; `None`: deleted.
     pub(crate) ends: BTreeMap<PartitionId, Option<Offset>>,
     pub(crate) damage: Option<Damage>,
+    /// Journals with space that was allocated ahead and never written, and where it starts.
+    pub(crate) unwritten: Vec<(PathBuf, u64)>,
     last_seqno: u64,
 }
 
@@ -94,8 +97,11 @@ impl Scan {
                 // fjall allocates journals ahead: zeros up to the end are no damage.
                 Some(0) => {
                     let start = window.start;
-                    let clean = window.rest_is_zero()?;
-                    return Ok((start, (!clean).then_some("no batch starts here")));
+                    if !window.rest_is_zero()? {
+                        return Ok((start, Some("no batch starts here")));
+                    }
+                    self.unwritten.push((path.to_owned(), start));
+                    return Ok((start, None));
                 }
                 Some(_) => match frame::read(window.bytes()) {
                     Ok(frame) => {
@@ -189,7 +195,7 @@ struct Window {
     start: u64,
 }
 
-const FILL_BYTES: usize = 4 << 20;
+const FILL_BYTES: usize = 64 << 10;
 
 impl Window {
     fn open(path: &Path) -> io::Result<Self> {
@@ -220,9 +226,23 @@ impl Window {
                 return Ok(false);
             }
             self.consume(self.bytes().len());
-            if !self.fill()? {
+            if !self.skip_hole()? || !self.fill()? {
                 return Ok(true);
             }
+        }
+    }
+
+    /// Goes on where the file has data again: what was allocated and never written is not read. False if nowhere.
+    fn skip_hole(&mut self) -> io::Result<bool> {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(self.start)) {
+            Ok(at) => {
+                self.start = at;
+                Ok(true)
+            }
+            Err(Errno::NXIO) => Ok(false),
+            // A file system that knows no holes: everything is read.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 }

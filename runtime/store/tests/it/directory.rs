@@ -64,13 +64,18 @@ fn an_interrupted_creation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     drop(open(&whole));
-    // As if the power had gone after any of the steps that come before the database is moved into place.
-    for keep in [&["db.new"][..], &["db.new", "format"], &["db.new", "format", "progress"]] {
-        let cut = dir.path().join(format!("cut-{}", keep.len()));
-        fs::create_dir_all(cut.join("db.new/keyspaces")).unwrap();
-        fs::write(cut.join("db.new/0.jnl"), "half").unwrap();
-        for name in keep.iter().filter(|name| **name != "db.new") {
-            fs::copy(whole.join(name), cut.join(name)).unwrap();
+    // As if the power had gone after any of the steps of a creation.
+    for done in [&[][..], &["db"], &["db", "format"], &["db", "format", "progress"]] {
+        let cut = dir.path().join(format!("cut-{}", done.len()));
+        fs::create_dir(&cut).unwrap();
+        fs::write(cut.join("creating"), "").unwrap();
+        for name in done {
+            if *name == "db" {
+                fs::create_dir_all(cut.join("db/keyspaces")).unwrap();
+                fs::write(cut.join("db/0.jnl"), "half").unwrap();
+            } else {
+                fs::copy(whole.join(name), cut.join(name)).unwrap();
+            }
         }
         let (store, recovery) = open(&cut);
         assert!(recovery.created);
@@ -78,6 +83,12 @@ fn an_interrupted_creation_starts_over() {
         drop(store);
         assert_eq!(check_whole(&open(&cut).0, P0), 3);
     }
+    // One that was in use is never thrown away.
+    let used = dir.path().join("cut-1");
+    fs::write(used.join("creating"), "").unwrap();
+    assert!(matches!(refusal(&used), OpenError::Incomplete { what, .. } if what.contains("`creating`")));
+    fs::remove_file(used.join("creating")).unwrap();
+    assert_eq!(check_whole(&open(&used).0, P0), 3);
 }
 
 #[test]

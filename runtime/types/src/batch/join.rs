@@ -34,7 +34,7 @@ mod tests {
     fn batch(base: u64, timestamp: i64, payloads: &[&str]) -> RecordBatch {
         let mut builder = BatchBuilder::new().with_stamp(base, timestamp);
         for payload in payloads {
-            let record = Record::new(payload.to_string()).with_key("k").with_header("h", *payload);
+            let record = Record::new(payload.to_string()).with_key("k").with_header("h", payload.to_string());
             builder.push(&record).unwrap();
         }
         builder.build().unwrap()
