@@ -10,7 +10,7 @@ use crate::messages::code;
 
 /// A record's first letter says how it misbehaves, `-` not at all.
 fn hostile() -> Bytes {
-    guest("hostile")
+    guest("hostile").into()
 }
 
 fn earliest(topic: &TopicName) -> SubscribeOptions {
@@ -96,9 +96,7 @@ async fn what_cannot_be_a_module_is_refused() {
     };
     assert!(put(b"GIF89a, surely".to_vec()).await.contains("not"));
     assert!(put(b"\0asm\x01\0\0\0".to_vec()).await.contains("component"));
-    let clock = std::fs::read_to_string(root().join("tests/guests/clock.wat")).unwrap();
-    let clock = wat::parse_str(clock).unwrap();
-    assert!(put(clock).await.contains("wasi:clocks"));
+    assert!(put(guest("clock")).await.contains("wasi:clocks"));
     let mut huge = hostile().to_vec();
     huge.resize(11 << 20, 0);
     let error = client.put_module("huge@1".parse().unwrap(), huge.into()).await.unwrap_err().to_string();

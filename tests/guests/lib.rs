@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -10,19 +9,19 @@ use wit_parser::Resolve;
 ///
 /// # Panics
 /// When there is no such guest, or it is not valid.
-pub fn guest(name: &str) -> Bytes {
+pub fn guest(name: &str) -> Vec<u8> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(here.join(path)).expect("a file of the repository");
     let text = read(&format!("{name}.wat")).replace(";;@prelude", &read("prelude.wat"));
     let mut wasm = wat::parse_str(text).expect("valid text");
     // Byte 6 tells a component from a core module.
     if wasm.get(6) == Some(&1) {
-        return wasm.into();
+        return wasm;
     }
     let mut resolve = Resolve::default();
     let package = resolve.push_str("module.wit", &read("../../sdk/wit/module.wit")).expect("valid WIT");
     let world = resolve.select_world(&[package], Some("module")).expect("the world");
     embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8, false).expect("a core module");
-    let encoder = ComponentEncoder::default().module(&wasm).expect("a module").validate(true);
-    encoder.encode().expect("a component").into()
+    let encoded = ComponentEncoder::default().module(&wasm).expect("a module").validate(true).encode();
+    encoded.expect("a component")
 }

@@ -23,7 +23,8 @@ fn main() {
     println!("with the engine: {} KiB", resident_kib());
     let pipeline = |names: &[&str]| {
         let modules = names.iter().map(|name| {
-            let module = engine.load(&support::guest(name), &Limits::default()).expect("a module");
+            let module =
+                engine.load(&millstream_test_guests::guest(name), &Limits::default()).expect("a module");
             let setup = Setup { topic: "t".into(), subscription: "s".into(), config: "{}".into() };
             module.bind(&setup, &Limits::default(), LogSink::none()).expect("bound")
         });
