@@ -43,8 +43,11 @@ mod tests {
     #[test]
     fn records_come_out_as_they_went_in() {
         let all = batch(10, 1_000, &["a", "b", "c"]);
-        let parts =
-            [all.view().subset(&[1..3]).unwrap(), batch(20, 900, &["d"]), batch(25, 1_500, &["e", "f"])];
+        let parts = [
+            all.view().subset(std::slice::from_ref(&(1..3))).unwrap(),
+            batch(20, 900, &["d"]),
+            batch(25, 1_500, &["e", "f"]),
+        ];
         let joined = RecordBatch::join(&parts).unwrap();
         let records =
             |batch: &RecordBatch| batch.view().records().map(|it| it.to_record()).collect::<Vec<_>>();
