@@ -22,7 +22,7 @@ pub enum Command {
     All(Settings),
     /// Publishing beside the skeleton: batches, `sync` and `interval`, and single records, `sync`.
     Publish(Settings),
-    /// Consuming what is stored, without a module, beside raw QUIC down.
+    /// Consuming at the tail, and what was stored before, without a module, beside raw QUIC down.
     Consume(Settings),
     /// A header filter in the broker beside shipping everything and filtering in the client.
     Filter(Settings),
@@ -69,6 +69,9 @@ pub struct Settings {
     /// Partitions of the topics that are measured.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub partitions: u32,
+    /// Payloads read at the tail, in MB: so few that a new broker has them in memory.
+    #[arg(long, default_value_t = 24, value_name = "MB")]
+    pub tail_mb: u64,
     /// Payloads stored before consuming and filtering, in MB.
     #[arg(long, default_value_t = 512, value_name = "MB")]
     pub load_mb: u64,
@@ -114,6 +117,7 @@ impl Settings {
             ("--in-flight", self.in_flight as f64),
             ("--records-in-flight", self.records_in_flight as f64),
             ("--partitions", f64::from(self.partitions)),
+            ("--tail-mb", self.tail_mb as f64),
             ("--load-mb", self.load_mb as f64),
             ("--keep-one-in", self.keep_one_in as f64),
             ("--idle-connections", self.idle_connections as f64),
@@ -135,9 +139,9 @@ impl Settings {
         self.dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
-    /// Records that make up the stored payloads.
-    pub(crate) fn load_records(&self) -> u64 {
-        (self.load_mb * 1_000_000).div_ceil(self.record_bytes as u64)
+    /// Records that make up so many MB of payloads.
+    pub(crate) fn records_of(&self, mb: u64) -> u64 {
+        (mb * 1_000_000).div_ceil(self.record_bytes as u64)
     }
 
     pub(crate) fn duration(&self) -> std::time::Duration {
@@ -180,10 +184,7 @@ mod tests {
     fn defaults_and_names_are_consistent() {
         Cli::command().debug_assert();
         settings(&[]).check().unwrap();
-        assert_eq!(
-            settings(&["--load-mb=1", "--record-bytes=300000", "--batch-bytes=300000"]).load_records(),
-            4
-        );
+        assert_eq!(settings(&["--record-bytes=300000", "--batch-bytes=300000"]).records_of(1), 4);
     }
 
     #[test]

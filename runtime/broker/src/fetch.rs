@@ -1,6 +1,11 @@
 //! One fetch: records of one partition, from the store through the modules, as steps for the consumer.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use millstream_engine::{Delivery, Outcome, Pipeline, Stop};
 use millstream_store::Store;
@@ -10,7 +15,9 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Step, Subscription, Topic,
     broker::Shared,
-    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, SMALL_BYTES},
+    limits::{
+        BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, SMALL_BYTES,
+    },
     routing,
 };
 
@@ -145,6 +152,7 @@ async fn on_module_thread(
 
 impl Work {
     fn advance(&mut self, store: &Store) -> Result<Pause, Error> {
+        let started = Instant::now();
         loop {
             let Some(batch) = self.batches.front().cloned() else {
                 if !self.read_on(store)? {
@@ -166,6 +174,9 @@ impl Work {
             let outcome = self.run(&batch, range.clone())?;
             if let Some(pause) = self.take(&batch, outcome)? {
                 return Ok(pause);
+            }
+            if started.elapsed() > JUDGED_TURN {
+                return Ok(Pause::Turn);
             }
         }
     }

@@ -41,9 +41,11 @@ pub(crate) const FETCH_BYTES: usize = 512 << 10;
 /// much that is.
 pub(crate) const FIRST_JUDGED_BYTES: usize = 1 << 20;
 /// About how many bytes of a partition are judged by one fetch where several are judged at once.
-pub(crate) const SPAN_BYTES: usize = 4 << 20;
-/// Bytes that it reads at a time.
-pub(crate) const JUDGED_STEP_BYTES: usize = 256 << 10;
+pub(crate) const SPAN_BYTES: usize = 8 << 20;
+/// Bytes that it reads at a time: they are judged while they are in the processor's cache.
+pub(crate) const JUDGED_STEP_BYTES: usize = 1 << 20;
+/// After so long a fetch gives its module thread to others that wait for one.
+pub(crate) const JUDGED_TURN: Duration = Duration::from_millis(10);
 /// Bytes of fetched batches that wait for a subscription's reader.
 pub(crate) const READY_BYTES_MAX: usize = 512 << 10;
 /// What modules leave of a batch is small below this size: several such go to the reader as one.

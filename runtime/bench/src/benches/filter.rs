@@ -12,7 +12,9 @@ use crate::{
 
 pub(super) async fn filter(settings: &Settings, report: &mut Report) -> Result<(), Error> {
     progress::say("storing records");
-    let Loaded { broker, topic, records } = load(settings, Some(settings.keep_one_in)).await?;
+    let loaded = load(settings, settings.load_mb, Some(settings.keep_one_in)).await?;
+    let Loaded { broker, topic, records } = &loaded;
+    let records = *records;
     let (header, value) = keep_header();
     let keeping = serde_json::json!({ "header": header, "equals": value }).to_string();
     let keeping_all = serde_json::json!({ "header": header, "exists": true }).to_string();
@@ -26,7 +28,7 @@ pub(super) async fn filter(settings: &Settings, report: &mut Report) -> Result<(
     for round in 0..settings.rounds {
         for (figure, pass, kept) in &passes {
             say(settings, round, figure);
-            let passed = run_consumer(&broker, &topic, pass, records, *kept, settings.duration()).await?;
+            let passed = run_consumer(broker, topic, pass, records, *kept, settings.duration()).await?;
             report.sample(*figure, passed.records_per_s());
         }
     }
@@ -42,5 +44,5 @@ pub(super) async fn filter(settings: &Settings, report: &mut Report) -> Result<(
         "unfiltered_records_per_s",
         Goal::AtLeast(0.9),
     );
-    broker.forget(topic).await
+    loaded.forget().await
 }

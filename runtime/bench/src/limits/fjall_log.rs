@@ -15,7 +15,7 @@ use fjall::{
 use crate::{Error, payload, stats};
 
 // The values of `millstream_store::Options` and its `flush.rs`.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 const WORKERS: usize = 4;
 const SEPARATION_BYTES: u32 = 1_024;
 const MEMTABLE_BYTES: u64 = 32 << 20;
