@@ -18,6 +18,8 @@ pub(super) struct Acks {
 struct Lane {
     /// Handed to us, as records or as progress.
     received: Offset,
+    /// The same by this stream alone, which may bring again what is here: the broker takes acks as far as that.
+    reached: Offset,
     /// Handed to us as records: what the application has to acknowledge.
     delivered: Offset,
     /// Acknowledged by the application.
@@ -28,12 +30,17 @@ struct Lane {
 
 impl Lane {
     fn at(next: Offset) -> Self {
-        Self { received: next, delivered: next, acked: next, settled: next }
+        Self { received: next, reached: next, delivered: next, acked: next, settled: next }
     }
 
     /// What the broker should know: with all records acknowledged, progress behind them counts as well.
     fn done(&self) -> Offset {
         if self.acked >= self.delivered { self.received } else { self.acked }
+    }
+
+    /// What of that the broker would take now.
+    fn due(&self) -> Option<Offset> {
+        Some(self.done().min(self.reached)).filter(|due| *due > self.settled)
     }
 }
 
@@ -51,7 +58,7 @@ impl Acks {
         }
         (self.number, self.on_the_way) = (0, None);
         for (lane, span) in self.lanes.iter_mut().zip(spans) {
-            lane.settled = span.next;
+            (lane.settled, lane.reached) = (span.next, span.next);
             if span.next > lane.received || span.end < lane.received {
                 // Moved on by somebody else; or the broker lost what was not yet durable, and new records take the
                 // offsets that we knew.
@@ -75,6 +82,7 @@ impl Acks {
     /// Records up to `next` came.
     pub(super) fn delivered(&mut self, partition: u32, next: Offset) {
         if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.reached = lane.reached.max(next);
             lane.received = lane.received.max(next);
             lane.delivered = lane.received;
         }
@@ -83,6 +91,7 @@ impl Acks {
     /// Nothing came up to `next`.
     pub(super) fn progress(&mut self, partition: u32, next: Offset) {
         if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.reached = lane.reached.max(next);
             lane.received = lane.received.max(next);
         }
     }
@@ -101,8 +110,7 @@ impl Acks {
         }
         let wanted: Vec<_> = (0u32..)
             .zip(&self.lanes)
-            .filter(|(_, lane)| lane.done() > lane.settled)
-            .map(|(partition, lane)| (partition, lane.done()))
+            .filter_map(|(partition, lane)| Some((partition, lane.due()?)))
             .collect();
         if wanted.is_empty() {
             return None;
@@ -155,6 +163,28 @@ mod tests {
         assert!(
             acks.reconnected(&[PartitionSpan { next: 3, end: 1_000 }, PartitionSpan { next: 0, end: 1_000 }])
         );
+        assert_eq!(acks.next_message(false), None, "the new stream has brought nothing yet");
+        acks.progress(0, 7);
+        acks.progress(1, 20);
+        assert_eq!(acks.next_message(false), Some((1, vec![(0, 7), (1, 5)])), "no further than it has");
+        acks.settled(1);
+        assert!(!acks.is_settled());
+        acks.progress(0, 12);
+        assert_eq!(acks.next_message(false), Some((2, vec![(0, 12)])));
+        acks.settled(2);
+        assert!(acks.is_settled());
+    }
+
+    #[test]
+    fn a_new_stream_takes_over_what_was_gathered() {
+        let mut acks = Acks::new(true, &spans(&[0, 0]));
+        acks.delivered(0, 10);
+        acks.delivered(1, 20);
+        acks.ack(0, 10);
+        acks.ack(1, 5);
+        assert!(acks.reconnected(&spans(&[0, 0])));
+        acks.progress(0, 10);
+        acks.progress(1, 20);
         assert_eq!(acks.next_message(false), Some((1, vec![(0, 10), (1, 5)])));
         acks.settled(1);
         assert!(acks.is_settled());
@@ -190,6 +220,7 @@ mod tests {
         assert!(acks.next_message(false).is_some());
         assert!(acks.reconnected(&spans(&[0])));
         assert_eq!(acks.received(0), Some(10), "what is delivered again is known");
+        acks.progress(0, 10);
         assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
         assert!(!acks.reconnected(&spans(&[0, 0])));
     }
