@@ -62,7 +62,10 @@ impl PendingAppend {
 }
 
 /// What `reply` says; or the search that will tell.
-fn settle(store: &Store, reply: Reply) -> Result<Result<Appended, Error>, JoinHandle<Result<Appended, Error>>> {
+fn settle(
+    store: &Store,
+    reply: Reply,
+) -> Result<Result<Appended, Error>, JoinHandle<Result<Appended, Error>>> {
     match reply {
         Ok(Outcome::Appended(appended)) => Ok(Ok(appended)),
         Ok(Outcome::Duplicate { partition, stamp }) => {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
 use millstream_types::{
-    ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt, SubscriptionInfo,
-    SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
+    ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
+    SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
@@ -26,8 +26,8 @@ use crate::{
     producers::Producers,
     registry::Registry,
     rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, NamedProducerRow, SubscriptionRow,
-        TopicRow, decode_u32,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, NamedProducerRow,
+        SubscriptionRow, TopicRow, decode_u32,
     },
     shard::{PartitionState, Shard, SubscriptionState},
 };

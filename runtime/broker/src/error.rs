@@ -41,7 +41,9 @@ pub enum Error {
     #[error("the batch is refused: offsets of a produced batch must run 0, 1, 2, ... from its base")]
     SparseBatch,
     /// A batch marked as another producer's.
-    #[error("the batch is refused: it is marked as producer {found}'s, but this stream is producer {expected}'s")]
+    #[error(
+        "the batch is refused: it is marked as producer {found}'s, but this stream is producer {expected}'s"
+    )]
     WrongProducer {
         /// As marked.
         found: u64,

@@ -103,9 +103,7 @@ impl Shard {
                 let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
                 (self.publish(partition, records, now, batch, effects), sync)
             }
-            Command::OpenProducer { name, id, resume } => {
-                (self.open_producer(name, id, resume, batch), true)
-            }
+            Command::OpenProducer { name, id, resume } => (self.open_producer(name, id, resume, batch), true),
             Command::ExpireProducers { before } => (Ok(self.expire_producers(before, batch)), false),
             Command::CreateTopic { name, config, now } => {
                 (self.create_topic(name, config, now, batch, effects), true)

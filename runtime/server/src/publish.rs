@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_broker::{Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
-use millstream_types::{
-    Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX,
-};
+use millstream_types::{Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
 use millstream_wire::{
     Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
     decode_head,

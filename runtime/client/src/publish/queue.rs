@@ -59,6 +59,8 @@ pub(super) enum Next {
 /// A batch to be sent, not yet encoded if it is new: that is done outside the queue's lock.
 #[derive(Debug)]
 pub(super) struct Unsent {
+    /// In the order in which batches filled.
+    rank: u64,
     partition: u32,
     content: Content,
     mark: Option<Mark>,
@@ -83,6 +85,7 @@ enum Content {
 /// A batch as it goes over the wire, kept until its receipt.
 #[derive(Debug)]
 pub(super) struct Sealed {
+    rank: u64,
     pub(super) partition: u32,
     pub(super) batch: RecordBatch,
     mark: Mark,
@@ -105,7 +108,7 @@ impl Unsent {
 
     /// Encodes the batch.
     pub(super) fn seal(self) -> Result<Sealed, Failed> {
-        let Self { partition, content, mark, outcome, cost } = self;
+        let Self { rank, partition, content, mark, outcome, cost } = self;
         let mark = mark.expect("set as it was handed out");
         let built = match content {
             Content::Built(batch) if batch.view().producer() == mark.stamp => Ok(batch),
@@ -113,7 +116,7 @@ impl Unsent {
             Content::Open(builder) => builder.with_producer(mark.stamp).build(),
         };
         match built {
-            Ok(batch) => Ok(Sealed { partition, batch, mark, outcome, cost }),
+            Ok(batch) => Ok(Sealed { rank, partition, batch, mark, outcome, cost }),
             Err(error) => Err(Failed { outcome, cost, error: error.into() }),
         }
     }
@@ -159,6 +162,8 @@ pub(super) struct Queue {
     counts: PublishCounts,
     /// Of the batch that is being encoded.
     encoding: Option<Arc<Outcome>>,
+    /// Batches that filled so far.
+    filled: u64,
     /// Number of the next record of each partition.
     sequences: Vec<u32>,
     /// The producer must begin anew, once nothing is left that may be stored.
@@ -169,6 +174,7 @@ impl Queue {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             sequences: vec![0; settings.partitions as usize],
+            filled: 0,
             renew: false,
             settings,
             keyless: 0,
@@ -240,7 +246,7 @@ impl Queue {
         }
         let outcome = Outcome::new();
         let pending = outcome.batch();
-        self.ready.push_back(Unsent { partition, content: Content::Built(batch), mark: None, outcome, cost });
+        self.fill(partition, Content::Built(batch), outcome, cost);
         Ok(pending)
     }
 
@@ -485,11 +491,12 @@ impl Queue {
     }
 
     fn requeue(&mut self) {
-        for batch in self.sent.drain(..).rev().chain(self.refused.drain(..).rev()) {
-            let Sealed { partition, batch, mark, outcome, cost } = batch;
+        for batch in self.refused.drain(..).chain(self.sent.drain(..)) {
+            let Sealed { rank, partition, batch, mark, outcome, cost } = batch;
             let content = Content::Built(batch);
-            self.ready.push_front(Unsent { partition, content, mark: Some(mark), outcome, cost });
+            self.ready.push_back(Unsent { rank, partition, content, mark: Some(mark), outcome, cost });
         }
+        self.ready.make_contiguous().sort_by_key(|unsent| unsent.rank);
     }
 
     /// Closes the batch of `partition` when `more` bytes would overfill it. Says whether it did.
@@ -508,8 +515,12 @@ impl Queue {
             self.keyless = (self.keyless + 1) % self.settings.partitions.max(1);
         }
         let Filling { partition, builder, outcome, cost, .. } = batch;
-        let content = Content::Open(builder);
-        self.ready.push_back(Unsent { partition, content, mark: None, outcome, cost });
+        self.fill(partition, Content::Open(builder), outcome, cost);
+    }
+
+    fn fill(&mut self, partition: u32, content: Content, outcome: Arc<Outcome>, cost: usize) {
+        self.filled += 1;
+        self.ready.push_back(Unsent { rank: self.filled, partition, content, mark: None, outcome, cost });
     }
 }
 

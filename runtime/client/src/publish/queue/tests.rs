@@ -70,7 +70,8 @@ fn the_first_goes_at_once_and_load_makes_batches() {
         }
     }
     assert_eq!(sizes, [1, 1], "two alone, the others gather");
-    assert!(answer(&mut queue, refusal(false), now).is_some());
+    let stored = Receipt { partition: 0, base_offset: 0, records: 1, timestamp: 1 };
+    assert!(answer(&mut queue, Answer::Ok(stored), now).is_some());
     assert_eq!(take(&mut queue, now).unwrap().batch.view().len(), 6);
 }
 
@@ -249,6 +250,7 @@ impl Model {
 
 fn copy(sealed: &Sealed) -> Sealed {
     Sealed {
+        rank: sealed.rank,
         partition: sealed.partition,
         batch: sealed.batch.clone(),
         mark: sealed.mark,
