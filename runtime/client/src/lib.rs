@@ -23,7 +23,7 @@
 //! ```
 //!
 //! - [`Client`] keeps one connection, made anew when it is lost, and makes the requests.
-//! - [`Publisher`] gathers records into batches and awaits their receipts: at least once.
+//! - [`Publisher`] gathers records into batches and awaits their receipts; each is stored once.
 //! - [`Consumer`] is a `Stream` of messages, or of batches; what is acknowledged is not delivered again.
 //!
 //! Everything runs on the tokio runtime that the call was made in.
