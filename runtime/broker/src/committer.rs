@@ -171,6 +171,7 @@ impl Committer {
                 }
             }
         }
+        self.shard.seal(&mut batch);
         let wrote = !batch.is_empty();
         if let Err(error) = self.store.commit(batch, Persist::Buffer) {
             early.fail(&error);

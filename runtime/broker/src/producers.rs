@@ -70,8 +70,13 @@ impl Producers {
         }
     }
 
-    /// Notes that a batch was appended; what is to be stored of its producer.
-    pub(crate) fn appended(&mut self, stamp: ProducerStamp, appended: Appended) -> ProducerRow {
+    /// What is to be stored of `producer`.
+    pub(crate) fn row(&self, producer: u64) -> Option<ProducerRow> {
+        self.known.get(&producer).map(|known| known.row)
+    }
+
+    /// Notes that a batch was appended.
+    pub(crate) fn appended(&mut self, stamp: ProducerStamp, appended: Appended) {
         let fresh = || Known { row: ProducerRow::default(), recent: VecDeque::new() };
         let known = self.known.entry(stamp.id).or_insert_with(fresh);
         if known.row.epoch != stamp.epoch {
@@ -86,7 +91,6 @@ impl Producers {
             known.recent.pop_front();
         }
         known.recent.push_back((stamp.sequence, appended));
-        known.row
     }
 
     /// Forgets those that have appended nothing since `before`; their ids.
@@ -153,8 +157,8 @@ mod tests {
         let mut producers = Producers::default();
         let row = ProducerRow { epoch: 0, next: u32::MAX - 1, appended_ms: 1 };
         producers.recover(7, row);
-        let row = producers.appended(stamp(0, u32::MAX - 1), appended(0, 5));
-        assert_eq!(row.next, 3);
+        producers.appended(stamp(0, u32::MAX - 1), appended(0, 5));
+        assert_eq!(producers.row(7).map(|row| row.next), Some(3));
         assert_eq!(producers.judge(stamp(0, 3)), Judgement::Append);
         assert_eq!(producers.judge(stamp(0, u32::MAX - 1)), Judgement::Duplicate(Some(appended(0, 5))));
         assert_eq!(producers.judge(stamp(0, u32::MAX - 9)), Judgement::Duplicate(None));

@@ -68,6 +68,8 @@ pub(crate) struct Shard {
     /// Producers with a name, and the epoch of each by its id.
     pub(crate) producers: BTreeMap<ProducerName, NamedProducerRow>,
     pub(crate) epochs: HashMap<u64, u32>,
+    /// Those whose rows changed since the last [`seal`](Self::seal), some of them several times.
+    pub(crate) appended: Vec<Producer>,
     pub(crate) next_partition: u32,
     pub(crate) next_subscription: u32,
     pub(crate) limits: Limits,
@@ -165,9 +167,24 @@ impl Shard {
         for producer in state.producers.make_room(PARTITION_PRODUCERS_MAX) {
             batch.remove(&Producer { partition, producer });
         }
-        let row = state.producers.appended(stamp, appended);
-        batch.put(&Producer { partition, producer: stamp.id }, rows::encode(&row));
+        state.producers.appended(stamp, appended);
+        // Often the same as that of the command before.
+        let producer = Producer { partition, producer: stamp.id };
+        if self.appended.last() != Some(&producer) {
+            self.appended.push(producer);
+        }
         Ok(Outcome::Appended(appended))
+    }
+
+    /// Writes what the commands since the last time leave to be written once for all of them. Before each commit.
+    pub(crate) fn seal(&mut self, batch: &mut Batch) {
+        for producer in std::mem::take(&mut self.appended) {
+            let state = self.partitions.get(&producer.partition);
+            // Gone when its topic was deleted in the same group.
+            if let Some(row) = state.and_then(|state| state.producers.row(producer.producer)) {
+                batch.put(&producer, rows::encode(&row));
+            }
+        }
     }
 
     fn open_producer(

@@ -333,6 +333,7 @@ fn run(acts: &[Act], store: Option<&Store>) -> Model {
                 assert_eq!(shard.partitions[partition].next, *end);
             }
         }
+        shard.seal(&mut batch);
         if let Some(store) = store {
             store.commit(batch, Persist::Buffer).unwrap();
         }
