@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millstream_client::{BatchBuilder, Record, StartAt, SubscribeOptions};
+use millstream_client::{BatchBuilder, Record, StartAt, SubscribeOptions, TopicName};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_tests::{TestServer, publish, read_all, soon};
+use millstream_types::{ProducerId, ProducerStamp};
 use millstream_wire::{
     ALPN, Answer, ErrorCode, FrameLimits, Hello, Open, PROTOCOL_VERSION, PublishHead, PublishReady, Receipts,
     Request, Response, Welcome, WireError, encode_frame,
@@ -164,6 +165,77 @@ async fn a_cut_or_silent_stream_hurts_nobody() {
     assert_eq!(pong, Answer::Ok(Response::Done));
 }
 
+fn open_publish(topic: &TopicName, resume: Option<ProducerId>) -> Open {
+    Open::Publish { topic: topic.clone(), producer: None, resume }
+}
+
+/// What came of `batches`, sent on a stream of their own: the offset of each, or why not.
+async fn publish_marked(
+    server: &TestServer,
+    topic: &TopicName,
+    resume: Option<ProducerId>,
+    batches: impl Fn(ProducerId) -> Vec<ProducerStamp>,
+) -> (ProducerId, Vec<Result<u64, ErrorCode>>) {
+    let connection = greeted(server).await;
+    let (send, receive) = connection.open_bi().await.unwrap();
+    let (mut reader, mut writer) = (FrameReader::new(receive, ANSWERS), FrameWriter::new(send));
+    writer.send(&open_publish(topic, resume), Bytes::new()).await.unwrap();
+    let (ready, _) = reader.next::<Answer<PublishReady>>().await.unwrap().unwrap();
+    let Answer::Ok(PublishReady { producer, .. }) = ready else { panic!("{ready:?}") };
+    let stamps = batches(producer);
+    for stamp in &stamps {
+        let mut builder = BatchBuilder::new().with_producer(*stamp);
+        builder.push(&Record::new(stamp.sequence.to_string())).unwrap();
+        let body = builder.build().unwrap().into_bytes();
+        writer.send(&PublishHead { partition: 0 }, body).await.unwrap();
+    }
+    let mut outcomes = Vec::new();
+    while outcomes.len() < stamps.len() {
+        let (Receipts { receipts }, _) = soon("receipts", reader.next()).await.unwrap().unwrap();
+        outcomes.extend(receipts.into_iter().map(|receipt| match receipt {
+            Answer::Ok(receipt) => Ok(receipt.base_offset),
+            Answer::Err(error) => Err(error.code),
+        }));
+    }
+    (producer, outcomes)
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_is_told_where_it_stands() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish(&client, &topic, [Record::new("before")]).await;
+    let stamps = |sequences: &[u32], producer: ProducerId| {
+        let stamp =
+            |sequence: &u32| ProducerStamp { id: producer.id, epoch: producer.epoch, sequence: *sequence };
+        sequences.iter().map(stamp).collect::<Vec<_>>()
+    };
+    let gap = Err(ErrorCode::OutOfSequence);
+    let sent = |producer| stamps(&[1, 0, 1, 0, 5, 1, 2], producer);
+    let (producer, outcomes) = publish_marked(&server, &topic, None, sent).await;
+    assert_eq!(outcomes, [gap, Ok(1), Ok(2), Ok(1), gap, Ok(2), Ok(3)]);
+    let another = |producer: ProducerId| stamps(&[0], ProducerId { id: producer.id ^ 1, ..producer });
+    let (_, outcomes) = publish_marked(&server, &topic, None, another).await;
+    assert_eq!(outcomes, [Err(ErrorCode::BadRequest)]);
+
+    // After a restart places are known from the log alone; others may have published between.
+    publish(&client, &topic, (0..50).map(|n| Record::new(format!("other {n}")))).await;
+    client.close().await;
+    let server = server.restart().await;
+    let resumed = |producer| stamps(&[0, 2, 3, 3], producer);
+    let (same, outcomes) = publish_marked(&server, &topic, Some(producer), resumed).await;
+    assert_eq!(same, producer);
+    assert!(
+        matches!(outcomes[..], [Ok(1), Ok(3), Ok(new), Ok(again)] if new > 3 && new == again),
+        "{outcomes:?}"
+    );
+    let client = server.client().await;
+    let options = SubscribeOptions::ephemeral(topic).from(StartAt::Earliest);
+    let payloads: Vec<_> = read_all(&client, options).await.into_iter().map(|record| record.2).collect();
+    let others = payloads.iter().filter(|payload| payload.starts_with("other")).count();
+    assert_eq!((payloads.len(), others), (55, 50), "{payloads:?}");
+}
+
 #[tokio::test]
 async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
     let server = TestServer::start().await;
@@ -172,7 +244,7 @@ async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
     let connection = greeted(&server).await;
     let (send, receive) = connection.open_bi().await.unwrap();
     let (mut reader, mut writer) = (FrameReader::new(receive, ANSWERS), FrameWriter::new(send));
-    writer.send(&Open::Publish { topic: topic.clone() }, Bytes::new()).await.unwrap();
+    writer.send(&open_publish(&topic, None), Bytes::new()).await.unwrap();
     let (ready, _) = reader.next::<Answer<PublishReady>>().await.unwrap().unwrap();
     assert!(matches!(ready, Answer::Ok(PublishReady { partitions: 1, .. })));
 
@@ -215,7 +287,7 @@ async fn bad_batches_are_refused_in_order_and_good_ones_kept() {
     let mut oversized = BytesMut::new();
     encode_frame(&mut oversized, &PublishHead { partition: 0 }, 64 << 20);
     let (mut send, receive) = connection.open_bi().await.unwrap();
-    send.write_all(&frame(&Open::Publish { topic: topic.clone() })).await.unwrap();
+    send.write_all(&frame(&open_publish(&topic, None))).await.unwrap();
     send.write_all(&oversized).await.unwrap();
     let mut reader = FrameReader::new(receive, ANSWERS);
     reader.next::<Answer<PublishReady>>().await.unwrap().unwrap();

@@ -218,3 +218,27 @@ async fn an_unknown_topic_is_named_with_its_remedy() {
 pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, CallError>) -> ErrorCode {
     result.unwrap_err().code().expect("the broker refused")
 }
+
+#[tokio::test]
+async fn a_named_producer_is_taken_over_by_the_next() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    let options =
+        || PublishOptions { producer: Some("orders".parse().unwrap()), ..PublishOptions::default() };
+    let first = client.publisher(topic.clone(), options()).await.unwrap();
+    first.publish(Record::new("1")).await.unwrap().await.unwrap();
+    let second = client.publisher(topic.clone(), options()).await.unwrap();
+    let fenced = first.publish(Record::new("2")).await.unwrap().await.unwrap_err().to_string();
+    assert!(fenced.contains("was replaced") && fenced.contains("epoch 1"), "{fenced}");
+    assert!(soon("the end", first.publish(Record::new("3"))).await.is_err(), "a fenced publisher has ended");
+    second.publish(Record::new("4")).await.unwrap().await.unwrap();
+    // The name survives a restart, with its epoch.
+    second.close().await.unwrap();
+    client.close().await;
+    let server = server.restart().await;
+    let client = server.client().await;
+    let third = client.publisher(topic.clone(), options()).await.unwrap();
+    third.publish(Record::new("5")).await.unwrap().await.unwrap();
+    let records = read_all(&client, SubscribeOptions::ephemeral(topic).from(StartAt::Earliest)).await;
+    assert_eq!(records.iter().map(|record| record.2.as_str()).collect::<Vec<_>>(), ["1", "4", "5"]);
+}

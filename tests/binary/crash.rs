@@ -107,3 +107,49 @@ async fn nothing_acknowledged_is_lost_interval() {
     let dir = tempfile::tempdir().unwrap();
     rounds(dir.path(), Durability::Interval).await;
 }
+
+/// One publisher lives through several brokers on the same directory: what had no receipt goes again, and is not stored
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_record_is_stored_once_over_kills() {
+    const RECORDS: usize = 20_000;
+    const KEYS: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Binary::serve(dir.path());
+    let address = broker.address().to_owned();
+    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
+    let topic: TopicName = "t".parse().unwrap();
+    let config = TopicConfig { partitions: PARTITIONS, durability: Durability::Sync };
+    client.create_topic(topic.clone(), config).await.unwrap();
+    // Small batches, so that many are on the way at each kill, more than the broker remembers the places of.
+    let options = PublishOptions { batch_bytes: 300, ..PublishOptions::default() };
+    let publisher = client.publisher(topic.clone(), options).await.unwrap();
+    let (pending, mut receipts) = tokio::sync::mpsc::channel(RECORDS);
+    let producing = tokio::spawn(async move {
+        for n in 0..RECORDS {
+            let record = Record::new(n.to_string()).with_key(format!("{}", n % KEYS));
+            pending.send((n, publisher.publish(record).await.unwrap())).await.unwrap();
+        }
+    });
+    let mut stored = BTreeMap::new();
+    while let Some((n, receipt)) = receipts.recv().await {
+        let receipt = soon("a receipt, over all kills", receipt).await.unwrap();
+        assert_eq!(stored.insert((receipt.partition, receipt.offset), n), None, "an offset was given twice");
+        if stored.len() % (RECORDS / 6) == 50 {
+            broker.kill();
+            broker = Binary::serve_at(dir.path(), &address);
+        }
+    }
+    producing.await.unwrap();
+    let client = connect(&broker).await;
+    let found = read_all(&client, SubscribeOptions::ephemeral(topic).from(StartAt::Earliest)).await;
+    let found: BTreeMap<_, usize> = found
+        .into_iter()
+        .map(|(partition, offset, payload)| ((partition, offset), payload.parse().unwrap()))
+        .collect();
+    assert_eq!(found, stored, "each once, where its receipt says");
+    for key in 0..KEYS {
+        let of_key: Vec<_> = found.values().filter(|n| **n % KEYS == key).collect();
+        assert!(of_key.is_sorted(), "key {key} lost its order");
+    }
+}

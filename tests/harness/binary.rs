@@ -68,10 +68,18 @@ impl Binary {
     /// # Panics
     /// When it does not.
     pub fn serve(data: &Path) -> Self {
+        Self::serve_at(data, "127.0.0.1:0")
+    }
+
+    /// The same, listening at `address`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn serve_at(data: &Path, address: &str) -> Self {
         // Left behind by a broker that was killed.
         let _ = std::fs::remove_file(data.join("client.url"));
         let child = Command::new(millstream())
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", address, "--data"])
             .arg(data)
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -85,6 +93,15 @@ impl Binary {
     /// What clients connect to.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// When the URL has none.
+    pub fn address(&self) -> &str {
+        let address = self.url.strip_prefix("millstream://").and_then(|rest| rest.split(['?', '/']).next());
+        address.expect("a URL has an address")
     }
 
     /// Process id.

@@ -11,21 +11,23 @@ use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
 use millstream_types::{
-    ModuleInfo, ModuleName, Offset, PartitionId, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName,
-    Timestamp, TopicConfig, TopicInfo, TopicName,
+    ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
+    SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::{
     Error, Limits, NewSubscription, Reading, Subscription, Topic,
+    append::{PendingAnswer, PendingAppend},
     catalog::Catalog,
-    command::{Appended, Command, Outcome, Reply},
-    committer::{Committer, Submitter, answer},
+    command::{Command, Outcome, Reply},
+    committer::{Committer, Submitter},
     limits::MODULE_JOBS_MAX,
+    producers::Producers,
     registry::Registry,
     rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, SubscriptionRow, TopicRow,
-        decode_u32,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, NamedProducerRow,
+        SubscriptionRow, TopicRow, decode_u32,
     },
     shard::{PartitionState, Shard, SubscriptionState},
 };
@@ -223,7 +225,33 @@ impl Broker {
             return Err(Error::SparseBatch);
         }
         let command = Command::Append { partition, batch, now: now() };
-        Ok(PendingAppend { reply: self.shared.submitter.submit(command).await? })
+        let reply = self.shared.submitter.submit(command).await?;
+        Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+    }
+
+    /// The identity of a producer: what it was given before, if that still holds; that of `name`, taken from whoever has
+    /// it; or a new one. Not cancel-safe: a name may be taken all the same.
+    ///
+    /// # Errors
+    /// [`Error::ProducerFenced`] when `name` was taken by another since; [`Error::LimitReached`].
+    pub async fn open_producer(
+        &self,
+        name: Option<ProducerName>,
+        resume: Option<ProducerId>,
+    ) -> Result<ProducerId, Error> {
+        // 0 stands for a producer without identity.
+        let fresh = u64::from_le_bytes(random()?).max(1);
+        match (name, resume) {
+            (None, Some(resume)) => Ok(resume),
+            (None, None) => Ok(ProducerId { id: fresh, epoch: 0 }),
+            (Some(name), resume) => {
+                let command = Command::OpenProducer { name, id: fresh, resume };
+                match self.execute(command).await? {
+                    Outcome::Producer(producer) => Ok(producer),
+                    other => Err(Error::Internal(format!("opening a producer was answered by {other:?}"))),
+                }
+            }
+        }
     }
 
     /// Stores a module after trying it out: under `name`, or private to the subscriptions that will bind it.
@@ -439,38 +467,6 @@ impl Shared {
     }
 }
 
-/// An append that was handed in.
-#[derive(Debug)]
-pub struct PendingAppend {
-    reply: oneshot::Receiver<Reply>,
-}
-
-impl PendingAppend {
-    /// Waits until the batch is as durable as its topic asks. Cancel-safe: cancelling gives up the receipt alone.
-    ///
-    /// # Errors
-    /// [`Error::OutcomeUnknown`] when the write failed, [`Error::Gone`] when the topic was deleted meanwhile.
-    pub async fn receipt(self) -> Result<Appended, Error> {
-        appended(answer(self.reply).await)
-    }
-
-    /// The receipt if it is there by now; nothing more comes after it.
-    pub fn try_receipt(&mut self) -> Option<Result<Appended, Error>> {
-        match self.reply.try_recv() {
-            Ok(reply) => Some(appended(reply)),
-            Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Error::Stopping)),
-        }
-    }
-}
-
-fn appended(reply: Reply) -> Result<Appended, Error> {
-    match reply? {
-        Outcome::Appended(appended) => Ok(appended),
-        other => Err(Error::Internal(format!("an append was answered by {other:?}"))),
-    }
-}
-
 /// Now, ms since the Unix epoch: the only place where the broker asks the clock for what it stores.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -492,9 +488,22 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         for partition in &row.partitions {
             let next = store.partition(*partition).map_or(0, |row| row.next_offset);
             let sync = row.config.durability == millstream_types::Durability::Sync;
-            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0 });
+            let producers = Producers::default();
+            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers });
         }
         shard.topics.insert(key.0, row);
+    }
+    for row in store.scan::<millstream_store::Producer>() {
+        let (key, value) = row?;
+        if let Some(state) = shard.partitions.get_mut(&key.partition) {
+            state.producers.recover(key.producer, rows::decode("producer", &value)?);
+        }
+    }
+    for row in store.scan::<millstream_store::NamedProducer>() {
+        let (key, value) = row?;
+        let row: NamedProducerRow = rows::decode("named producer", &value)?;
+        shard.epochs.insert(row.id, row.epoch);
+        shard.producers.insert(key.0, row);
     }
     for row in store.scan::<millstream_store::Subscription>() {
         let (key, value) = row?;
@@ -533,9 +542,13 @@ fn node_id(store: &Store) -> Result<String, Error> {
 }
 
 fn random_hex<const BYTES: usize>() -> Result<String, Error> {
+    random::<BYTES>().map(hex::encode)
+}
+
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Error::Internal(format!("no randomness: {error}")))?;
-    Ok(hex::encode(bytes))
+    Ok(bytes)
 }
 
 fn same_json(a: &str, b: &str) -> bool {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig, TopicName,
+    ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, SubscriptionName,
+    Timestamp, TopicConfig, TopicName,
 };
 
 use crate::{
@@ -15,6 +16,11 @@ use crate::{
 pub(crate) enum Command {
     /// Appends a batch that was checked in full.
     Append { partition: PartitionId, batch: RecordBatch, now: Timestamp },
+    /// Gives the producer `name` its identity: `resume` if it has that already; else anew, and whoever had it before is
+    /// refused from then on. `id` is for a new name.
+    OpenProducer { name: ProducerName, id: u64, resume: Option<ProducerId> },
+    /// Forgets producers that have appended nothing since `before`.
+    ExpireProducers { before: Timestamp },
     /// Creates a topic, or finds it there with the same settings.
     CreateTopic { name: TopicName, config: TopicConfig, now: Timestamp },
     /// Deletes a topic with its records and subscriptions.
@@ -73,6 +79,10 @@ pub(crate) enum Outcome {
     Done,
     /// The batch is in.
     Appended(Appended),
+    /// The batch of this producer was in before; where is for the log to tell.
+    Duplicate { partition: PartitionId, stamp: ProducerStamp },
+    /// The producer is this one now.
+    Producer(ProducerId),
     /// The subscription has this id.
     Subscription(u32),
 }

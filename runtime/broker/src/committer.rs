@@ -10,13 +10,15 @@ use std::{
 };
 
 use millstream_store::{Persist, Store, WriteError};
+use millstream_types::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{
     Error,
+    broker::now,
     catalog::Catalog,
     command::{Command, Reply},
-    limits::{GROUP_BYTES_MAX, GROUP_COMMANDS_MAX},
+    limits::{GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, PRODUCER_EXPIRY_EVERY, PRODUCER_IDLE_MAX},
     shard::{Effect, Shard},
 };
 
@@ -102,6 +104,7 @@ impl Committer {
     pub(crate) fn run(mut self) {
         // When the oldest unsynced append must be synced at the latest.
         let mut sync_due: Option<Instant> = None;
+        let mut expiry_due = Instant::now() + PRODUCER_EXPIRY_EVERY;
         loop {
             let first = match sync_due {
                 None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -118,6 +121,10 @@ impl Committer {
                 if sync_due.is_some_and(|due| due <= Instant::now()) {
                     self.store.sync()?;
                     sync_due = None;
+                }
+                if expiry_due <= Instant::now() {
+                    expiry_due = Instant::now() + PRODUCER_EXPIRY_EVERY;
+                    self.expire_producers()?;
                 }
                 self.store.maintain()
             });
@@ -164,6 +171,7 @@ impl Committer {
                 }
             }
         }
+        self.shard.seal(&mut batch);
         let wrote = !batch.is_empty();
         if let Err(error) = self.store.commit(batch, Persist::Buffer) {
             early.fail(&error);
@@ -182,6 +190,15 @@ impl Committer {
             *sync_due = Some(Instant::now() + self.sync_interval);
         }
         Ok(())
+    }
+
+    /// Forgets producers that are long gone. That of one that comes back all the same begins anew.
+    fn expire_producers(&mut self) -> Result<(), WriteError> {
+        let idle_ms = Timestamp::try_from(PRODUCER_IDLE_MAX.as_millis()).unwrap_or(Timestamp::MAX);
+        let command = Command::ExpireProducers { before: now().saturating_sub(idle_ms) };
+        let mut batch = self.store.batch();
+        self.shard.apply(command, &mut batch, &mut Vec::new());
+        self.store.commit(batch, Persist::Buffer)
     }
 
     fn give_up(&self, error: &WriteError) {

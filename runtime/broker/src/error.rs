@@ -40,6 +40,53 @@ pub enum Error {
     /// A produced batch whose offsets have holes.
     #[error("the batch is refused: offsets of a produced batch must run 0, 1, 2, ... from its base")]
     SparseBatch,
+    /// A batch marked as another producer's.
+    #[error(
+        "the batch is refused: it is marked as producer {found}'s, but this stream is producer {expected}'s"
+    )]
+    WrongProducer {
+        /// As marked.
+        found: u64,
+        /// As the stream was opened.
+        expected: u64,
+    },
+    /// A producer of the same name has started since.
+    #[error(
+        "producer {id} was replaced: epoch {epoch} has taken over, and this one is of epoch {found}; only one producer of a \
+         name may run at a time"
+    )]
+    ProducerFenced {
+        /// The producer.
+        id: u64,
+        /// Its epoch now.
+        epoch: u32,
+        /// As marked.
+        found: u32,
+    },
+    /// A batch is missing before this one.
+    #[error(
+        "the batch of producer {id} is refused: it begins with its record {found}, and the partition waits for {expected}; \
+         send what is missing first, or begin anew"
+    )]
+    OutOfSequence {
+        /// The producer.
+        id: u64,
+        /// As marked.
+        found: u32,
+        /// What would be appended.
+        expected: u32,
+    },
+    /// Appended before, but no longer there.
+    #[error(
+        "the batch of producer {id} that begins with its record {sequence} was appended before, and is no longer in the log: \
+         where it stood cannot be told"
+    )]
+    DuplicateGone {
+        /// The producer.
+        id: u64,
+        /// As marked.
+        sequence: u32,
+    },
     /// Larger than allowed.
     #[error("{what} of {bytes} bytes exceeds the limit of {max} bytes")]
     TooLarge {

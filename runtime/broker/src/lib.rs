@@ -4,6 +4,7 @@
 //! state machine without clock, randomness or I/O. Readers pull from the store; what wakes
 //! them is an offset, never a record. Nothing here knows of sockets.
 
+mod append;
 mod broker;
 mod catalog;
 mod command;
@@ -12,6 +13,7 @@ mod error;
 mod fetch;
 mod lane;
 mod limits;
+mod producers;
 mod reading;
 mod registry;
 mod routing;
@@ -20,7 +22,8 @@ mod shard;
 mod subscription;
 mod topic;
 
-pub use broker::{Broker, OpenError, PendingAppend, Settings, StockModule};
+pub use append::PendingAppend;
+pub use broker::{Broker, OpenError, Settings, StockModule};
 pub use command::Appended;
 pub use error::Error;
 pub use limits::Limits;

@@ -13,6 +13,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Partitions of all topics together.
     pub partitions_max: usize,
+    /// Most producers with a name.
+    pub producers_max: usize,
     /// Longest time an append to an `interval` topic stays unsynced.
     pub sync_interval: Duration,
 }
@@ -24,11 +26,20 @@ impl Default for Limits {
             topics_max: 10_000,
             subscriptions_max: 20_000,
             partitions_max: 50_000,
+            producers_max: 10_000,
             sync_interval: Duration::from_millis(50),
         }
     }
 }
 
+/// Appends of a producer whose place a partition remembers: where older ones are is read from the log.
+pub(crate) const PRODUCER_RECENT_MAX: usize = 32;
+/// Producers that a partition remembers.
+pub(crate) const PARTITION_PRODUCERS_MAX: usize = 10_000;
+/// A producer that appends nothing for so long is forgotten.
+pub(crate) const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often those are looked for.
+pub(crate) const PRODUCER_EXPIRY_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Bytes of batches that one group commit takes at most.
 pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Commands that one group commit takes at most.

@@ -49,6 +49,22 @@ pub(crate) struct CursorRow {
     pub(crate) routed: Offset,
 }
 
+/// What a partition knows of an idempotent producer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProducerRow {
+    pub(crate) epoch: u32,
+    /// The number that its next record has.
+    pub(crate) next: u32,
+    pub(crate) appended_ms: Timestamp,
+}
+
+/// A producer with a name: the identity that it has now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedProducerRow {
+    pub(crate) id: u64,
+    pub(crate) epoch: u32,
+}
+
 /// A named module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ModuleRow {

@@ -3,16 +3,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millstream_store::{Batch, Cursor, Module, ModuleBlob, Subscription, Topic};
+use millstream_store::{Batch, Cursor, Module, ModuleBlob, NamedProducer, Producer, Subscription, Topic};
 use millstream_types::{
-    Durability, ModuleName, Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicConfig,
-    TopicName, limits::TOPIC_PARTITIONS_MAX,
+    Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, SubscriptionName,
+    Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{
     Error, Limits,
     command::{Appended, Command, Outcome},
-    rows::{self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, SubscriptionRow, TopicRow},
+    limits::PARTITION_PRODUCERS_MAX,
+    producers::{Judgement, Producers},
+    rows::{
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow,
+        TopicRow,
+    },
 };
 
 /// What becomes visible once the commit is durable.
@@ -60,17 +65,23 @@ pub(crate) struct Shard {
     pub(crate) partitions: HashMap<PartitionId, PartitionState>,
     pub(crate) subscriptions: BTreeMap<u32, SubscriptionState>,
     pub(crate) modules: BTreeMap<ModuleName, ModuleRow>,
+    /// Producers with a name, and the epoch of each by its id.
+    pub(crate) producers: BTreeMap<ProducerName, NamedProducerRow>,
+    pub(crate) epochs: HashMap<u64, u32>,
+    /// Those whose rows changed since the last [`seal`](Self::seal), some of them several times.
+    pub(crate) appended: Vec<Producer>,
     pub(crate) next_partition: u32,
     pub(crate) next_subscription: u32,
     pub(crate) limits: Limits,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct PartitionState {
     pub(crate) next: Offset,
     pub(crate) sync: bool,
     /// Timestamps do not run backwards within a partition, whatever the clock does.
     pub(crate) newest: Timestamp,
+    pub(crate) producers: Producers,
 }
 
 #[derive(Debug, Clone)]
@@ -92,8 +103,10 @@ impl Shard {
         let (result, sync) = match command {
             Command::Append { partition, batch: records, now } => {
                 let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
-                (self.append(partition, records, now, batch, effects).map(Outcome::Appended), sync)
+                (self.publish(partition, records, now, batch, effects), sync)
             }
+            Command::OpenProducer { name, id, resume } => (self.open_producer(name, id, resume, batch), true),
+            Command::ExpireProducers { before } => (Ok(self.expire_producers(before, batch)), false),
             Command::CreateTopic { name, config, now } => {
                 (self.create_topic(name, config, now, batch, effects), true)
             }
@@ -120,6 +133,93 @@ impl Shard {
             }
         };
         Applied { result, sync }
+    }
+
+    /// Appends what a producer sends, unless it did before.
+    fn publish(
+        &mut self,
+        partition: PartitionId,
+        records: RecordBatch,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Error> {
+        let stamp = records.view().producer();
+        if stamp.id == 0 {
+            return self.append(partition, records, now, batch, effects).map(Outcome::Appended);
+        }
+        let fenced = |epoch| Error::ProducerFenced { id: stamp.id, epoch, found: stamp.epoch };
+        if let Some(epoch) = self.epochs.get(&stamp.id).filter(|epoch| **epoch > stamp.epoch) {
+            return Err(fenced(*epoch));
+        }
+        let state = self.partitions.get(&partition).ok_or(Error::Gone)?;
+        match state.producers.judge(stamp) {
+            Judgement::Append => {}
+            Judgement::Duplicate(Some(appended)) => return Ok(Outcome::Appended(appended)),
+            Judgement::Duplicate(None) => return Ok(Outcome::Duplicate { partition, stamp }),
+            Judgement::Gap { expected } => {
+                return Err(Error::OutOfSequence { id: stamp.id, found: stamp.sequence, expected });
+            }
+            Judgement::Fenced { epoch } => return Err(fenced(epoch)),
+        }
+        let appended = self.append(partition, records, now, batch, effects)?;
+        let state = self.partitions.get_mut(&partition).ok_or(Error::Gone)?;
+        for producer in state.producers.make_room(PARTITION_PRODUCERS_MAX) {
+            batch.remove(&Producer { partition, producer });
+        }
+        state.producers.appended(stamp, appended);
+        // Often the same as that of the command before.
+        let producer = Producer { partition, producer: stamp.id };
+        if self.appended.last() != Some(&producer) {
+            self.appended.push(producer);
+        }
+        Ok(Outcome::Appended(appended))
+    }
+
+    /// Writes what the commands since the last time leave to be written once for all of them. Before each commit.
+    pub(crate) fn seal(&mut self, batch: &mut Batch) {
+        for producer in std::mem::take(&mut self.appended) {
+            let state = self.partitions.get(&producer.partition);
+            // Gone when its topic was deleted in the same group.
+            if let Some(row) = state.and_then(|state| state.producers.row(producer.producer)) {
+                batch.put(&producer, rows::encode(&row));
+            }
+        }
+    }
+
+    fn open_producer(
+        &mut self,
+        name: ProducerName,
+        id: u64,
+        resume: Option<ProducerId>,
+        batch: &mut Batch,
+    ) -> Result<Outcome, Error> {
+        let row = match (self.producers.get(&name), resume) {
+            (Some(row), Some(resume)) if resume == (ProducerId { id: row.id, epoch: row.epoch }) => {
+                return Ok(Outcome::Producer(resume));
+            }
+            (Some(row), Some(resume)) => {
+                return Err(Error::ProducerFenced { id: row.id, epoch: row.epoch, found: resume.epoch });
+            }
+            (Some(row), None) => NamedProducerRow { epoch: row.epoch.saturating_add(1), ..*row },
+            (None, _) => {
+                limit("named producers", self.producers.len(), self.limits.producers_max)?;
+                NamedProducerRow { id, epoch: 0 }
+            }
+        };
+        batch.put(&NamedProducer(name.clone()), rows::encode(&row));
+        self.producers.insert(name, row);
+        self.epochs.insert(row.id, row.epoch);
+        Ok(Outcome::Producer(ProducerId { id: row.id, epoch: row.epoch }))
+    }
+
+    fn expire_producers(&mut self, before: Timestamp, batch: &mut Batch) -> Outcome {
+        for (partition, state) in &mut self.partitions {
+            for producer in state.producers.expire(before) {
+                batch.remove(&Producer { partition: *partition, producer });
+            }
+        }
+        Outcome::Done
     }
 
     fn append(
@@ -173,7 +273,8 @@ impl Shard {
         let sync = config.durability == Durability::Sync;
         for partition in &partitions {
             batch.create_partition(*partition);
-            self.partitions.insert(*partition, PartitionState { next: 0, sync, newest: 0 });
+            let state = PartitionState { next: 0, sync, newest: 0, producers: Producers::default() };
+            self.partitions.insert(*partition, state);
         }
         let row = TopicRow { config, created_ms: now, partitions };
         batch.put(&Topic(name.clone()), rows::encode(&row));
@@ -197,7 +298,10 @@ impl Shard {
         batch.remove(&Topic(name.clone()));
         for partition in &row.partitions {
             batch.delete_partition(*partition);
-            self.partitions.remove(partition);
+            let state = self.partitions.remove(partition);
+            for producer in state.iter().flat_map(|state| state.producers.ids()) {
+                batch.remove(&Producer { partition: *partition, producer });
+            }
         }
         effects.push(Effect::TopicDeleted { name: name.clone(), partitions: row.partitions });
         Ok(Outcome::Done)

@@ -23,7 +23,7 @@
 //! ```
 //!
 //! - [`Client`] keeps one connection, made anew when it is lost, and makes the requests.
-//! - [`Publisher`] gathers records into batches and awaits their receipts: at least once.
+//! - [`Publisher`] gathers records into batches and awaits their receipts; each is stored once.
 //! - [`Consumer`] is a `Stream` of messages, or of batches; what is acknowledged is not delivered again.
 //!
 //! Everything runs on the tokio runtime that the call was made in.
@@ -47,9 +47,9 @@ pub use connect::ConnectOptions;
 pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
-    BatchBuilder, Binding, Compression, Durability, Header, ModuleInfo, ModuleName, Offset, OnFault, Record,
-    RecordBatch, RecordView, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo,
-    TopicName,
+    BatchBuilder, Binding, Compression, Durability, Header, ModuleInfo, ModuleName, Offset, OnFault,
+    ProducerName, Record, RecordBatch, RecordView, StartAt, SubscriptionInfo, SubscriptionName, Timestamp,
+    TopicConfig, TopicInfo, TopicName,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};

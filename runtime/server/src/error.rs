@@ -17,6 +17,10 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         }
         Error::BadFrame(_) => (ErrorCode::BadRequest, None),
         Error::Batch(_) | Error::SparseBatch => (ErrorCode::CorruptBatch, None),
+        Error::WrongProducer { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
+        Error::ProducerFenced { found, .. } => (ErrorCode::ProducerFenced, Some(found.to_string())),
+        Error::DuplicateGone { sequence, .. } => (ErrorCode::DuplicateGone, Some(sequence.to_string())),
+        Error::OutOfSequence { found, .. } => (ErrorCode::OutOfSequence, Some(found.to_string())),
         Error::TooLarge { bytes, .. } => (ErrorCode::TooLarge, Some(bytes.to_string())),
         Error::OffsetOutOfRange { offset, .. } => (ErrorCode::OffsetOutOfRange, Some(offset.to_string())),
         Error::StartOffsets { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
@@ -40,8 +44,13 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::Stopping => (ErrorCode::Unavailable, None),
         _ => (ErrorCode::Internal, None),
     };
-    let retryable =
-        matches!(code, ErrorCode::SubscriptionBusy | ErrorCode::Unavailable | ErrorCode::OutcomeUnknown);
+    let retryable = matches!(
+        code,
+        ErrorCode::SubscriptionBusy
+            | ErrorCode::OutOfSequence
+            | ErrorCode::Unavailable
+            | ErrorCode::OutcomeUnknown
+    );
     WireError { code, message: error.to_string(), value, retryable }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_broker::{Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
-use millstream_types::{Check, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
+use millstream_types::{Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
 use millstream_wire::{
     Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
     decode_head,
@@ -27,27 +27,42 @@ const RECEIPTS_MAX: usize = 512;
 /// A batch whose receipt is owed: on its way, or refused at once.
 type Owed = (u32, Result<PendingAppend, WireError>);
 
+/// As the client opened the stream.
+pub(crate) struct Wanted {
+    pub(crate) topic: TopicName,
+    pub(crate) producer: Option<ProducerName>,
+    pub(crate) resume: Option<ProducerId>,
+}
+
 /// Takes batches until the client finishes the stream; then owes nothing.
 pub(crate) async fn serve(
     context: &Arc<Context>,
-    topic: &TopicName,
+    wanted: Wanted,
     mut reader: FrameReader,
     mut writer: FrameWriter,
 ) -> Result<(), StreamError> {
-    let topic = match context.broker.topic(topic) {
-        Ok(topic) => topic,
+    let broker = &context.broker;
+    let opened = match broker.topic(&wanted.topic) {
+        Ok(topic) => {
+            broker.open_producer(wanted.producer, wanted.resume).await.map(|producer| (topic, producer))
+        }
+        Err(error) => Err(error),
+    };
+    let (topic, producer) = match opened {
+        Ok(opened) => opened,
         Err(error) => return refuse(&mut writer, to_wire(&error)).await,
     };
     let ready = PublishReady {
         partitions: topic.config().partitions,
         batch_bytes_max: BATCH_BYTES_MAX as u64,
         in_flight_max: IN_FLIGHT_MAX,
+        producer,
     };
     writer.send(&Answer::Ok(ready), Bytes::new()).await?;
     reader.set_limits(FrameLimits { head_bytes_max: HEAD_BYTES_MAX, body_bytes_max: BATCH_BYTES_MAX });
     let (owe, owed) = mpsc::channel(IN_FLIGHT_MAX as usize);
     let receipts = tokio::spawn(send_receipts(writer, owed));
-    let taken = take_batches(context, &topic, &mut reader, owe).await;
+    let taken = take_batches(context, &topic, producer, &mut reader, owe).await;
     // Whatever ended the stream, what was handed in is answered.
     let sent = receipts.await.unwrap_or(Ok(()));
     taken.and(sent)
@@ -56,6 +71,7 @@ pub(crate) async fn serve(
 async fn take_batches(
     context: &Context,
     topic: &Topic,
+    producer: ProducerId,
     reader: &mut FrameReader,
     owe: mpsc::Sender<Owed>,
 ) -> Result<(), StreamError> {
@@ -70,7 +86,7 @@ async fn take_batches(
                 return Err(error.into());
             }
         };
-        let (partition, handed_in) = hand_in(context, topic, frame).await;
+        let (partition, handed_in) = hand_in(context, topic, producer, frame).await;
         if owe.send((partition, handed_in.map_err(|error| to_wire(&error)))).await.is_err() {
             // Receipts cannot be sent any more: the connection is gone.
             return Ok(());
@@ -78,13 +94,23 @@ async fn take_batches(
     }
 }
 
-async fn hand_in(context: &Context, topic: &Topic, frame: Frame) -> (u32, Result<PendingAppend, Error>) {
+async fn hand_in(
+    context: &Context,
+    topic: &Topic,
+    producer: ProducerId,
+    frame: Frame,
+) -> (u32, Result<PendingAppend, Error>) {
     let head: PublishHead = match decode_head(&frame.head) {
         Ok(head) => head,
         Err(error) => return (0, Err(Error::BadFrame(error.to_string()))),
     };
     let appended = match RecordBatch::new(frame.body, Check::Full) {
-        Ok(batch) => context.broker.append(topic, head.partition, batch).await,
+        Ok(batch) => match batch.view().producer().id {
+            found if found != 0 && found != producer.id => {
+                Err(Error::WrongProducer { found, expected: producer.id })
+            }
+            _ => context.broker.append(topic, head.partition, batch).await,
+        },
         Err(error) => Err(Error::Batch(error)),
     };
     (head.partition, appended)

@@ -25,8 +25,8 @@ pub use batch::Batch;
 pub use cleanup::{Cleanup, CleanupError};
 pub use error::{DataLoss, DatabaseError, OpenError, ReadError, WriteError};
 pub use keys::{
-    Counter, Cursor, CursorsOf, Key, Module, ModuleBlob, PartitionRow, Prefix, Producer, ProducersOf,
-    RemovedPartition, Subscription, Topic, VersionsOf,
+    Counter, Cursor, CursorsOf, Key, Module, ModuleBlob, NamedProducer, PartitionRow, Prefix, Producer,
+    ProducersOf, RemovedPartition, Subscription, Topic, VersionsOf,
 };
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;

@@ -19,6 +19,15 @@ impl std::fmt::Display for PartitionId {
     }
 }
 
+/// Identity of an idempotent producer, given by the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerId {
+    /// Never 0.
+    pub id: u64,
+    /// Rises each time a producer of that name starts anew; older ones are refused then.
+    pub epoch: u32,
+}
+
 /// Who produced a batch and which one it is, for idempotent publishing. All zero: not idempotent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProducerStamp {
@@ -26,6 +35,6 @@ pub struct ProducerStamp {
     pub id: u64,
     /// Rises each time the producer starts anew.
     pub epoch: u32,
-    /// Sequence number of the batch's first record.
+    /// Number of the batch's first record: a producer counts its records in each partition from 0, modulo 2^32.
     pub sequence: u32,
 }

@@ -18,9 +18,9 @@ pub use batch::{
     BatchBuilder, BatchError, BatchView, Check, Compression, HeadersIn, HeadersView, RecordBatch,
     RecordParts, RecordView,
 };
-pub use ids::{Offset, PartitionId, ProducerStamp, Timestamp};
+pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
 pub use module::ModuleInfo;
-pub use names::{ModuleName, NameError, SubscriptionName, TopicName, TopicPattern};
+pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
 pub use record::{Header, Record};
 pub use subscription::{

@@ -86,6 +86,10 @@ name!(
     SubscriptionName, "subscription", |text| segments(text, plain), SEGMENTS
 );
 name!(
+    /// Name of a producer that keeps its identity over restarts; same rule as a topic's.
+    ProducerName, "producer", |text| segments(text, plain), SEGMENTS
+);
+name!(
     /// `NAME@VERSION` of a module in the registry; `NAME` may have a namespace, as in `std/headers@1.0.0`.
     ModuleName, "module", module,
     "write NAME@VERSION, as in my-filter@1.2.0: NAME of A-Z a-z 0-9 _ - . /, VERSION of A-Z a-z 0-9 . - +"

@@ -1,6 +1,6 @@
 //! The first frame of every stream, requests and their answers.
 
-use millstream_types::{ModuleName, SubscriptionName, TopicName};
+use millstream_types::{ModuleName, ProducerId, ProducerName, SubscriptionName, TopicName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +20,12 @@ pub enum Open {
     Publish {
         /// Where the batches go.
         topic: TopicName,
+        /// Whose identity the publisher takes over, from then on alone; without a name it gets one of its own.
+        #[serde(default)]
+        producer: Option<ProducerName>,
+        /// The identity that it was given before, to go on after a lost connection.
+        #[serde(default)]
+        resume: Option<ProducerId>,
     },
     /// Deliveries down, credit and acks up.
     Subscribe(Subscribe),

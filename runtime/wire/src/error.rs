@@ -23,6 +23,12 @@ pub enum ErrorCode {
     TooLarge,
     /// The bytes of a batch contradict themselves.
     CorruptBatch,
+    /// A producer of the same name has started since, and this one may publish no more.
+    ProducerFenced,
+    /// A batch of the producer is missing before this one.
+    OutOfSequence,
+    /// The batch was appended before, and is no longer there.
+    DuplicateGone,
     /// The offset is not in the partition.
     OffsetOutOfRange,
     /// No subscription of that name.

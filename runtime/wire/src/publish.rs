@@ -1,6 +1,6 @@
 //! Messages of a publisher stream.
 
-use millstream_types::{Offset, Timestamp};
+use millstream_types::{Offset, ProducerId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::Answer;
@@ -14,6 +14,8 @@ pub struct PublishReady {
     pub batch_bytes_max: u64,
     /// Most batches without a receipt; the broker reads no further beyond it.
     pub in_flight_max: u32,
+    /// With what batches are marked, so that one that comes again is not appended again.
+    pub producer: ProducerId,
 }
 
 /// Head of a frame whose body is one record batch.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use millstream_store::{Batch, Options, Persist, Store};
 use millstream_types::{
-    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, Record, RecordBatch,
-    SubscriptionName, TopicConfig, TopicName,
+    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerName, ProducerStamp, Record,
+    RecordBatch, SubscriptionName, TopicConfig, TopicName,
 };
 use proptest::prelude::*;
 
@@ -21,14 +21,54 @@ use crate::{
 /// A command, with names and partitions as small numbers so that they often meet.
 #[derive(Debug, Clone)]
 enum Act {
-    Create { topic: u8, partitions: u32, interval: bool },
-    Delete { topic: u8 },
-    Append { topic: u8, partition: u32, records: usize },
-    Subscribe { name: u8, topic: u8, skip: bool },
-    Unsubscribe { name: u8 },
-    Settle { name: u8, partition: u32, next: Offset },
-    Route { name: u8, from: Offset, len: Offset, sink: u8 },
-    PutModule { name: u8, content: u8 },
+    Create {
+        topic: u8,
+        partitions: u32,
+        interval: bool,
+    },
+    Delete {
+        topic: u8,
+    },
+    Append {
+        topic: u8,
+        partition: u32,
+        records: usize,
+    },
+    /// A producer's next batch, one it sent before, or one that comes too early.
+    Produce {
+        topic: u8,
+        partition: u32,
+        producer: u8,
+        records: usize,
+        back: u8,
+        ahead: bool,
+    },
+    Rename {
+        producer: u8,
+    },
+    Subscribe {
+        name: u8,
+        topic: u8,
+        skip: bool,
+    },
+    Unsubscribe {
+        name: u8,
+    },
+    Settle {
+        name: u8,
+        partition: u32,
+        next: Offset,
+    },
+    Route {
+        name: u8,
+        from: Offset,
+        len: Offset,
+        sink: u8,
+    },
+    PutModule {
+        name: u8,
+        content: u8,
+    },
     Restart,
 }
 
@@ -37,6 +77,10 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..3u8, 1..4u32, any::<bool>()).prop_map(|(topic, partitions, interval)| Act::Create { topic, partitions, interval }),
         1 => (0..3u8).prop_map(|topic| Act::Delete { topic }),
         6 => (0..3u8, 0..4u32, 1..5usize).prop_map(|(topic, partition, records)| Act::Append { topic, partition, records }),
+        6 => (0..3u8, 0..2u32, 0..2u8, 1..4usize, 0..4u8, proptest::bool::weighted(0.1)).prop_map(
+            |(topic, partition, producer, records, back, ahead)| Act::Produce { topic, partition, producer, records, back, ahead }
+        ),
+        1 => (0..2u8).prop_map(|producer| Act::Rename { producer }),
         2 => (0..3u8, 0..3u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
         1 => (0..3u8).prop_map(|name| Act::Unsubscribe { name }),
         3 => (0..3u8, 0..4u32, 0..20u64).prop_map(|(name, partition, next)| Act::Settle { name, partition, next }),
@@ -56,7 +100,14 @@ struct Model {
     /// Topic, policy, and settled and routed offsets of each subscription.
     subscriptions: BTreeMap<u8, (u8, bool, Cursors)>,
     modules: BTreeMap<u8, u8>,
+    /// Epoch of each named producer.
+    epochs: BTreeMap<u8, u32>,
+    /// What each producer appended to a partition in its epoch: sequence, records and offset.
+    produced: BTreeMap<(PartitionId, u8), Produced>,
 }
+
+/// Epoch, and sequence, records and offset of each batch.
+type Produced = (u32, Vec<(u32, u32, Offset)>);
 
 fn topic_name(topic: u8) -> TopicName {
     TopicName::new(format!("t{topic}")).unwrap()
@@ -94,6 +145,9 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             (Command::CreateTopic { name: topic_name(topic), config, now: 1 }, accepted)
         }
         Act::Delete { topic } => {
+            for partition in (0..8).map(|index| partition_of(topic, index)) {
+                model.produced.retain(|(of, _), _| *of != partition);
+            }
             model.subscriptions.retain(|_, (read, ..)| *read != topic);
             let accepted = model.topics.remove(&topic).is_some();
             (Command::DeleteTopic { name: topic_name(topic) }, accepted)
@@ -109,6 +163,43 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let accepted = end.is_some();
             end.into_iter().for_each(|end| *end += records as u64);
             (command, accepted)
+        }
+        Act::Produce { topic, partition, producer, records, back, ahead } => {
+            let id = partition_of(topic, partition);
+            let epoch = model.epochs.get(&producer).copied().unwrap_or(0);
+            let ends = model.topics.get_mut(&topic);
+            let end = ends.and_then(|(_, ends)| ends.get_mut(partition as usize));
+            let mut fresh = (epoch, Vec::new());
+            let produced = match end.is_some() {
+                true => model.produced.entry((id, producer)).or_insert(fresh),
+                false => &mut fresh,
+            };
+            if produced.0 != epoch {
+                *produced = (epoch, Vec::new());
+            }
+            let next = produced.1.last().map_or(0, |(sequence, records, _)| sequence + records);
+            let again = usize::from(back).checked_sub(1).and_then(|back| produced.1.iter().rev().nth(back));
+            let (sequence, count) = match again {
+                Some((sequence, records, _)) => (*sequence, *records as usize),
+                None if ahead => (next + 1, records),
+                None => (next, records),
+            };
+            let stamp = ProducerStamp { id: 100 + u64::from(producer), epoch, sequence };
+            let batch = batch_of(count).with_producer(stamp);
+            let accepted = end.is_some() && (again.is_some() || !ahead);
+            if again.is_none()
+                && !ahead
+                && let Some(end) = end
+            {
+                produced.1.push((sequence, count as u32, *end));
+                *end += count as u64;
+            }
+            (Command::Append { partition: id, batch, now: 1 }, accepted)
+        }
+        Act::Rename { producer } => {
+            model.epochs.entry(producer).and_modify(|epoch| *epoch += 1).or_insert(0);
+            let name = ProducerName::new(format!("p{producer}")).unwrap();
+            (Command::OpenProducer { name, id: 100 + u64::from(producer), resume: None }, true)
         }
         Act::Subscribe { name, topic, skip } => {
             let partitions = model.topics.get(&topic).map_or(0, |(_, ends)| ends.len());
@@ -189,6 +280,24 @@ fn assert_agree(shard: &Shard, model: &Model) {
         assert_eq!(cursors, model.subscriptions[name].2, "subscription {name}");
     }
     assert_eq!(shard.modules.len(), model.modules.len());
+    assert_eq!(shard.producers.len(), model.epochs.len());
+    let found: BTreeMap<_, _> = shard
+        .partitions
+        .iter()
+        .flat_map(|(id, state)| {
+            state.producers.rows().into_iter().map(|(producer, row)| ((*id, producer), row))
+        })
+        .map(|(key, row)| (key, (row.epoch, row.next)))
+        .collect();
+    let wanted: BTreeMap<_, _> = model
+        .produced
+        .iter()
+        .filter_map(|((id, producer), (epoch, batches))| {
+            let (sequence, records, _) = batches.last()?;
+            Some(((*id, 100 + u64::from(*producer)), (*epoch, sequence + records)))
+        })
+        .collect();
+    assert!(wanted.iter().all(|(key, state)| found.get(key) == Some(state)), "{wanted:?} in {found:?}");
 }
 
 /// Runs `acts`, with a store below when `store` is given; then restarts count.
@@ -212,11 +321,19 @@ fn run(acts: &[Act], store: Option<&Store>) -> Model {
         if !accepted {
             assert!(batch.is_empty() && effects.is_empty(), "a refusal changed something: {act:?}");
         }
+        if let (Act::Produce { producer, .. }, Ok(Outcome::Appended(appended))) = (act, &applied.result) {
+            let batches = expected.produced.values().flat_map(|(_, batches)| batches);
+            let known = batches.filter(|(_, records, offset)| {
+                (*records, *offset) == (appended.records, appended.base_offset)
+            });
+            assert!(known.count() > 0, "producer {producer} was told of another place: {appended:?}");
+        }
         for effect in &effects {
             if let Effect::End { partition, end } = effect {
                 assert_eq!(shard.partitions[partition].next, *end);
             }
         }
+        shard.seal(&mut batch);
         if let Some(store) = store {
             store.commit(batch, Persist::Buffer).unwrap();
         }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use millstream_types::{Compression, Record, RecordBatch, TopicName};
+use millstream_types::{Compression, ProducerName, Record, RecordBatch, TopicName};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     outcome::{Pending, PendingBatch},
     queue::{PublishCounts, Queue, Settings, alone_bytes},
-    task,
+    task::{self, Target},
 };
 use crate::{PublishError, connect::Link};
 
@@ -32,6 +32,9 @@ pub struct PublishOptions {
     pub in_flight_bytes: usize,
     /// Most batches without a receipt; the broker may allow fewer.
     pub in_flight_batches: usize,
+    /// A name that only one publisher may have at a time: one that is opened later takes it over, and the one before is
+    /// refused from then on, also where it was thought dead. Without a name a publisher has an identity of its own.
+    pub producer: Option<ProducerName>,
 }
 
 impl Default for PublishOptions {
@@ -42,15 +45,16 @@ impl Default for PublishOptions {
             compression: Compression::None,
             in_flight_bytes: 8 << 20,
             in_flight_batches: 256,
+            producer: None,
         }
     }
 }
 
 /// Publishes records to one topic. Shared by reference; records of one task keep their order within a partition.
 ///
-/// Delivery is *at least once*: after a reconnect everything without a receipt is sent again, in order, so that a
-/// record whose receipt was lost is stored twice. When the broker refuses a batch for now, batches already behind it
-/// may be stored before it.
+/// After a reconnect, or a restart of the broker, everything without a receipt is sent again, and the broker knows what
+/// it has by then: each record is stored *once*, in the order of its partition. Only a record that was given up, as its
+/// receipt says, may be stored all the same; an application that publishes it again may store it twice.
 ///
 /// When the publisher is dropped, what it holds is still sent, as long as the runtime lives and the connection holds;
 /// [`flush`](Self::flush) or [`close`](Self::close) tell whether it was stored.
@@ -101,7 +105,8 @@ impl Publisher {
         topic: TopicName,
         options: PublishOptions,
     ) -> Result<Self, PublishError> {
-        let stream = task::open_stream(&link, &topic).await?;
+        let target = Target { topic: topic.clone(), producer: options.producer };
+        let stream = task::open_stream(&link, &target, None).await?;
         let ready = &stream.answer;
         let batch_bytes_max = usize::try_from(ready.batch_bytes_max).unwrap_or(usize::MAX);
         let room_bytes = options.in_flight_bytes.clamp(1, 1 << 30);
@@ -112,6 +117,7 @@ impl Publisher {
             compression: options.compression,
             in_flight_max: options.in_flight_batches.min(ready.in_flight_max as usize).max(1),
             retry: link.options().reconnect,
+            producer: ready.producer,
         };
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::new(settings)),
@@ -121,7 +127,7 @@ impl Publisher {
             batch_bytes_max,
             room_bytes,
         });
-        tokio::spawn(task::run(link, topic.clone(), shared.clone(), stream));
+        tokio::spawn(task::run(link, target, shared.clone(), stream));
         Ok(Self { shared, topic })
     }
 

@@ -3,8 +3,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use millstream_types::{BatchBuilder, Compression, Record, RecordBatch, limits, partition_for_key};
-use millstream_wire::{Answer, Receipt, WireError};
+use millstream_types::{
+    BatchBuilder, Compression, ProducerId, ProducerStamp, Record, RecordBatch, limits, partition_for_key,
+};
+use millstream_wire::{Answer, ErrorCode, Receipt, WireError};
 use tokio::time::Instant;
 
 use super::outcome::{Outcome, Pending, PendingBatch};
@@ -22,6 +24,8 @@ pub(super) struct Settings {
     /// Most batches without receipt.
     pub(super) in_flight_max: usize,
     pub(super) retry: Reconnect,
+    /// With what batches are marked.
+    pub(super) producer: ProducerId,
 }
 
 /// What a publisher has done so far.
@@ -46,6 +50,8 @@ pub(super) enum Next {
     At(Instant),
     /// Nothing to do until something is pushed or answered.
     Idle,
+    /// A batch is given up for good, so that those behind it would be refused: the producer must begin anew.
+    Renew,
     /// Closed, and all is answered.
     Done,
 }
@@ -53,10 +59,21 @@ pub(super) enum Next {
 /// A batch to be sent, not yet encoded if it is new: that is done outside the queue's lock.
 #[derive(Debug)]
 pub(super) struct Unsent {
+    /// In the order in which batches filled.
+    rank: u64,
     partition: u32,
     content: Content,
+    mark: Option<Mark>,
     outcome: Arc<Outcome>,
     cost: usize,
+}
+
+/// How a batch is marked so that the broker knows it again.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    stamp: ProducerStamp,
+    /// It may be stored: it must go again just so.
+    unknown: bool,
 }
 
 #[derive(Debug)]
@@ -68,22 +85,38 @@ enum Content {
 /// A batch as it goes over the wire, kept until its receipt.
 #[derive(Debug)]
 pub(super) struct Sealed {
+    rank: u64,
     pub(super) partition: u32,
     pub(super) batch: RecordBatch,
+    mark: Mark,
     outcome: Arc<Outcome>,
     cost: usize,
 }
 
 impl Unsent {
+    fn records(&self) -> u32 {
+        let records = match &self.content {
+            Content::Open(builder) => builder.len(),
+            Content::Built(batch) => batch.view().len(),
+        };
+        u32::try_from(records).expect("a batch has at most 65,536 records")
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.unknown)
+    }
+
     /// Encodes the batch.
     pub(super) fn seal(self) -> Result<Sealed, Failed> {
-        let Self { partition, content, outcome, cost } = self;
+        let Self { rank, partition, content, mark, outcome, cost } = self;
+        let mark = mark.expect("set as it was handed out");
         let built = match content {
-            Content::Built(batch) => Ok(batch),
-            Content::Open(mut builder) => builder.build(),
+            Content::Built(batch) if batch.view().producer() == mark.stamp => Ok(batch),
+            Content::Built(batch) => Ok(batch.with_producer(mark.stamp)),
+            Content::Open(builder) => builder.with_producer(mark.stamp).build(),
         };
         match built {
-            Ok(batch) => Ok(Sealed { partition, batch, outcome, cost }),
+            Ok(batch) => Ok(Sealed { rank, partition, batch, mark, outcome, cost }),
             Err(error) => Err(Failed { outcome, cost, error: error.into() }),
         }
     }
@@ -129,11 +162,20 @@ pub(super) struct Queue {
     counts: PublishCounts,
     /// Of the batch that is being encoded.
     encoding: Option<Arc<Outcome>>,
+    /// Batches that filled so far.
+    filled: u64,
+    /// Number of the next record of each partition.
+    sequences: Vec<u32>,
+    /// The producer must begin anew, once nothing is left that may be stored.
+    renew: bool,
 }
 
 impl Queue {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            sequences: vec![0; settings.partitions as usize],
+            filled: 0,
+            renew: false,
             settings,
             keyless: 0,
             filling: VecDeque::new(),
@@ -204,7 +246,7 @@ impl Queue {
         }
         let outcome = Outcome::new();
         let pending = outcome.batch();
-        self.ready.push_back(Unsent { partition, content: Content::Built(batch), outcome, cost });
+        self.fill(partition, Content::Built(batch), outcome, cost);
         Ok(pending)
     }
 
@@ -212,6 +254,9 @@ impl Queue {
     pub(super) fn next(&mut self, now: Instant) -> Next {
         if self.sent.len() >= self.settings.in_flight_max {
             return Next::Idle;
+        }
+        if self.renew && !self.is_empty() {
+            return self.next_before_renewal();
         }
         if !self.refused.is_empty() {
             // What was sent behind a refused batch is answered first, so that all refused ones go again in order.
@@ -247,10 +292,52 @@ impl Queue {
         }
     }
 
+    /// What may be stored goes again as it was; when nothing is left of that, the producer begins anew.
+    fn next_before_renewal(&mut self) -> Next {
+        if !self.sent.is_empty() {
+            return Next::Idle;
+        }
+        self.requeue();
+        let unknown = self.ready.iter().position(Unsent::is_unknown);
+        match unknown.and_then(|position| self.ready.remove(position)) {
+            Some(unsent) => self.hand_out(unsent),
+            None => Next::Renew,
+        }
+    }
+
     /// While it is encoded it is in no queue, and a flush must wait for it all the same.
-    fn hand_out(&mut self, unsent: Unsent) -> Next {
+    fn hand_out(&mut self, mut unsent: Unsent) -> Next {
         self.encoding = Some(unsent.outcome.clone());
+        let ProducerId { id, epoch } = self.settings.producer;
+        let marked = unsent.mark.filter(|mark| mark.stamp.id == id && mark.stamp.epoch == epoch);
+        if marked.is_none()
+            && let Some(sequence) = self.sequences.get_mut(unsent.partition as usize)
+        {
+            let stamp = ProducerStamp { id, epoch, sequence: *sequence };
+            *sequence = sequence.wrapping_add(unsent.records());
+            unsent.mark = Some(Mark { stamp, unknown: false });
+        }
         Next::Send(unsent)
+    }
+
+    /// The identity to go on with when the stream is opened again; `None` to begin anew.
+    pub(super) fn resume(&self) -> Option<ProducerId> {
+        (!self.renew || self.in_doubt()).then_some(self.settings.producer)
+    }
+
+    /// Whether something may be stored of which that is not known.
+    fn in_doubt(&self) -> bool {
+        self.sent.iter().chain(&self.refused).any(|batch| batch.mark.unknown)
+            || self.ready.iter().any(Unsent::is_unknown)
+    }
+
+    /// The stream is open, for `producer`.
+    pub(super) fn opened(&mut self, producer: ProducerId) {
+        if producer != self.settings.producer {
+            self.settings.producer = producer;
+            self.sequences.fill(0);
+            self.renew = false;
+        }
     }
 
     /// `sealed` is about to be sent.
@@ -262,6 +349,7 @@ impl Queue {
     /// A batch that could not even be encoded. Returns its cost.
     pub(super) fn failed(&mut self, failed: Failed) -> usize {
         self.encoding = None;
+        self.renew = true;
         self.fail(&failed.outcome, failed.error);
         failed.cost
     }
@@ -274,7 +362,7 @@ impl Queue {
         now: Instant,
         chance: impl FnOnce() -> u32,
     ) -> Option<usize> {
-        let batch = self.sent.pop_front()?;
+        let mut batch = self.sent.pop_front()?;
         match answer {
             Answer::Ok(receipt) => {
                 self.refusing = None;
@@ -284,8 +372,16 @@ impl Queue {
                 batch.outcome.settle(Ok(receipt));
                 Some(batch.cost)
             }
-            Answer::Err(error) if error.retryable => Some(self.refuse(batch, error, now, chance)),
+            Answer::Err(error) if error.retryable => {
+                batch.mark.unknown = error.code == ErrorCode::OutcomeUnknown;
+                // Nothing of ours is missing before it: the broker has forgotten us.
+                let partition = batch.partition;
+                self.renew |= error.code == ErrorCode::OutOfSequence
+                    && !self.refused.iter().any(|refused| refused.partition == partition);
+                Some(self.refuse(batch, error, now, chance))
+            }
             Answer::Err(error) => {
+                self.renew = true;
                 self.fail(&batch.outcome, PublishError::Refused(error));
                 Some(batch.cost)
             }
@@ -294,6 +390,9 @@ impl Queue {
 
     /// The stream is gone: everything without a receipt is to be sent again, in order.
     pub(super) fn disconnected(&mut self) {
+        for batch in &mut self.sent {
+            batch.mark.unknown = true;
+        }
         self.requeue();
     }
 
@@ -374,6 +473,7 @@ impl Queue {
                 Err(after) => {
                     // The spell lasts until something is accepted: what follows gets one attempt each.
                     self.refusing = Some((spell, now));
+                    self.renew = true;
                     let last = Box::new(CallError::Refused(error));
                     self.fail(&batch.outcome, PublishError::GaveUp { after, last });
                     return batch.cost;
@@ -391,10 +491,12 @@ impl Queue {
     }
 
     fn requeue(&mut self) {
-        for batch in self.sent.drain(..).rev().chain(self.refused.drain(..).rev()) {
-            let Sealed { partition, batch, outcome, cost } = batch;
-            self.ready.push_front(Unsent { partition, content: Content::Built(batch), outcome, cost });
+        for batch in self.refused.drain(..).chain(self.sent.drain(..)) {
+            let Sealed { rank, partition, batch, mark, outcome, cost } = batch;
+            let content = Content::Built(batch);
+            self.ready.push_back(Unsent { rank, partition, content, mark: Some(mark), outcome, cost });
         }
+        self.ready.make_contiguous().sort_by_key(|unsent| unsent.rank);
     }
 
     /// Closes the batch of `partition` when `more` bytes would overfill it. Says whether it did.
@@ -413,7 +515,12 @@ impl Queue {
             self.keyless = (self.keyless + 1) % self.settings.partitions.max(1);
         }
         let Filling { partition, builder, outcome, cost, .. } = batch;
-        self.ready.push_back(Unsent { partition, content: Content::Open(builder), outcome, cost });
+        self.fill(partition, Content::Open(builder), outcome, cost);
+    }
+
+    fn fill(&mut self, partition: u32, content: Content, outcome: Arc<Outcome>, cost: usize) {
+        self.filled += 1;
+        self.ready.push_back(Unsent { rank: self.filled, partition, content, mark: None, outcome, cost });
     }
 }
 

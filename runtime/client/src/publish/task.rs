@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use millstream_quic::{FrameReader, FrameWriter};
-use millstream_types::TopicName;
-use millstream_wire::{CloseCode, Open, PublishHead, PublishReady, Receipts};
+use millstream_types::{ProducerId, ProducerName, TopicName};
+use millstream_wire::{Answer, CloseCode, ErrorCode, Open, PublishHead, PublishReady, Receipts};
 use tokio::time::{Instant, sleep_until};
 
 use super::{publisher::Shared, queue::Next};
@@ -16,10 +16,21 @@ use crate::{
     stream::{self, Opened},
 };
 
+/// Where a publisher publishes, and as whom.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) topic: TopicName,
+    pub(super) producer: Option<ProducerName>,
+}
+
 /// Opens the stream, by one attempt. Cancel-safe.
-pub(super) async fn open_stream(link: &Link, topic: &TopicName) -> Result<Opened<PublishReady>, CallError> {
+pub(super) async fn open_stream(
+    link: &Link,
+    target: &Target,
+    resume: Option<ProducerId>,
+) -> Result<Opened<PublishReady>, CallError> {
     let connection = link.session().await?.connection;
-    let open = Open::Publish { topic: topic.clone() };
+    let open = Open::Publish { topic: target.topic.clone(), producer: target.producer.clone(), resume };
     let after = link.options().request_timeout;
     let opened = stream::open::<PublishReady>(&connection, &open, limits::RECEIPTS);
     let opened = tokio::time::timeout(after, opened).await.unwrap_or(Err(CallError::TimedOut { after }))?;
@@ -30,17 +41,26 @@ pub(super) async fn open_stream(link: &Link, topic: &TopicName) -> Result<Opened
 }
 
 /// Runs until the publisher is dropped and all is answered, or the broker is given up.
-pub(super) async fn run(link: Arc<Link>, topic: TopicName, shared: Arc<Shared>, first: Opened<PublishReady>) {
+pub(super) async fn run(link: Arc<Link>, target: Target, shared: Arc<Shared>, first: Opened<PublishReady>) {
     let mut stream = first;
     let mut spell = link.spell();
     loop {
         let opened = Instant::now();
-        let Err(error) = Box::pin(converse(&shared, stream)).await else { return };
-        shared.queue().disconnected();
-        tracing::debug!(%topic, %error, "publisher stream lost");
-        spell.lost(opened, Instant::now());
-        match Box::pin(reopen(&link, &topic, &shared, &mut spell, error)).await {
-            Ok(reopened) => stream = reopened,
+        let error = match Box::pin(converse(&shared, stream)).await {
+            Ok(End::Done) => return,
+            Ok(End::Renew) => None,
+            Err(error) => {
+                shared.queue().disconnected();
+                tracing::debug!(topic = %target.topic, %error, "publisher stream lost");
+                spell.lost(opened, Instant::now());
+                Some(error)
+            }
+        };
+        match Box::pin(reopen(&link, &target, &shared, &mut spell, error)).await {
+            Ok(reopened) => {
+                shared.queue().opened(reopened.answer.producer);
+                stream = reopened;
+            }
             Err(error) => {
                 shared.queue().end(&error);
                 shared.room.close();
@@ -50,27 +70,30 @@ pub(super) async fn run(link: Arc<Link>, topic: TopicName, shared: Arc<Shared>, 
     }
 }
 
-/// Tries until the stream is open again.
+/// Tries until the stream is open again: at once, unless it was lost by `error`.
 async fn reopen(
     link: &Link,
-    topic: &TopicName,
+    target: &Target,
     shared: &Shared,
     spell: &mut Spell,
-    error: CallError,
+    error: Option<CallError>,
 ) -> Result<Opened<PublishReady>, PublishError> {
     let mut last = error;
     loop {
-        if !last.is_retryable() {
-            return Err(last.into());
+        if let Some(error) = last {
+            if !error.is_retryable() {
+                return Err(error.into());
+            }
+            if shared.queue().is_empty() && shared.queue().check_open().is_err() {
+                return Err(PublishError::Closed);
+            }
+            match spell.failed(Instant::now(), chance()) {
+                Ok(next) => sleep_until(next).await,
+                Err(after) => return Err(PublishError::GaveUp { after, last: Box::new(error) }),
+            }
         }
-        if shared.queue().is_empty() && shared.queue().check_open().is_err() {
-            return Err(PublishError::Closed);
-        }
-        match spell.failed(Instant::now(), chance()) {
-            Ok(next) => sleep_until(next).await,
-            Err(after) => return Err(PublishError::GaveUp { after, last: Box::new(last) }),
-        }
-        match open_stream(link, topic).await {
+        let resume = shared.queue().resume();
+        match open_stream(link, target, resume).await {
             Ok(stream) if stream.answer.partitions == shared.partitions => return Ok(stream),
             Ok(stream) => {
                 let (now, before) = (stream.answer.partitions, shared.partitions);
@@ -78,17 +101,26 @@ async fn reopen(
                     format!("the topic has {now} partitions where it had {before}: open a new publisher");
                 return Err(CallError::Protocol(text).into());
             }
-            Err(error) => last = error,
+            Err(error) => last = Some(error),
         }
     }
 }
 
+/// Why a publisher is done with a stream.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It is closed, and all is answered.
+    Done,
+    /// It begins anew on another.
+    Renew,
+}
+
 /// Uses the stream until it ends; `Ok` when the publisher is done with it.
-async fn converse(shared: &Shared, stream: Opened<PublishReady>) -> Result<(), CallError> {
+async fn converse(shared: &Shared, stream: Opened<PublishReady>) -> Result<End, CallError> {
     let Opened { mut writer, mut reader, .. } = stream;
     let outcome = tokio::select! {
         sent = send(shared, &mut writer) => sent,
-        received = receive(shared, &mut reader) => received,
+        Err(error) = receive(shared, &mut reader) => Err(error),
     };
     match outcome {
         // The broker may have said why it stopped reading.
@@ -103,16 +135,16 @@ async fn converse(shared: &Shared, stream: Opened<PublishReady>) -> Result<(), C
             reader.stop(CloseCode::Protocol.code());
             Err(error)
         }
-        Ok(()) => {
+        Ok(end) => {
             // Fails only when the stream is over, and all is answered.
             let _ = writer.finish().await;
-            Ok(())
+            Ok(end)
         }
     }
 }
 
-/// Sends batches as the queue gives them; returns when the publisher is closed and all is answered.
-async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<(), CallError> {
+/// Sends batches as the queue gives them, until the publisher is done with the stream.
+async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<End, CallError> {
     loop {
         let next = shared.queue().next(Instant::now());
         match next {
@@ -142,7 +174,10 @@ async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<(), CallError
                 writer.flush().await.map_err(Lost::from)?;
                 shared.wake.notified().await;
             }
-            Next::Done => return writer.flush().await.map_err(|error| Lost::from(error).into()),
+            end @ (Next::Done | Next::Renew) => {
+                writer.flush().await.map_err(Lost::from)?;
+                return Ok(if matches!(end, Next::Done) { End::Done } else { End::Renew });
+            }
         }
     }
 }
@@ -152,6 +187,11 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), CallEr
     while let Some((Receipts { receipts }, _)) = reader.next::<Receipts>().await? {
         let now = Instant::now();
         for answer in receipts {
+            if let Answer::Err(error) = &answer
+                && error.code == ErrorCode::ProducerFenced
+            {
+                return Err(CallError::Refused(error.clone()));
+            }
             let Some(cost) = shared.queue().answer(answer, now, chance) else {
                 return Err(CallError::Protocol("a receipt came for a batch that was not sent".into()));
             };

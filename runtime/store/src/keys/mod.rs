@@ -11,6 +11,7 @@
 //! | `state`   | 0x06 | [`Cursor`] |
 //! | `state`   | 0x07 | [`Producer`] |
 //! | `state`   | 0x08 | [`RemovedPartition`] |
+//! | `state`   | 0x09 | [`NamedProducer`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -22,6 +23,7 @@ mod cursor;
 mod log;
 mod module;
 mod module_blob;
+mod named_producer;
 mod partition;
 mod producer;
 mod removed;
@@ -34,6 +36,7 @@ pub use counter::Counter;
 pub use cursor::{Cursor, CursorsOf};
 pub use module::{Module, VersionsOf};
 pub use module_blob::ModuleBlob;
+pub use named_producer::NamedProducer;
 pub use partition::PartitionRow;
 pub use producer::{Producer, ProducersOf};
 pub use removed::RemovedPartition;

@@ -1,4 +1,4 @@
-//! Idempotent producer: the newest batch of it that a partition holds.
+//! Idempotent producer: how far it is in a partition.
 //!
 //! | key | value |
 //! |-----|-------|

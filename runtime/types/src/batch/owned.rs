@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::builder::{HeaderParts, header, put_at, seal};
-use super::layout::{BASE_OFFSET_AT, HEADER_BYTES, TIMESTAMP_AT};
+use super::layout::{BASE_OFFSET_AT, EPOCH_AT, HEADER_BYTES, PRODUCER_AT, SEQUENCE_AT, TIMESTAMP_AT};
 use super::view::{BatchView, Check};
 use super::{BatchError, Compression};
-use crate::{Offset, Timestamp};
+use crate::{Offset, ProducerStamp, Timestamp};
 
 /// A batch that owns its bytes; cloning shares them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,17 @@ impl RecordBatch {
         let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
         put_at(&mut bytes, BASE_OFFSET_AT, &base_offset.to_le_bytes());
         put_at(&mut bytes, TIMESTAMP_AT, &timestamp.to_le_bytes());
+        Self { bytes: bytes.freeze() }
+    }
+
+    /// The batch marked as this producer's. Copies nothing when this is the only owner of the bytes.
+    #[must_use]
+    pub fn with_producer(self, producer: ProducerStamp) -> Self {
+        let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
+        put_at(&mut bytes, PRODUCER_AT, &producer.id.to_le_bytes());
+        put_at(&mut bytes, EPOCH_AT, &producer.epoch.to_le_bytes());
+        put_at(&mut bytes, SEQUENCE_AT, &producer.sequence.to_le_bytes());
+        seal(&mut bytes);
         Self { bytes: bytes.freeze() }
     }
 

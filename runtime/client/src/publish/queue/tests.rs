@@ -17,6 +17,7 @@ fn settings(partitions: u32, linger: Duration) -> Settings {
         compression: Compression::None,
         in_flight_max: 4,
         retry: Reconnect::default(),
+        producer: ProducerId { id: 1, epoch: 0 },
     }
 }
 
@@ -69,7 +70,8 @@ fn the_first_goes_at_once_and_load_makes_batches() {
         }
     }
     assert_eq!(sizes, [1, 1], "two alone, the others gather");
-    assert!(answer(&mut queue, refusal(false), now).is_some());
+    let stored = Receipt { partition: 0, base_offset: 0, records: 1, timestamp: 1 };
+    assert!(answer(&mut queue, Answer::Ok(stored), now).is_some());
     assert_eq!(take(&mut queue, now).unwrap().batch.view().len(), 6);
 }
 
@@ -156,13 +158,49 @@ fn the_end_reaches_everything() {
     assert!(queue.is_empty());
 }
 
+#[test]
+fn behind_a_batch_that_is_given_up_the_producer_begins_anew() {
+    let now = Instant::now();
+    let mut queue = Queue::new(settings(1, Duration::ZERO));
+    let mut pending: Vec<_> = (0..60).map(|number| push(&mut queue, &record(number), now)).collect();
+    drop(queue.flush());
+    let marks = |queue: &mut Queue| {
+        let sealed = take(queue, now)?;
+        let stamp = sealed.batch.view().producer();
+        queue.sent(sealed);
+        Some((stamp.id, stamp.sequence))
+    };
+    let first = marks(&mut queue).unwrap();
+    let second = marks(&mut queue).unwrap();
+    assert_eq!((first, second.0), ((1, 0), 1));
+    assert!(second.1 > 0);
+    assert!(answer(&mut queue, refusal(false), now).is_some());
+    assert!(matches!(queue.next(now), Next::Idle), "the second is not answered");
+    // Its outcome is unknown: it goes again as it was, under the old identity.
+    queue.disconnected();
+    assert_eq!(queue.resume(), Some(ProducerId { id: 1, epoch: 0 }));
+    assert_eq!(marks(&mut queue), Some(second));
+    assert!(matches!(queue.next(now), Next::Idle), "nothing else before it is answered");
+    let gap = WireError::passing(ErrorCode::OutOfSequence, "a batch is missing");
+    assert!(answer(&mut queue, Answer::Err(gap), now).is_some());
+    assert!(matches!(queue.next(now), Next::Renew));
+    assert_eq!(queue.resume(), None);
+    queue.opened(ProducerId { id: 2, epoch: 0 });
+    assert_eq!(marks(&mut queue), Some((2, 0)));
+    assert!(marks(&mut queue).is_some_and(|(id, sequence)| id == 2 && sequence > 0));
+    assert!(matches!(ready(&mut pending[0]), Some(Err(PublishError::Refused(_)))));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(Option<u8>),
     Send,
     Accept,
     RefuseForNow,
+    RefuseForGood,
     Disconnect,
+    /// The broker forgets all producers.
+    Forget,
     Wait,
 }
 
@@ -172,35 +210,50 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Send),
         3 => Just(Step::Accept),
         1 => Just(Step::RefuseForNow),
-        1 => Just(Step::Disconnect),
+        1 => Just(Step::RefuseForGood),
+        2 => Just(Step::Disconnect),
+        1 => Just(Step::Forget),
         1 => Just(Step::Wait),
     ];
     proptest::collection::vec(step, 0..200)
 }
 
-/// A broker that stores what it gets; answers may be lost on the way.
+/// A broker that appends each batch once; answers may be lost on the way.
 #[derive(Default)]
 struct Model {
     logs: std::collections::BTreeMap<u32, Vec<u64>>,
+    /// Next number, and base offset by number, of each producer in each partition.
+    producers: std::collections::BTreeMap<(u32, u64), (u32, std::collections::BTreeMap<u32, u64>)>,
     /// In flight to us: what was sent and what the broker will say.
     on_the_way: VecDeque<Sealed>,
 }
 
 impl Model {
     fn store(&mut self, batch: &Sealed) -> Answer<Receipt> {
+        let view = batch.batch.view();
+        let stamp = view.producer();
+        let (next, known) = self.producers.entry((batch.partition, stamp.id)).or_default();
+        if stamp.sequence < *next {
+            return receipt(batch, known[&stamp.sequence]);
+        }
+        if stamp.sequence > *next {
+            return Answer::Err(WireError::passing(ErrorCode::OutOfSequence, "a batch is missing"));
+        }
         let log = self.logs.entry(batch.partition).or_default();
         let base = log.len() as u64;
-        for record in batch.batch.view().records() {
-            log.push(u64::from_le_bytes(record.payload.unwrap().try_into().unwrap()));
-        }
+        known.insert(stamp.sequence, base);
+        *next += u32::try_from(view.len()).unwrap();
+        log.extend(view.records().map(|it| u64::from_le_bytes(it.payload.unwrap().try_into().unwrap())));
         receipt(batch, base)
     }
 }
 
 fn copy(sealed: &Sealed) -> Sealed {
     Sealed {
+        rank: sealed.rank,
         partition: sealed.partition,
         batch: sealed.batch.clone(),
+        mark: sealed.mark,
         outcome: sealed.outcome.clone(),
         cost: sealed.cost,
     }
@@ -208,14 +261,14 @@ fn copy(sealed: &Sealed) -> Sealed {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_and_order_is_kept(steps in steps(), linger_ms in 0u64..3, lossy in any::<bool>()) {
+    fn each_record_is_stored_once_and_in_order(steps in steps(), linger_ms in 0u64..3, lossy in any::<bool>()) {
         let mut now = Instant::now();
         let mut queue = Queue::new(settings(3, Duration::from_millis(linger_ms)));
         let mut model = Model::default();
         let mut pending = Vec::new();
-        let mut refusals = false;
+        let mut identities = 1;
         let (mut charged, mut returned) = (0, 0);
-        let drain = std::iter::repeat_n([Step::Wait, Step::Send, Step::Accept], 400).flatten();
+        let drain = std::iter::repeat_n([Step::Wait, Step::Send, Step::Accept], 600).flatten();
         let count = steps.len();
         for (at, step) in steps.into_iter().chain(drain).enumerate() {
             if at == count {
@@ -228,12 +281,19 @@ proptest! {
                     charged += alone_bytes(&new);
                     pending.push(push(&mut queue, &new, now));
                 }
-                Step::Send => {
-                    if let Some(sealed) = take(&mut queue, now) {
+                Step::Send => match queue.next(now) {
+                    Next::Send(unsent) => {
+                        let sealed = unsent.seal().unwrap();
                         prop_assert!(model.on_the_way.len() < 4);
                         model.on_the_way.push_back(copy(&sealed));
                         queue.sent(sealed);
                     }
+                    Next::Renew => {
+                        prop_assert!(model.on_the_way.is_empty() && queue.resume().is_none());
+                        identities += 1;
+                        queue.opened(ProducerId { id: identities, epoch: 0 });
+                    }
+                    _ => {}
                 }
                 Step::Accept => {
                     if let Some(batch) = model.on_the_way.pop_front() {
@@ -241,10 +301,16 @@ proptest! {
                         returned += answer(&mut queue, receipt, now).unwrap();
                     }
                 }
-                Step::RefuseForNow => {
-                    if model.on_the_way.pop_front().is_some() {
-                        refusals = true;
-                        returned += answer(&mut queue, refusal(true), now).unwrap();
+                Step::RefuseForNow | Step::RefuseForGood => {
+                    if let Some(batch) = model.on_the_way.pop_front() {
+                        // What is stored already is never refused.
+                        let stored = model.producers.get(&(batch.partition, batch.mark.stamp.id));
+                        let again = stored.is_some_and(|(next, _)| batch.mark.stamp.sequence < *next);
+                        let said = match again {
+                            true => model.store(&batch),
+                            false => refusal(matches!(step, Step::RefuseForNow)),
+                        };
+                        returned += answer(&mut queue, said, now).unwrap();
                     }
                 }
                 Step::Disconnect => {
@@ -255,22 +321,38 @@ proptest! {
                         }
                     }
                     queue.disconnected();
+                    if queue.resume().is_none() {
+                        identities += 1;
+                        queue.opened(ProducerId { id: identities, epoch: 0 });
+                    }
                 }
+                // As after a long time: not while something of the producer is in doubt.
+                Step::Forget if model.on_the_way.is_empty() && queue.resume().is_some() && !queue.in_doubt() => {
+                    model.producers.clear();
+                }
+                Step::Forget => {}
                 Step::Wait => now += Duration::from_millis(100),
             }
         }
         prop_assert!(queue.is_empty());
         prop_assert!(matches!(queue.next(now), Next::Done));
         prop_assert_eq!(charged, returned);
-        for (number, pending) in pending.iter_mut().enumerate() {
-            let receipt = ready(pending).expect("all is answered").expect("and accepted");
-            let stored = model.logs[&receipt.partition][usize::try_from(receipt.offset).unwrap()];
-            prop_assert_eq!(stored, number as u64, "a receipt names its own record");
+        let mut stored_once = std::collections::BTreeSet::new();
+        for log in model.logs.values() {
+            prop_assert!(log.is_sorted(), "{:?}", log);
+            prop_assert!(log.iter().all(|number| stored_once.insert(*number)), "stored twice: {:?}", log);
         }
-        for log in model.logs.values().filter(|_| !refusals) {
-            let mut seen = std::collections::BTreeSet::new();
-            let first: Vec<_> = log.iter().filter(|number| seen.insert(**number)).collect();
-            prop_assert!(first.is_sorted(), "{:?}", log);
+        for (number, pending) in pending.iter_mut().enumerate() {
+            match ready(pending).expect("all is answered") {
+                Ok(receipt) => {
+                    let stored = model.logs[&receipt.partition][usize::try_from(receipt.offset).unwrap()];
+                    prop_assert_eq!(stored, number as u64, "a receipt names its own record");
+                }
+                Err(PublishError::Refused(_) | PublishError::GaveUp { .. }) => {
+                    prop_assert!(!stored_once.contains(&(number as u64)), "refused for good, and stored");
+                }
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 }
