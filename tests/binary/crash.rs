@@ -153,3 +153,48 @@ async fn each_record_is_stored_once_over_kills() {
         assert!(of_key.is_sorted(), "key {key} lost its order");
     }
 }
+
+/// What was acknowledged and not yet stored goes again, but no further than the new stream has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_reader_with_a_backlog_goes_on_over_kills() {
+    const RECORDS: usize = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Binary::serve(dir.path());
+    let address = broker.address().to_owned();
+    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
+    let topic: TopicName = "t".parse().unwrap();
+    let config = TopicConfig { partitions: PARTITIONS, durability: Durability::Interval };
+    client.create_topic(topic.clone(), config).await.unwrap();
+    let options = PublishOptions { batch_bytes: 5_000, ..PublishOptions::default() };
+    let publisher = client.publisher(topic.clone(), options).await.unwrap();
+    for n in 0..RECORDS {
+        let record = Record::new(n.to_string()).with_key(n.to_string()).with_header("h", "x");
+        drop(publisher.publish(record).await.unwrap());
+    }
+    publisher.close().await.unwrap();
+    for module in [None, Some("std/headers")] {
+        let name = format!("s{}", module.is_some());
+        let mut options = SubscribeOptions::durable(topic.clone(), name.parse().unwrap()).until_end();
+        // Far less than there is, so that a backlog is left at each kill.
+        options.credit_bytes = 100_000;
+        if let Some(module) = module {
+            options = options.with_module(module, r#"{"header": "h", "exists": true}"#);
+        }
+        let mut consumer = client.subscribe(options).await.unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(message) = soon("a record, over all kills", consumer.next_message()).await {
+            let message = message.unwrap();
+            let place = (message.partition(), message.offset());
+            assert!(seen.insert(place), "{place:?} came twice to one reader");
+            consumer.ack(&message);
+            if seen.len() % (RECORDS / 4) == 5_000 {
+                broker.kill();
+                broker = Binary::serve_at(dir.path(), &address);
+            }
+        }
+        assert_eq!(seen.len(), RECORDS);
+        soon("the acks to be stored", consumer.close()).await.unwrap();
+        let info = client.describe_subscription(name.parse().unwrap()).await.unwrap();
+        assert!(info.positions.iter().all(|position| position.settled == position.latest), "{info:?}");
+    }
+}

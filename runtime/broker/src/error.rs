@@ -11,7 +11,9 @@ pub enum Error {
     #[error("topic {0} does not exist; create it with `millstream topic create {0}`")]
     UnknownTopic(TopicName),
     /// The topic has other settings.
-    #[error("topic {0} exists with other settings; see `millstream topic describe {0}`")]
+    #[error(
+        "topic {0} exists with other settings: `millstream topic describe {0}` shows them; delete it first, or take another name"
+    )]
     TopicExists(TopicName),
     /// Out of bounds.
     #[error("{partitions} partitions are asked for; a topic has 1 to {max}")]
@@ -120,7 +122,8 @@ pub enum Error {
     UnknownSubscription(SubscriptionName),
     /// The subscription has other settings.
     #[error(
-        "subscription {name} exists with another {what}; delete it first, or leave the {what} out to go on with it as it is"
+        "subscription {name} exists with another {what}; delete it first, take another name, or go on with it as it is: see \
+         `millstream subscription describe {name}`"
     )]
     SubscriptionExists {
         /// Its name.
@@ -129,7 +132,10 @@ pub enum Error {
         what: &'static str,
     },
     /// Held by another consumer.
-    #[error("subscription {0} is exclusive and has a consumer already; stop that one, or take another name")]
+    #[error(
+        "subscription {0} is exclusive and has a consumer already; stop that one, or take another name; one that was killed \
+         is given up after 40 s at most"
+    )]
     SubscriptionBusy(SubscriptionName),
     /// Deleted while it was read.
     #[error("subscription {0} was deleted")]

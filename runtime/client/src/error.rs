@@ -247,7 +247,10 @@ pub enum PublishError {
     #[error("the record cannot be published: {0}")]
     Record(#[from] BatchError),
     /// The record, or the batch, is larger than the broker takes.
-    #[error("{what} of {bytes} bytes is above the limit of {max} bytes for a batch")]
+    #[error(
+        "{what} takes {bytes} bytes with its key, headers and some 100 bytes of framing, above the limit of {max} bytes for a \
+         batch: make it smaller, or split it"
+    )]
     TooLarge {
         /// `a record` or `a batch`.
         what: &'static str,

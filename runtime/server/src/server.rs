@@ -51,9 +51,7 @@ pub enum StartError {
     #[error("TLS: {0}")]
     Certificate(String),
     /// The address cannot be had.
-    #[error(
-        "cannot listen on {address}: {cause}; is another broker running there? choose another with --listen"
-    )]
+    #[error("cannot listen on {address}: {cause}; {}choose another with --listen", in_use(cause))]
     Listen {
         /// As asked.
         address: SocketAddr,
@@ -71,6 +69,10 @@ pub enum StartError {
     /// Starting was interrupted.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+fn in_use(cause: &io::Error) -> &'static str {
+    if cause.kind() == io::ErrorKind::AddrInUse { "is another broker running there? " } else { "" }
 }
 
 impl From<CertificateError> for StartError {

@@ -20,6 +20,7 @@ use crate::{
     cli::Common,
     failure::Failure,
     input::{Format, Records, Shape, Source},
+    interrupt::interrupted,
     output, progress,
 };
 
@@ -122,16 +123,20 @@ async fn feed(
     meter: &Arc<AtomicU64>,
 ) -> Result<(), Failure> {
     let mut shown = Instant::now();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut number = 0u64;
+    let mut ending = std::pin::pin!(interrupted());
     loop {
         let portion = tokio::select! {
             portion = received.recv() => portion,
-            _ = &mut interrupted => return Err(Failure::new("interrupted")),
+            _ = &mut ending => return Err(Failure::new("interrupted")),
         };
         let Some(portion) = portion else { return Ok(()) };
         for record in portion? {
+            number += 1;
             // Receipts are counted by the publisher; a failure ends the feeding with the next portion.
-            drop(publisher.publish(record).await?);
+            drop(publisher.publish(record).await.map_err(|error| {
+                Failure::from(error).and(format!("it is record {number} of the input, counted from 1"))
+            })?);
         }
         let counts = publisher.counts();
         if counts.failed_batches > 0 {

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::subscription::Fault;
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, failure::Failure, output, progress, render::RecordJson,
-    start,
+    bindings::Pipeline, broker::connect, cli::Common, failure::Failure, interrupt::interrupted, output,
+    progress, render::RecordJson, start,
 };
 
 /// Output is flushed, and what it held acknowledged, at the latest after this time or size.
@@ -27,7 +27,7 @@ const FLUSH_BYTES: usize = 1 << 20;
 
 const EXAMPLES: &str =
     "With --name the subscription is durable: what was printed is acknowledged, and the next run goes on
-behind it. Without, it ends with the command. Ctrl-C ends it cleanly.
+behind it. Without, it ends with the command. Ctrl-C and SIGTERM end it cleanly.
 
 --format json prints one object a record: topic, partition, offset, timestamp (ms since the Unix
 epoch), key, headers (by name; a name that repeats has an array), payload (the JSON it holds, else
@@ -148,7 +148,7 @@ impl Printer {
         }
     }
 
-    /// Prints until the end, the limit, or Ctrl-C; gives the consumer back with everything acknowledged.
+    /// Prints until the end, the limit, or a signal; gives the consumer back with everything acknowledged.
     async fn print(&mut self, mut consumer: Consumer) -> Result<Consumer, Failure> {
         let ended = self.print_all(&mut consumer).await;
         // What could be written before a failure is acknowledged nevertheless.
@@ -164,9 +164,9 @@ impl Printer {
     }
 
     async fn print_all(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        // The first poll takes Ctrl-C over.
-        if interrupted.as_mut().now_or_never().is_some() {
+        let mut ending = std::pin::pin!(interrupted());
+        // The first poll takes the signals over.
+        if ending.as_mut().now_or_never().is_some() {
             return Ok(());
         }
         while self.left != Some(0) {
@@ -177,7 +177,7 @@ impl Printer {
                     self.flush(consumer)?;
                     tokio::select! {
                         event = consumer.next_event() => event,
-                        _ = &mut interrupted => return Ok(()),
+                        _ = &mut ending => return Ok(()),
                     }
                 }
             };
@@ -192,7 +192,7 @@ impl Printer {
             }
             if self.unflushed_bytes > FLUSH_BYTES || self.flushed_at.elapsed() > FLUSH_AFTER {
                 self.flush(consumer)?;
-                if interrupted.as_mut().now_or_never().is_some() {
+                if ending.as_mut().now_or_never().is_some() {
                     return Ok(());
                 }
             }

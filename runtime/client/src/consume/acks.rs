@@ -63,7 +63,7 @@ impl Acks {
                 // Moved on by somebody else; or the broker lost what was not yet durable, and new records take the
                 // offsets that we knew.
                 let next = if span.next > lane.received { span.next } else { span.end.max(span.next) };
-                *lane = Lane { settled: span.next, ..Lane::at(next) };
+                *lane = Lane { settled: span.next, reached: span.next, ..Lane::at(next) };
             }
         }
         true

@@ -89,6 +89,9 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
 }
 
 fn own_name(wasm: &[u8]) -> Result<ModuleName, Failure> {
+    if !wasm.starts_with(b"\0asm") {
+        return Err(Failure::new("the file is not WebAssembly: build it with `millstream module build`"));
+    }
     let hint = "give --name NAME@VERSION";
     let manifest = Manifest::find(wasm).map_err(|error| Failure::new(error.to_string()))?;
     let manifest =
