@@ -100,7 +100,7 @@ async fn what_cannot_be_a_module_is_refused() {
     let mut huge = hostile().to_vec();
     huge.resize(11 << 20, 0);
     let error = client.put_module("huge@1".parse().unwrap(), huge.into()).await.unwrap_err().to_string();
-    assert!(error.contains("limit"), "{error}");
+    assert!(error.contains("modules.module_bytes"), "{error}");
     assert!(client.list_modules().await.unwrap().iter().all(|module| module.name.starts_with("std/")));
     // `configure` may misbehave too: told to who subscribes, and nothing is left behind.
     for (config, told) in

@@ -10,7 +10,7 @@ use millstream_types::Offset;
 use crate::{
     Error,
     fetch::Fetched,
-    limits::{FIRST_JUDGED_BYTES, SPAN_BYTES},
+    limits::{FIRST_JUDGED_BYTES, SPAN_BYTES, SPANS_MAX},
 };
 
 /// See the module's head.
@@ -76,7 +76,8 @@ impl Lane {
     /// A fetch of what comes behind those that are running, where that is worth it.
     pub(crate) fn further(&mut self, end: Offset) -> Option<Fetch> {
         let last = self.spans.back()?;
-        (self.stride.is_some() && last.running).then(|| self.begin(end)).flatten()
+        let room = self.spans.len() < SPANS_MAX;
+        (self.stride.is_some() && last.running && room).then(|| self.begin(end)).flatten()
     }
 
     /// Takes what a fetch brought, or why it failed.
@@ -191,6 +192,22 @@ mod tests {
         let rest = lane.first(1 << 40).unwrap();
         assert_eq!((rest.from, rest.end), (1_500, 2_000));
         assert_eq!(positions(&lane.take(rest.number, Ok(fetched(2_000, 10, 0)))), [2_000, 3_000]);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut lane = Lane::at(0);
+        let first = lane.first(1 << 40).unwrap();
+        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
+        // The first of them takes for ever, say since its module asks to be tried again later.
+        let slow = lane.first(1 << 40).unwrap();
+        let behind: Vec<_> = std::iter::from_fn(|| lane.further(1 << 40)).take(100).collect();
+        assert_eq!(behind.len(), SPANS_MAX - 1);
+        for fetch in behind.iter().rev() {
+            assert!(lane.take(fetch.number, Ok(fetched(fetch.end, 10, 0))).fetched.is_empty());
+            assert_eq!(lane.further(1 << 40), None);
+        }
+        assert_eq!(lane.take(slow.number, Ok(fetched(slow.end, 10, 0))).fetched.len(), SPANS_MAX);
     }
 
     #[test]

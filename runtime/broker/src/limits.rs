@@ -57,6 +57,8 @@ pub(crate) const SPAN_BYTES: usize = 8 << 20;
 pub(crate) const JUDGED_STEP_BYTES: usize = 1 << 20;
 /// After so long a fetch gives its module thread to others that wait for one.
 pub(crate) const JUDGED_TURN: Duration = Duration::from_millis(10);
+/// Spans of one partition that are fetched, or wait for one that is before them.
+pub(crate) const SPANS_MAX: usize = FETCHES_MAX + 1;
 /// Bytes of fetched batches that wait for a subscription's reader.
 pub(crate) const READY_BYTES_MAX: usize = 512 << 10;
 /// What modules leave of a batch is small below this size: several such go to the reader as one.

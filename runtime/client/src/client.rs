@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_types::TopicName;
-use millstream_wire::{Open, Request, Response, Welcome};
+use millstream_wire::{ErrorCode, Open, Request, Response, Welcome, WireError};
 
 use crate::{
     CallError, ConnectError, ConnectOptions, ConsumeError, Consumer, Lost, PublishError, PublishOptions,
-    Publisher, SubscribeOptions, Url, connect::Link, stream,
+    Publisher, SubscribeOptions, Url,
+    connect::{Link, Session},
+    stream,
 };
 
 /// A connection to a broker, made anew when it is lost. Cloning shares it.
@@ -76,10 +78,22 @@ impl Client {
 
 pub(crate) async fn request_on(link: &Link, request: Request, body: Bytes) -> Result<Response, CallError> {
     let repeatable = !matches!(request, Request::DeleteTopic { .. } | Request::DeleteSubscription { .. });
+    // The body of a request is a module; refused here, since the broker could only break the stream off.
+    let too_large = |max: u64| {
+        let text = format!(
+            "the module has {} bytes, and the broker takes {max} at most: make it smaller, or have the broker's setting \
+             modules.module_bytes raised",
+            body.len()
+        );
+        CallError::Refused(WireError::refused(ErrorCode::TooLarge, text).with_value(body.len().to_string()))
+    };
     let open = Open::Request(request);
     let after = link.options().request_timeout;
     let attempt = || async {
-        let connection = link.session().await?.connection;
+        let Session { connection, welcome, .. } = link.session().await?;
+        if body.len() as u64 > welcome.module_bytes_max {
+            return Err(too_large(welcome.module_bytes_max));
+        }
         let call = stream::call::<Response>(&connection, &open, body.clone());
         tokio::time::timeout(after, call).await.unwrap_or(Err(CallError::TimedOut { after }))
     };

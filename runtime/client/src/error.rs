@@ -143,7 +143,7 @@ impl From<quinn::ConnectionError> for Lost {
                 &String::from_utf8_lossy(&close.reason).chars().take(300).collect::<String>(),
             ),
             quinn::ConnectionError::TimedOut => Self::new("nothing was heard from the broker for too long"),
-            quinn::ConnectionError::Reset => Self::new("the broker no longer knows it: it was restarted"),
+            quinn::ConnectionError::Reset => Self::new("the broker was restarted"),
             other => Self::new(other.to_string()),
         }
     }
