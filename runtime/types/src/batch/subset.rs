@@ -10,7 +10,6 @@ use super::layout::{
 };
 use super::view::{BatchView, Row};
 use super::{BatchError, Compression, RecordBatch};
-use crate::bytes_io::len_u32;
 
 impl BatchView<'_> {
     /// The records at `ranges` (ascending, not overlapping) as a batch of their own, with offsets, stamps and producer kept.
@@ -73,6 +72,11 @@ impl BatchView<'_> {
         let count = spans.iter().map(|span| span.records.len()).sum();
         let heads_len = spans.iter().map(|span| span.heads.len()).sum();
         let raw_len = spans.iter().map(|span| span.payloads.len()).sum();
+        let malformed = BatchError::Record { index: 0, fault: "its row points outside the batch" };
+        // Rows of a batch that was not checked in full may add up to anything.
+        if heads_len > self.heads.len() || raw_len > self.payload_bytes() {
+            return Err(malformed);
+        }
         let stored_len = if payloads { raw_len } else { 0 };
         let flags = if payloads { 0 } else { FLAG_PAYLOADS_OMITTED };
 
@@ -89,16 +93,19 @@ impl BatchView<'_> {
             for index in span.records.clone() {
                 let row = self.row(index).ok_or(BatchError::Record { index, fault: "its row is missing" })?;
                 out.extend_from_slice(&row.delta.to_le_bytes());
-                let shifted = |end: usize, from: usize, to: usize| len_u32((end + to).saturating_sub(from));
-                out.extend_from_slice(&shifted(row.head_end, span.heads.start, head_end).to_le_bytes());
+                let shifted = |end: usize, from: usize, to: usize| {
+                    let fault = "its row points outside the batch";
+                    u32::try_from((end + to).saturating_sub(from))
+                        .map_err(|_| BatchError::Record { index, fault })
+                };
+                out.extend_from_slice(&shifted(row.head_end, span.heads.start, head_end)?.to_le_bytes());
                 out.extend_from_slice(
-                    &shifted(row.payload_end, span.payloads.start, payload_end).to_le_bytes(),
+                    &shifted(row.payload_end, span.payloads.start, payload_end)?.to_le_bytes(),
                 );
             }
             head_end += span.heads.len();
             payload_end += span.payloads.len();
         }
-        let malformed = BatchError::Record { index: 0, fault: "its row points outside the batch" };
         for span in &spans {
             out.extend_from_slice(self.heads.get(span.heads.clone()).ok_or_else(|| malformed.clone())?);
         }

@@ -163,3 +163,25 @@ fn a_small_file_does_not_become_a_large_allocation() {
     super::builder::seal(&mut bytes);
     assert!(matches!(BatchView::new(&bytes, Check::Full), Err(BatchError::Limit { .. })));
 }
+
+/// Found by the fuzz target `batch`.
+#[test]
+fn a_part_of_a_malformed_batch_is_refused() {
+    let batch = build(&[Record::new("x"), Record::new("y")], Compression::None);
+    let parts = [0..1, 1..2];
+    for row_field in [68, 72, 80, 84] {
+        let mut bytes = batch.as_bytes().to_vec();
+        bytes[row_field..row_field + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let view = BatchView::new(&bytes, Check::Header).unwrap();
+        let all = 0..2;
+        for payloads in [true, false] {
+            let mut out = Vec::new();
+            // Refused, or as small as it came; never a panic, nor memory that was only announced.
+            let _ = view.write_ranges(&parts, payloads, &mut out);
+            assert!(out.capacity() < 4_096);
+        }
+        if row_field >= 80 {
+            assert!(view.subset(std::slice::from_ref(&all)).is_err());
+        }
+    }
+}
