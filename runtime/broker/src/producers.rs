@@ -101,15 +101,18 @@ impl Producers {
         expired
     }
 
-    /// Forgets the half that appended longest ago, once there are `max`; their ids.
-    pub(crate) fn make_room(&mut self, max: usize) -> Vec<u64> {
-        if self.known.len() < max {
+    /// Forgets the half that appended longest ago, where there are `max` and `producer` is one more; their ids.
+    pub(crate) fn make_room_for(&mut self, producer: u64, max: usize) -> Vec<u64> {
+        if self.known.len() < max || self.known.contains_key(&producer) {
             return Vec::new();
         }
-        let mut newest: Vec<_> = self.known.values().map(|known| known.row.appended_ms).collect();
-        let (_, median, _) = newest.select_nth_unstable(max / 2);
-        let before = median.saturating_add(1);
-        self.expire(before)
+        let mut all: Vec<_> = self.known.iter().map(|(id, known)| (known.row.appended_ms, *id)).collect();
+        let (oldest, ..) = all.select_nth_unstable(max / 2);
+        let oldest: Vec<_> = oldest.iter().map(|(_, id)| *id).collect();
+        for id in &oldest {
+            self.known.remove(id);
+        }
+        oldest
     }
 
     /// Their ids.
@@ -185,11 +188,12 @@ mod tests {
         assert_eq!(producers.judge(stamp(0, 0)), Judgement::Duplicate(None), "known, not where");
         for id in 100..200 {
             let at = Appended { base_offset: 0, records: 1, timestamp: i64::try_from(id).unwrap() };
-            assert_eq!(producers.make_room(1_000), [0; 0]);
+            assert_eq!(producers.make_room_for(id, 1_000), [0; 0]);
             producers.appended(ProducerStamp { id, epoch: 0, sequence: 0 }, at);
         }
-        assert_eq!(producers.make_room(101).len(), 51);
-        assert_eq!(producers.expire(199).len(), 49);
+        assert_eq!(producers.make_room_for(150, 101), [0; 0], "it is known");
+        assert_eq!(producers.make_room_for(1, 101).len(), 50);
+        assert_eq!(producers.expire(199).len(), 50);
         assert_eq!(producers.ids().collect::<Vec<_>>(), [199]);
     }
 }

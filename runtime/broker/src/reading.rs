@@ -11,7 +11,7 @@ use crate::{
     broker::{Shared, blocking},
     fetch::{self, Fetched, Source},
     lane::{Fetch, Lane},
-    limits::{FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
+    limits::{BUSY_WAIT, FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
     subscription::Held,
 };
 
@@ -187,13 +187,13 @@ impl Reading {
     }
 
     fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Result<(), Error> {
-        let lanes = self.lanes.len();
+        let (lanes, turn) = (self.lanes.len(), self.turn);
         for step in 0..lanes {
             let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
             if busy || self.failure.is_some() {
                 break;
             }
-            let index = (self.turn + step) % lanes;
+            let index = (turn + step) % lanes;
             let partition = u32::try_from(index).expect("a topic has at most 1,024 partitions");
             let end = self.topic().end(partition);
             if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
@@ -241,7 +241,15 @@ async fn judged(
 ) -> Result<Fetched, Error> {
     let pipeline = match pipeline {
         Some(pipeline) => pipeline,
-        None => bind(shared, subscription).await?,
+        None => match bind(shared, subscription).await {
+            Ok(pipeline) => pipeline,
+            // The configuration was good before: all instances are in use. Another fetch may have a pipeline to spare.
+            Err(Error::ConfigRefused { .. }) => {
+                tokio::time::sleep(BUSY_WAIT).await;
+                return Ok(Fetched { next: source.from, ..Fetched::default() });
+            }
+            Err(error) => return Err(error),
+        },
     };
     fetch::judged(shared, subscription, source, pipeline).await
 }

@@ -164,7 +164,7 @@ impl Shard {
         }
         let appended = self.append(partition, records, now, batch, effects)?;
         let state = self.partitions.get_mut(&partition).ok_or(Error::Gone)?;
-        for producer in state.producers.make_room(PARTITION_PRODUCERS_MAX) {
+        for producer in state.producers.make_room_for(stamp.id, PARTITION_PRODUCERS_MAX) {
             batch.remove(&Producer { partition, producer });
         }
         state.producers.appended(stamp, appended);

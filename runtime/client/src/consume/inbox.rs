@@ -44,6 +44,8 @@ pub(super) struct Inbox {
     bytes: u64,
     /// Bytes taken by the application, not yet given back to the broker.
     taken: u64,
+    /// Some of those were never seen by the application, which may be waiting for what comes behind them.
+    discarded: bool,
     end: Option<ConsumeError>,
     reader: Option<Waker>,
 }
@@ -61,6 +63,7 @@ impl Inbox {
     /// Bytes came that the application never sees.
     pub(super) fn discard(&mut self, bytes: u64) {
         self.taken = self.taken.saturating_add(bytes);
+        self.discarded = true;
     }
 
     /// Progress came.
@@ -107,9 +110,10 @@ impl Inbox {
         self.taken >= least
     }
 
-    /// The bytes to give back, once they are at least `least`.
+    /// The bytes to give back, once they are at least `least` or some were discarded.
     pub(super) fn give_back(&mut self, least: u64) -> Option<u64> {
-        (self.taken >= least && self.taken > 0).then(|| std::mem::take(&mut self.taken))
+        let due = self.taken >= least || std::mem::take(&mut self.discarded);
+        (due && self.taken > 0).then(|| std::mem::take(&mut self.taken))
     }
 
     /// A new stream is about to start, with credit of its own for all but the bytes that wait here: those are given
@@ -172,5 +176,8 @@ mod tests {
         next(&mut inbox);
         assert_eq!(inbox.give_back(100), Some(120));
         assert_eq!(inbox.give_back(0), None);
+        inbox.discard(7);
+        assert_eq!(inbox.give_back(100), Some(7), "nobody takes more before this is given back");
+        assert_eq!(inbox.give_back(100), None);
     }
 }

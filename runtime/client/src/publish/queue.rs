@@ -256,7 +256,7 @@ impl Queue {
             return Next::Idle;
         }
         if self.renew && !self.is_empty() {
-            return self.next_before_renewal();
+            return self.next_before_renewal(now);
         }
         if !self.refused.is_empty() {
             // What was sent behind a refused batch is answered first, so that all refused ones go again in order.
@@ -293,9 +293,14 @@ impl Queue {
     }
 
     /// What may be stored goes again as it was; when nothing is left of that, the producer begins anew.
-    fn next_before_renewal(&mut self) -> Next {
+    fn next_before_renewal(&mut self, now: Instant) -> Next {
         if !self.sent.is_empty() {
             return Next::Idle;
+        }
+        if let Some((_, retry_at)) = self.refusing.as_ref().filter(|_| !self.refused.is_empty())
+            && now < *retry_at
+        {
+            return Next::At(*retry_at);
         }
         self.requeue();
         let unknown = self.ready.iter().position(Unsent::is_unknown);
@@ -373,7 +378,12 @@ impl Queue {
                 Some(batch.cost)
             }
             Answer::Err(error) if error.retryable => {
-                batch.mark.unknown = error.code == ErrorCode::OutcomeUnknown;
+                // Other refusals say nothing of an attempt before.
+                match error.code {
+                    ErrorCode::OutcomeUnknown => batch.mark.unknown = true,
+                    ErrorCode::OutOfSequence => batch.mark.unknown = false,
+                    _ => {}
+                }
                 // Nothing of ours is missing before it: the broker has forgotten us.
                 let partition = batch.partition;
                 self.renew |= error.code == ErrorCode::OutOfSequence
@@ -463,7 +473,7 @@ impl Queue {
         chance: impl FnOnce() -> u32,
     ) -> usize {
         // A batch refused behind another belongs to the same spell, and does not lengthen its wait.
-        if self.refused.is_empty() {
+        if self.refused.is_empty() && error.code != ErrorCode::OutOfSequence {
             let mut spell = match self.refusing.take() {
                 Some((spell, _)) => spell,
                 None => Spell::behind_a_failure(self.settings.retry, now),
