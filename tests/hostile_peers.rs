@@ -166,7 +166,7 @@ async fn a_cut_or_silent_stream_hurts_nobody() {
 }
 
 fn open_publish(topic: &TopicName, resume: Option<ProducerId>) -> Open {
-    Open::Publish { topic: topic.clone(), producer: None, resume }
+    Open::Publish { topic: topic.clone(), producer: None, resume, anew: false }
 }
 
 /// What came of `batches`, sent on a stream of their own: the offset of each, or why not.

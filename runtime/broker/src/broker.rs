@@ -229,8 +229,8 @@ impl Broker {
         Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
     }
 
-    /// The identity of a producer: what it was given before, if that still holds; that of `name`, taken from whoever has
-    /// it; or a new one. Not cancel-safe: a name may be taken all the same.
+    /// The identity of a producer: what it was given before, if that still holds, or a new one for it if it begins `anew`;
+    /// that of `name`, taken from whoever has it; or a new one. Not cancel-safe: a name may be taken all the same.
     ///
     /// # Errors
     /// [`Error::ProducerFenced`] when `name` was taken by another since; [`Error::LimitReached`].
@@ -238,14 +238,15 @@ impl Broker {
         &self,
         name: Option<ProducerName>,
         resume: Option<ProducerId>,
+        anew: bool,
     ) -> Result<ProducerId, Error> {
         // 0 stands for a producer without identity.
         let fresh = u64::from_le_bytes(random()?).max(1);
         match (name, resume) {
-            (None, Some(resume)) => Ok(resume),
-            (None, None) => Ok(ProducerId { id: fresh, epoch: 0 }),
+            (None, Some(resume)) if !anew => Ok(resume),
+            (None, _) => Ok(ProducerId { id: fresh, epoch: 0 }),
             (Some(name), resume) => {
-                let command = Command::OpenProducer { name, id: fresh, resume };
+                let command = Command::OpenProducer { name, id: fresh, resume, anew };
                 match self.execute(command).await? {
                     Outcome::Producer(producer) => Ok(producer),
                     other => Err(Error::Internal(format!("opening a producer was answered by {other:?}"))),

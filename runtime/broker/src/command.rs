@@ -16,9 +16,9 @@ use crate::{
 pub(crate) enum Command {
     /// Appends a batch that was checked in full.
     Append { partition: PartitionId, batch: RecordBatch, now: Timestamp },
-    /// Gives the producer `name` its identity: `resume` if it has that already; else anew, and whoever had it before is
-    /// refused from then on. `id` is for a new name.
-    OpenProducer { name: ProducerName, id: u64, resume: Option<ProducerId> },
+    /// Gives the producer `name` its identity: `resume` if it has that still, with a new epoch if it begins `anew`; without
+    /// `resume` a new epoch, and whoever had the name before is refused from then on. `id` is for a new name.
+    OpenProducer { name: ProducerName, id: u64, resume: Option<ProducerId>, anew: bool },
     /// Forgets producers that have appended nothing since `before`.
     ExpireProducers { before: Timestamp },
     /// Creates a topic, or finds it there with the same settings.

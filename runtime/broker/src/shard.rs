@@ -105,7 +105,9 @@ impl Shard {
                 let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
                 (self.publish(partition, records, now, batch, effects), sync)
             }
-            Command::OpenProducer { name, id, resume } => (self.open_producer(name, id, resume, batch), true),
+            Command::OpenProducer { name, id, resume, anew } => {
+                (self.open_producer(name, id, resume, anew, batch), true)
+            }
             Command::ExpireProducers { before } => (Ok(self.expire_producers(before, batch)), false),
             Command::CreateTopic { name, config, now } => {
                 (self.create_topic(name, config, now, batch, effects), true)
@@ -192,16 +194,15 @@ impl Shard {
         name: ProducerName,
         id: u64,
         resume: Option<ProducerId>,
+        anew: bool,
         batch: &mut Batch,
     ) -> Result<Outcome, Error> {
         let row = match (self.producers.get(&name), resume) {
-            (Some(row), Some(resume)) if resume == (ProducerId { id: row.id, epoch: row.epoch }) => {
-                return Ok(Outcome::Producer(resume));
-            }
-            (Some(row), Some(resume)) => {
+            (Some(row), Some(resume)) if resume != (ProducerId { id: row.id, epoch: row.epoch }) => {
                 return Err(Error::ProducerFenced { id: row.id, epoch: row.epoch, found: resume.epoch });
             }
-            (Some(row), None) => NamedProducerRow { epoch: row.epoch.saturating_add(1), ..*row },
+            (Some(_), Some(resume)) if !anew => return Ok(Outcome::Producer(resume)),
+            (Some(row), _) => NamedProducerRow { epoch: row.epoch.saturating_add(1), ..*row },
             (None, _) => {
                 limit("named producers", self.producers.len(), self.limits.producers_max)?;
                 NamedProducerRow { id, epoch: 0 }

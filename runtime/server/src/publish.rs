@@ -32,6 +32,7 @@ pub(crate) struct Wanted {
     pub(crate) topic: TopicName,
     pub(crate) producer: Option<ProducerName>,
     pub(crate) resume: Option<ProducerId>,
+    pub(crate) anew: bool,
 }
 
 /// Takes batches until the client finishes the stream; then owes nothing.
@@ -44,7 +45,8 @@ pub(crate) async fn serve(
     let broker = &context.broker;
     let opened = match broker.topic(&wanted.topic) {
         Ok(topic) => {
-            broker.open_producer(wanted.producer, wanted.resume).await.map(|producer| (topic, producer))
+            let Wanted { producer, resume, anew, .. } = wanted;
+            broker.open_producer(producer, resume, anew).await.map(|producer| (topic, producer))
         }
         Err(error) => Err(error),
     };

@@ -29,8 +29,8 @@ pub(crate) async fn serve(context: &Arc<Context>, send: SendStream, receive: Rec
     let (mut reader, mut writer) = (FrameReader::new(receive, limits), FrameWriter::new(send));
     let served = match reader.next::<Open>().await {
         Ok(Some((Open::Request(request), body))) => request::serve(context, request, body, writer).await,
-        Ok(Some((Open::Publish { topic, producer, resume }, _))) => {
-            let wanted = publish::Wanted { topic, producer, resume };
+        Ok(Some((Open::Publish { topic, producer, resume, anew }, _))) => {
+            let wanted = publish::Wanted { topic, producer, resume, anew };
             publish::serve(context, wanted, reader, writer).await
         }
         Ok(Some((Open::Subscribe(wanted), _))) => consume::serve(context, wanted, reader, writer).await,

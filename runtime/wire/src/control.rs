@@ -26,6 +26,9 @@ pub enum Open {
         /// The identity that it was given before, to go on after a lost connection.
         #[serde(default)]
         resume: Option<ProducerId>,
+        /// That identity is given up for a new one, with which records are counted from 0.
+        #[serde(default)]
+        anew: bool,
     },
     /// Deliveries down, credit and acks up.
     Subscribe(Subscribe),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use millstream_store::{Batch, Options, Persist, Store};
 use millstream_types::{
-    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerName, ProducerStamp, Record,
-    RecordBatch, SubscriptionName, TopicConfig, TopicName,
+    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName,
+    ProducerStamp, Record, RecordBatch, SubscriptionName, TopicConfig, TopicName,
 };
 use proptest::prelude::*;
 
@@ -199,7 +199,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
         Act::Rename { producer } => {
             model.epochs.entry(producer).and_modify(|epoch| *epoch += 1).or_insert(0);
             let name = ProducerName::new(format!("p{producer}")).unwrap();
-            (Command::OpenProducer { name, id: 100 + u64::from(producer), resume: None }, true)
+            (Command::OpenProducer { name, id: 100 + u64::from(producer), resume: None, anew: false }, true)
         }
         Act::Subscribe { name, topic, skip } => {
             let partitions = model.topics.get(&topic).map_or(0, |(_, ends)| ends.len());
@@ -394,4 +394,24 @@ fn limits_refuse_with_their_number() {
     assert!(matches!(create(0, 0), Err(Error::Partitions { partitions: 0, .. })));
     assert!(create(0, 1).is_ok());
     assert!(matches!(create(1, 1), Err(Error::LimitReached { what: "topics", found: 1 })));
+}
+
+#[test]
+fn a_producer_that_was_replaced_cannot_begin_anew() {
+    let mut shard = Shard::default();
+    let (mut batch, mut effects) = (Batch::default(), Vec::new());
+    let mut open = |resume, anew| {
+        let name = ProducerName::new("orders").unwrap();
+        let command = Command::OpenProducer { name, id: 7, resume, anew };
+        match shard.apply(command, &mut batch, &mut effects).result {
+            Ok(Outcome::Producer(producer)) => Ok(producer.epoch),
+            Err(Error::ProducerFenced { epoch, .. }) => Err(epoch),
+            other => panic!("{other:?}"),
+        }
+    };
+    let of = |epoch| Some(ProducerId { id: 7, epoch });
+    assert_eq!(open(None, false), Ok(0));
+    assert_eq!([open(of(0), false), open(of(0), true)], [Ok(0), Ok(1)], "its own successor");
+    assert_eq!(open(None, false), Ok(2), "another takes the name");
+    assert_eq!([open(of(1), false), open(of(1), true)], [Err(2), Err(2)]);
 }

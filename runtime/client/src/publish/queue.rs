@@ -325,9 +325,9 @@ impl Queue {
         Next::Send(unsent)
     }
 
-    /// The identity to go on with when the stream is opened again; `None` to begin anew.
-    pub(super) fn resume(&self) -> Option<ProducerId> {
-        (!self.renew || self.in_doubt()).then_some(self.settings.producer)
+    /// The identity to go on with when the stream is opened again, and whether to begin anew.
+    pub(super) fn identity(&self) -> (ProducerId, bool) {
+        (self.settings.producer, self.renew && !self.in_doubt())
     }
 
     /// Whether something may be stored of which that is not known.

@@ -27,10 +27,16 @@ pub(super) struct Target {
 pub(super) async fn open_stream(
     link: &Link,
     target: &Target,
-    resume: Option<ProducerId>,
+    identity: Option<(ProducerId, bool)>,
 ) -> Result<Opened<PublishReady>, CallError> {
     let connection = link.session().await?.connection;
-    let open = Open::Publish { topic: target.topic.clone(), producer: target.producer.clone(), resume };
+    let (resume, anew) = identity.unzip();
+    let open = Open::Publish {
+        topic: target.topic.clone(),
+        producer: target.producer.clone(),
+        resume,
+        anew: anew.unwrap_or_default(),
+    };
     let after = link.options().request_timeout;
     let opened = stream::open::<PublishReady>(&connection, &open, limits::RECEIPTS);
     let opened = tokio::time::timeout(after, opened).await.unwrap_or(Err(CallError::TimedOut { after }))?;
@@ -92,8 +98,8 @@ async fn reopen(
                 Err(after) => return Err(PublishError::GaveUp { after, last: Box::new(error) }),
             }
         }
-        let resume = shared.queue().resume();
-        match open_stream(link, target, resume).await {
+        let identity = shared.queue().identity();
+        match open_stream(link, target, Some(identity)).await {
             Ok(stream) if stream.answer.partitions == shared.partitions => return Ok(stream),
             Ok(stream) => {
                 let (now, before) = (stream.answer.partitions, shared.partitions);

@@ -178,13 +178,13 @@ fn behind_a_batch_that_is_given_up_the_producer_begins_anew() {
     assert!(matches!(queue.next(now), Next::Idle), "the second is not answered");
     // Its outcome is unknown: it goes again as it was, under the old identity.
     queue.disconnected();
-    assert_eq!(queue.resume(), Some(ProducerId { id: 1, epoch: 0 }));
+    assert_eq!(queue.identity(), (ProducerId { id: 1, epoch: 0 }, false));
     assert_eq!(marks(&mut queue), Some(second));
     assert!(matches!(queue.next(now), Next::Idle), "nothing else before it is answered");
     let gap = WireError::passing(ErrorCode::OutOfSequence, "a batch is missing");
     assert!(answer(&mut queue, Answer::Err(gap), now).is_some());
     assert!(matches!(queue.next(now), Next::Renew));
-    assert_eq!(queue.resume(), None);
+    assert_eq!(queue.identity(), (ProducerId { id: 1, epoch: 0 }, true));
     queue.opened(ProducerId { id: 2, epoch: 0 });
     assert_eq!(marks(&mut queue), Some((2, 0)));
     assert!(marks(&mut queue).is_some_and(|(id, sequence)| id == 2 && sequence > 0));
@@ -289,7 +289,7 @@ proptest! {
                         queue.sent(sealed);
                     }
                     Next::Renew => {
-                        prop_assert!(model.on_the_way.is_empty() && queue.resume().is_none());
+                        prop_assert!(model.on_the_way.is_empty() && queue.identity().1);
                         identities += 1;
                         queue.opened(ProducerId { id: identities, epoch: 0 });
                     }
@@ -321,13 +321,13 @@ proptest! {
                         }
                     }
                     queue.disconnected();
-                    if queue.resume().is_none() {
+                    if queue.identity().1 {
                         identities += 1;
                         queue.opened(ProducerId { id: identities, epoch: 0 });
                     }
                 }
                 // As after a long time: not while something of the producer is in doubt.
-                Step::Forget if model.on_the_way.is_empty() && queue.resume().is_some() && !queue.in_doubt() => {
+                Step::Forget if model.on_the_way.is_empty() && !queue.identity().1 && !queue.in_doubt() => {
                     model.producers.clear();
                 }
                 Step::Forget => {}
