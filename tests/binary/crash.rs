@@ -108,6 +108,14 @@ async fn nothing_acknowledged_is_lost_interval() {
     rounds(dir.path(), Durability::Interval).await;
 }
 
+/// A client that waits for a broker which was killed, and a topic.
+async fn lasting_client(broker: &Binary, durability: Durability) -> (Client, TopicName) {
+    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
+    let topic: TopicName = "t".parse().unwrap();
+    client.create_topic(topic.clone(), TopicConfig { partitions: PARTITIONS, durability }).await.unwrap();
+    (client, topic)
+}
+
 /// One publisher lives through several brokers on the same directory: what had no receipt goes again, and is not stored
 /// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,10 +125,7 @@ async fn each_record_is_stored_once_over_kills() {
     let dir = tempfile::tempdir().unwrap();
     let mut broker = Binary::serve(dir.path());
     let address = broker.address().to_owned();
-    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
-    let topic: TopicName = "t".parse().unwrap();
-    let config = TopicConfig { partitions: PARTITIONS, durability: Durability::Sync };
-    client.create_topic(topic.clone(), config).await.unwrap();
+    let (client, topic) = lasting_client(&broker, Durability::Sync).await;
     // Small batches, so that many are on the way at each kill, more than the broker remembers the places of.
     let options = PublishOptions { batch_bytes: 300, ..PublishOptions::default() };
     let publisher = client.publisher(topic.clone(), options).await.unwrap();
@@ -161,10 +166,7 @@ async fn a_durable_reader_with_a_backlog_goes_on_over_kills() {
     let dir = tempfile::tempdir().unwrap();
     let mut broker = Binary::serve(dir.path());
     let address = broker.address().to_owned();
-    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
-    let topic: TopicName = "t".parse().unwrap();
-    let config = TopicConfig { partitions: PARTITIONS, durability: Durability::Interval };
-    client.create_topic(topic.clone(), config).await.unwrap();
+    let (client, topic) = lasting_client(&broker, Durability::Interval).await;
     let options = PublishOptions { batch_bytes: 5_000, ..PublishOptions::default() };
     let publisher = client.publisher(topic.clone(), options).await.unwrap();
     for n in 0..RECORDS {

@@ -62,7 +62,6 @@ mod tests {
         for other in [batch(1 << 33, 0, &["b"]), batch(1, 1 << 40, &["b"])] {
             assert_eq!(RecordBatch::join(&[first.clone(), other]), None);
         }
-
         assert_eq!(RecordBatch::join(&[]), None);
     }
 }
