@@ -178,6 +178,9 @@ pub enum Error {
         /// The module's words.
         cause: String,
     },
+    /// As many instances as may be are in use.
+    #[error("all module instances of this broker are in use; try again later, or bind fewer modules")]
+    InstancesBusy,
     /// A module failed; the subscription stopped.
     #[error("{0}")]
     ModuleFault(String),

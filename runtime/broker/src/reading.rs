@@ -243,8 +243,8 @@ async fn judged(
         Some(pipeline) => pipeline,
         None => match bind(shared, subscription).await {
             Ok(pipeline) => pipeline,
-            // The configuration was good before: all instances are in use. Another fetch may have a pipeline to spare.
-            Err(Error::ConfigRefused { .. }) => {
+            // Another fetch may have a pipeline to spare by then.
+            Err(Error::InstancesBusy) => {
                 tokio::time::sleep(BUSY_WAIT).await;
                 return Ok(Fetched { next: source.from, ..Fetched::default() });
             }

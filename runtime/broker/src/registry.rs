@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_engine::{BindError, Bound, Engine, Limits, LogSink, Module, Setup};
+use millstream_engine::{BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, Setup};
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName};
 
@@ -109,6 +109,9 @@ impl Registry {
         });
         module.bind(&setup, &self.limits, log).map_err(|error| {
             let cause = match error {
+                BindError::Instantiate(fault) if fault.kind == FaultKind::Busy => {
+                    return Error::InstancesBusy;
+                }
                 BindError::Refused(cause) => cause,
                 other => other.to_string(),
             };
@@ -125,7 +128,10 @@ impl Registry {
                 .get(&ModuleBlob(binding.sha256))?
                 .ok_or_else(|| Error::UnknownModule(binding.module.clone()))?,
         };
-        self.engine.load(&wasm, &self.limits).map_err(|error| Error::ModuleRefused(error.to_string()))
+        self.engine.load(&wasm, &self.limits).map_err(|error| match error {
+            LoadError::Instantiate(fault) if fault.kind == FaultKind::Busy => Error::InstancesBusy,
+            error => Error::ModuleRefused(error.to_string()),
+        })
     }
 
     fn find(&self, reference: &str) -> Result<(String, ModuleRow), Error> {
