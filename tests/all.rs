@@ -7,4 +7,6 @@ mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol
 mod messages; // publish and subscribe, over real QUIC
 mod modules; // filter, transform, route
-mod tidy; // our own rules about the tree
+mod tidy;
+mod workers; // delivery modes, leases, retries, dead letters
+// our own rules about the tree

@@ -98,6 +98,7 @@ async fn is_created_described_and_deleted() {
         from,
         pipeline: Vec::new(),
         on_fault: OnFault::Halt,
+        delivery: millstream_client::DeliveryConfig::default(),
     };
     let info = client.create_subscription(new(StartAt::Latest)).await.unwrap();
     assert_eq!(info.positions[0].settled, 10);

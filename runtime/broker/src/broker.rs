@@ -4,32 +4,31 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
-use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
+use millstream_store::{Cleanup, RemovedPartition, Store};
 use millstream_types::{
-    ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
+    DeadLetters, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
     SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
 use crate::{
-    Error, Limits, NewSubscription, Reading, Subscription, Topic,
+    Error, Limits, Member, NewSubscription, Reading, Subscription, Topic, Window,
     append::{PendingAnswer, PendingAppend},
     catalog::Catalog,
-    command::{Command, Outcome, Reply},
+    command::{Command, Outcome, Reply, Settlement},
     committer::{Committer, Submitter},
+    dead_letter,
+    group::Moment,
     limits::MODULE_JOBS_MAX,
-    producers::Producers,
+    recover::recover,
     registry::Registry,
-    rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, NamedProducerRow,
-        SubscriptionRow, TopicRow, decode_u32,
-    },
-    shard::{PartitionState, Shard, SubscriptionState},
+    rows::{self, CursorRow, ModuleRow, NODE, SubscriptionRow},
+    start_at::start_positions,
 };
 
 /// How to open a broker.
@@ -86,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) workers: Workers,
     pub(crate) submitter: Submitter,
+    /// What leases are measured from.
+    started: Instant,
     limits: Limits,
     node: String,
     fatal: watch::Receiver<Option<String>>,
@@ -138,6 +139,7 @@ impl Broker {
             store,
             catalog,
             registry,
+            started: Instant::now(),
             limits: settings.limits,
             node,
             fatal,
@@ -317,6 +319,7 @@ impl Broker {
     ) -> Result<Arc<Subscription>, Error> {
         let topic = self.topic(&wanted.topic)?;
         let row = self.row(name, &wanted)?;
+        self.check_delivery(&row)?;
         let cursors = self.cursors(&topic, &wanted.from).await?;
         let trial = Arc::new(Subscription::ephemeral(row.clone(), topic, &cursors));
         let shared = Arc::clone(&self.shared);
@@ -353,6 +356,20 @@ impl Broker {
         Reading::start(Arc::clone(&self.shared), held).await
     }
 
+    /// Joins the consumers of a durable subscription, created if there is none, as one that leases its records. Not
+    /// cancel-safe: the subscription may be created all the same.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe); [`Error::WorkerNeedsName`], [`Error::TooManyConsumers`].
+    pub async fn join(&self, wanted: NewSubscription, window: Window) -> Result<Member, Error> {
+        let name = wanted.name.clone().ok_or(Error::WorkerNeedsName)?;
+        let subscription = match self.subscription(&name) {
+            Ok(found) => self.same(found, &wanted)?,
+            Err(_) => self.create_subscription(name, wanted).await?,
+        };
+        Member::join(Arc::clone(&self.shared), subscription, window)
+    }
+
     /// Moves a subscription's settled positions forward: per partition, everything below the offset is done.
     ///
     /// # Errors
@@ -362,17 +379,22 @@ impl Broker {
             subscription.settle(*partition, *offset)?;
         }
         if let Some(id) = subscription.id() {
-            self.execute(Command::Settle { subscription: id, next }).await?;
+            let settlements =
+                next.into_iter().map(|(partition, offset)| Settlement::done(partition, 0..offset));
+            self.execute(Command::Settle { subscription: id, settlements: settlements.collect() }).await?;
         }
         Ok(())
     }
 
     fn same(&self, found: Arc<Subscription>, wanted: &NewSubscription) -> Result<Arc<Subscription>, Error> {
         let row = found.row();
-        let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
-        if row.topic != wanted.topic {
-            return exists("topic");
+        let wanted_delivery = wanted.delivery.as_ref().unwrap_or(&row.delivery);
+        let wanted_row =
+            SubscriptionRow { topic: wanted.topic.clone(), delivery: wanted_delivery.clone(), ..row.clone() };
+        if let Some(what) = row.differs_from(&wanted_row) {
+            return Err(Error::SubscriptionExists { name: row.name.clone(), what });
         }
+        let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
         if let Some(pipeline) = &wanted.pipeline {
             let pinned = pipeline.iter().map(|binding| self.shared.registry.pin(binding));
             let same = |(a, b): (&rows::PinnedBinding, &rows::PinnedBinding)| {
@@ -406,8 +428,22 @@ impl Broker {
             topic: wanted.topic.clone(),
             pipeline: bindings.collect::<Result<_, _>>()?,
             on_fault: wanted.on_fault,
+            delivery: wanted.delivery.clone().unwrap_or_default(),
             created_ms: now(),
         })
+    }
+
+    fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
+        row.delivery.check()?;
+        if let Some(letters) = dead_letter::topic_of(&row.name, &row.delivery)? {
+            if letters == row.topic {
+                return Err(Error::DeadLettersToSource(row.name.clone()));
+            }
+            if matches!(row.delivery.dead_letters, DeadLetters::Topic(_)) {
+                self.topic(&letters)?;
+            }
+        }
+        Ok(())
     }
 
     async fn cursors(&self, topic: &Arc<Topic>, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
@@ -445,12 +481,25 @@ impl Broker {
         thread.map(drop).map_err(|error| Error::Internal(format!("no thread for the cleanup: {error}")))
     }
 
-    async fn execute(&self, command: Command) -> Reply {
+    pub(crate) async fn execute(&self, command: Command) -> Reply {
         self.shared.submitter.execute(command).await
     }
 }
 
 impl Shared {
+    /// Now, for groups.
+    pub(crate) fn moment(&self) -> Moment {
+        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Without randomness everybody waits the mean.
+        let chance = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+        Moment { ms, wall: now(), chance }
+    }
+
+    /// When [`Moment::ms`] will be `ms`.
+    pub(crate) fn instant_at(&self, ms: u64) -> tokio::time::Instant {
+        (self.started + Duration::from_millis(ms)).into()
+    }
+
     /// Gives up an ephemeral subscription, and the modules that only it bound.
     pub(crate) fn end_ephemeral(self: &Arc<Self>, subscription: &Subscription) {
         self.catalog.remove_ephemeral(subscription.name());
@@ -481,55 +530,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
 }
 
-pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
-    let mut shard = Shard { limits, ..Shard::default() };
-    for row in store.scan::<millstream_store::Topic>() {
-        let (key, value) = row?;
-        let row: TopicRow = rows::decode("topic", &value)?;
-        for partition in &row.partitions {
-            let next = store.partition(*partition).map_or(0, |row| row.next_offset);
-            let sync = row.config.durability == millstream_types::Durability::Sync;
-            let producers = Producers::default();
-            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers });
-        }
-        shard.topics.insert(key.0, row);
-    }
-    for row in store.scan::<millstream_store::Producer>() {
-        let (key, value) = row?;
-        if let Some(state) = shard.partitions.get_mut(&key.partition) {
-            state.producers.recover(key.producer, rows::decode("producer", &value)?);
-        }
-    }
-    for row in store.scan::<millstream_store::NamedProducer>() {
-        let (key, value) = row?;
-        let row: NamedProducerRow = rows::decode("named producer", &value)?;
-        shard.epochs.insert(row.id, row.epoch);
-        shard.producers.insert(key.0, row);
-    }
-    for row in store.scan::<millstream_store::Subscription>() {
-        let (key, value) = row?;
-        let row: SubscriptionRow = rows::decode("subscription", &value)?;
-        let partitions = shard.topics.get(&row.topic).map(|row| row.partitions.clone()).unwrap_or_default();
-        let mut cursors = vec![CursorRow::default(); partitions.len()];
-        for cursor in store.scan_prefix(&CursorsOf(key.0)) {
-            let (place, value) = cursor?;
-            let index = partitions.iter().position(|partition| *partition == place.partition);
-            if let Some(cursor) = index.and_then(|index| cursors.get_mut(index)) {
-                *cursor = rows::decode("cursor", &value)?;
-            }
-        }
-        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors });
-    }
-    for row in store.scan::<millstream_store::Module>() {
-        let (key, value) = row?;
-        shard.modules.insert(key.0, rows::decode("module", &value)?);
-    }
-    let counter = |key| store.get(&key)?.map_or(Ok(0), |value| decode_u32("counter", &value));
-    shard.next_partition = counter(NEXT_PARTITION)?;
-    shard.next_subscription = counter(NEXT_SUBSCRIPTION)?;
-    Ok(shard)
-}
-
 fn node_id(store: &Store) -> Result<String, Error> {
     if let Some(node) = store.get(&NODE)? {
         return Ok(String::from_utf8_lossy(&node).into_owned());
@@ -555,57 +555,4 @@ fn random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
 fn same_json(a: &str, b: &str) -> bool {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     a == b || parse(a).is_some_and(|a| parse(b).is_some_and(|b| a == b))
-}
-
-fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
-    let highest =
-        (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
-    let start = |(partition, id): (u32, &PartitionId)| {
-        let end = topic.end(partition);
-        let settled = match from {
-            StartAt::Earliest => 0,
-            StartAt::Latest => end,
-            StartAt::Offset(offset) if *offset > highest => {
-                return Err(Error::OffsetOutOfRange {
-                    topic: topic.name().clone(),
-                    offset: *offset,
-                    end: highest,
-                });
-            }
-            StartAt::Offset(offset) => (*offset).min(end),
-            StartAt::Offsets(offsets) => match offsets.get(partition as usize) {
-                Some(offset) => (*offset).min(end),
-                None => {
-                    return Err(Error::StartOffsets {
-                        found: offsets.len(),
-                        partitions: topic.config().partitions,
-                    });
-                }
-            },
-            StartAt::Time(time) => offset_at_time(store, *id, end, *time)?,
-        };
-        Ok(CursorRow { settled, routed: settled })
-    };
-    (0..).zip(topic.partitions()).map(start).collect()
-}
-
-/// The first batch appended at or after `time`, by bisection: timestamps do not run backwards within a partition.
-fn offset_at_time(
-    store: &Store,
-    partition: PartitionId,
-    end: Offset,
-    time: Timestamp,
-) -> Result<Offset, Error> {
-    let (mut low, mut high) = (0, end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let Some(stored) = store.batch_at(partition, middle)? else { return Ok(high) };
-        let batch = RecordBatch::new(stored.bytes, millstream_types::Check::Header)?;
-        if batch.view().timestamp() < time {
-            low = batch.view().next_offset().max(middle + 1);
-        } else {
-            high = stored.base_offset.max(low);
-        }
-    }
-    Ok(high)
 }

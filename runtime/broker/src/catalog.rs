@@ -9,8 +9,8 @@ use millstream_types::{ModuleName, Offset, PartitionId, SubscriptionName, TopicN
 
 use crate::{
     Error, Subscription, Topic,
-    rows::ModuleRow,
-    shard::{Effect, Shard},
+    rows::{ModuleRow, SubscriptionRow},
+    shard::{Effect, PartitionCursor, Shard},
 };
 
 /// What there is, as committed.
@@ -39,7 +39,7 @@ impl Catalog {
                 inner.add_topic(Topic::new(name.clone(), row.clone(), ends));
             }
             for (id, state) in &shard.subscriptions {
-                inner.add_subscription(*id, state.row.clone(), &state.cursors);
+                inner.add_subscription(*id, state.row.clone(), state.cursors.clone());
             }
             inner.modules = shard.modules.clone();
         }
@@ -141,7 +141,14 @@ impl Inner {
                     topic.delete();
                 }
             }
-            Effect::SubscriptionCreated { id, row, cursors } => self.add_subscription(id, row, &cursors),
+            Effect::SubscriptionCreated { id, row, cursors } => {
+                self.add_subscription(id, row, cursors.into_iter().map(PartitionCursor::from).collect());
+            }
+            Effect::Moved { name, settled, reopened } => {
+                if let Some(subscription) = self.subscriptions.get(&name) {
+                    subscription.moved(&settled, &reopened);
+                }
+            }
             Effect::SubscriptionDeleted { name } => {
                 if let Some(subscription) = self.subscriptions.remove(&name) {
                     subscription.delete();
@@ -161,12 +168,7 @@ impl Inner {
         self.topics.insert(topic.name().clone(), topic);
     }
 
-    fn add_subscription(
-        &mut self,
-        id: u32,
-        row: crate::rows::SubscriptionRow,
-        cursors: &[crate::rows::CursorRow],
-    ) {
+    fn add_subscription(&mut self, id: u32, row: SubscriptionRow, cursors: Vec<PartitionCursor>) {
         // A subscription goes with its topic in one commit, so the topic is there.
         let Some(topic) = self.topics.get(&row.topic) else { return };
         let subscription = Subscription::durable(id, row, Arc::clone(topic), cursors);

@@ -1,5 +1,7 @@
 //! The commands that change durable state. Time and ids come in with them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use millstream_types::{
     ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, SubscriptionName,
@@ -8,7 +10,7 @@ use millstream_types::{
 
 use crate::{
     Error,
-    rows::{CursorRow, ModuleRow, SubscriptionRow},
+    rows::{CursorRow, ModuleRow, SubscriptionRow, TriedRow},
 };
 
 /// One change of durable state.
@@ -33,8 +35,20 @@ pub(crate) enum Command {
     CreateSubscription { row: SubscriptionRow, cursors: Vec<CursorRow> },
     /// Deletes a durable subscription.
     DeleteSubscription { name: SubscriptionName },
-    /// Moves cursors of a durable subscription forward.
-    Settle { subscription: u32, next: Vec<(u32, Offset)> },
+    /// Settles records of a durable subscription, and notes which were delivered in vain.
+    Settle { subscription: u32, settlements: Vec<Settlement> },
+    /// Appends dead letters to a partition and settles the records of a subscription, by partition within its topic,
+    /// that they are made of.
+    DeadLetter {
+        subscription: u32,
+        sources: Vec<(u32, Offset)>,
+        sink: PartitionId,
+        letters: RecordBatch,
+        now: Timestamp,
+    },
+    /// Settles dead letters of the subscription that keeps account of a dead-letter topic, with or without delivering
+    /// again what they were made of.
+    CloseLetters { subscription: u32, letters: Vec<Letter> },
     /// Appends what a subscription's modules emitted for the records of one source partition from `from` to `to`, once:
     /// refused unless everything before `from`, and nothing after it, has been routed.
     Route {
@@ -54,11 +68,43 @@ impl Command {
         let payload = match self {
             Self::Append { batch, .. } => batch.as_bytes().len(),
             Self::PutModule { wasm, .. } => wasm.len(),
+            Self::DeadLetter { letters, sources, .. } => letters.as_bytes().len() + sources.len() * 16,
+            Self::Settle { settlements, .. } => settlements.iter().map(Settlement::size_bytes).sum(),
+            Self::CloseLetters { letters, .. } => letters.len() * 64,
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
             _ => 0,
         };
         payload + crate::limits::COMMAND_BYTES
     }
+}
+
+/// What became of records of one partition of a subscription's topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub(crate) partition: u32,
+    pub(crate) done: Vec<Range<Offset>>,
+    pub(crate) tried: Vec<(Offset, TriedRow)>,
+}
+
+impl Settlement {
+    /// The records of `range` are done.
+    pub(crate) fn done(partition: u32, range: Range<Offset>) -> Self {
+        Self { partition, done: vec![range], tried: Vec::new() }
+    }
+
+    fn size_bytes(&self) -> usize {
+        let texts = self.tried.iter().map(|(_, row)| row.error.as_ref().map_or(0, String::len));
+        self.done.len() * 64 + self.tried.len() * 128 + texts.sum::<usize>()
+    }
+}
+
+/// A dead letter, by partition within its topic, and the record that is to be delivered again for it: whose, partition
+/// within the topic, offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) partition: u32,
+    pub(crate) offset: Offset,
+    pub(crate) reopen: Option<(SubscriptionName, u32, Offset)>,
 }
 
 /// Where a batch stands.
@@ -85,6 +131,8 @@ pub(crate) enum Outcome {
     Producer(ProducerId),
     /// The subscription has this id.
     Subscription(u32),
+    /// So many.
+    Count(u64),
 }
 
 /// Outcome of a command, once it is as durable as it must be.

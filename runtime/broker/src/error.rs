@@ -1,7 +1,7 @@
 //! What the broker answers instead of doing what was asked. The mapping to wire codes is the server's.
 
 use millstream_store::ReadError;
-use millstream_types::{BatchError, ModuleName, Offset, SubscriptionName, TopicName};
+use millstream_types::{BatchError, DeliveryMode, ModuleName, Offset, SubscriptionName, TopicName};
 
 /// What the broker answers instead of doing what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -137,6 +137,45 @@ pub enum Error {
          is given up after 40 s at most"
     )]
     SubscriptionBusy(SubscriptionName),
+    /// Read as a stream, which it is not.
+    #[error(
+        "subscription {name} is {mode}: its records are leased to its consumers one by one; read it as a worker \
+         (`millstream work`, `Client::work`)"
+    )]
+    NotExclusive {
+        /// Its name.
+        name: SubscriptionName,
+        /// Its delivery mode.
+        mode: DeliveryMode,
+    },
+    /// Too many consumers.
+    #[error(
+        "subscription {name} has {consumers} consumers, its limit; stop some, or make another subscription"
+    )]
+    TooManyConsumers {
+        /// Its name.
+        name: SubscriptionName,
+        /// How many.
+        consumers: usize,
+    },
+    /// A worker needs a name to share.
+    #[error("a worker needs the name of a subscription: name one, it is created if there is none")]
+    WorkerNeedsName,
+    /// No name is left for its dead letters.
+    #[error("{name} is too long a name for a subscription with dead letters: it has at most 243 bytes")]
+    NameTooLong {
+        /// Its name.
+        name: SubscriptionName,
+    },
+    /// Out of bounds.
+    #[error("the delivery settings are refused: {0}")]
+    Delivery(#[from] millstream_types::DeliveryError),
+    /// Dead letters would come back as records.
+    #[error("subscription {0} cannot have its own topic as dead-letter topic; name another one")]
+    DeadLettersToSource(SubscriptionName),
+    /// There is nowhere for them to be.
+    #[error("subscription {0} has no dead letters: it was created without a dead-letter topic")]
+    NoDeadLetters(SubscriptionName),
     /// Deleted while it was read.
     #[error("subscription {0} was deleted")]
     SubscriptionDeleted(SubscriptionName),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_engine::{Delivery, Outcome, Pipeline, Stop};
+use millstream_engine::{Delivery, Outcome, Pipeline, Reject, Stop};
 use millstream_store::Store;
 use millstream_types::{Check, Counters, Offset, OnFault, PartitionId, RecordBatch};
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Step, Subscription, Topic,
     broker::Shared,
+    dead_letter,
     limits::{
         BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, SMALL_BYTES,
     },
@@ -92,6 +93,7 @@ pub(crate) async fn judged(
         pipeline,
         fetched,
         routes: Vec::new(),
+        rejects: Vec::new(),
         tries: 0,
     };
     loop {
@@ -99,6 +101,9 @@ pub(crate) async fn judged(
         work = returned;
         for outcome in std::mem::take(&mut work.routes) {
             routing::append(shared, subscription, source.partition, &outcome).await?;
+        }
+        for (batch, rejects) in std::mem::take(&mut work.rejects) {
+            dead_letter::reject(shared, subscription, source.partition, &batch, &rejects).await?;
         }
         match pause? {
             Pause::Done => break,
@@ -121,6 +126,8 @@ struct Work {
     fetched: Fetched,
     /// With records for topics, still to be appended.
     routes: Vec<Outcome>,
+    /// With the batch that they are of, still to become dead letters.
+    rejects: Vec<(RecordBatch, Vec<Reject>)>,
     /// How often the record at `fetched.next` was tried in vain.
     tries: usize,
 }
@@ -277,6 +284,9 @@ impl Work {
             self.fetched.deliver(partition, upto, batch);
         }
         self.fetched.progress(partition, next);
+        if !outcome.rejects.is_empty() {
+            self.rejects.push((batch.clone(), outcome.rejects.clone()));
+        }
         if outcome.routed().next().is_some() {
             self.routes.push(outcome);
         }

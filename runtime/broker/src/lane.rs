@@ -23,6 +23,8 @@ pub(crate) struct Lane {
     /// How many offsets a span may have so that others can be begun behind it; `None` where only one is fetched.
     stride: Option<Offset>,
     begun: u64,
+    /// Whether nothing is to be fetched now.
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -58,11 +60,28 @@ pub(crate) struct Released {
 
 impl Lane {
     pub(crate) fn at(next: Offset) -> Self {
-        Self { next, spans: VecDeque::new(), stride: None, begun: 0 }
+        Self { next, spans: VecDeque::new(), stride: None, begun: 0, held: false }
+    }
+
+    /// Gives up what is being fetched; nothing more is, until the lane may go on: at `next`.
+    pub(crate) fn hold(&mut self, next: Offset) {
+        self.spans.clear();
+        (self.next, self.held) = (next, true);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        self.held = false;
     }
 
     /// The fetch that the lane needs: none while one is running whose records come first.
     pub(crate) fn first(&mut self, end: Offset) -> Option<Fetch> {
+        if self.held {
+            return None;
+        }
         match self.spans.front_mut() {
             Some(front) if front.running => None,
             Some(front) => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_types::Offset;
+
 /// Bounds of what the broker holds, with defaults for a small machine.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -73,6 +75,18 @@ pub(crate) const IN_MEMORY_BYTES: usize = 256 << 10;
 pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long a fetch waits for a module instance when all are in use.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// Consumers of one subscription.
+pub(crate) const GROUP_MEMBERS_MAX: usize = 1_000;
+/// Records of one subscription that are delivered and not settled, or wait to be delivered again; beyond it no further
+/// ones are scanned.
+pub(crate) const GROUP_OPEN_MAX: usize = 200_000;
+/// Records under one lease.
+pub(crate) const GRANT_RECORDS_MAX: u32 = 1_024;
+/// Records that are read again at a time, and the offsets that they may span.
+pub(crate) const AGAIN_RECORDS_MAX: usize = 1_024;
+pub(crate) const AGAIN_SPAN: Offset = 8_192;
+/// How long progress over records that modules drop may stay unsaved.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Jobs that may wait for a module thread: one for each fetch of each subscription.
 pub(crate) const MODULE_JOBS_MAX: usize = 40_000;
 /// After so long without records a subscription gives its module instances up.

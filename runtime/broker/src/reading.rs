@@ -1,19 +1,10 @@
-//! Reading a subscription: pulled by its consumer, fetched ahead by a little, woken by its topic.
+//! Reading a subscription as a stream: by one consumer, in order, with cumulative acks.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use millstream_engine::Pipeline;
 use millstream_types::{Offset, RecordBatch};
-use tokio::{sync::watch, task::JoinSet};
 
-use crate::{
-    Error, Subscription, Topic,
-    broker::{Shared, blocking},
-    fetch::{self, Fetched, Source},
-    lane::{Fetch, Lane},
-    limits::{BUSY_WAIT, FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
-    subscription::Held,
-};
+use crate::{Error, Subscription, broker::Shared, scan::Scan, subscription::Held};
 
 /// What comes next in a subscription.
 #[derive(Debug)]
@@ -36,57 +27,36 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Of its records.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Batch { batch, .. } => batch.as_bytes().len(),
+            Self::Progress { .. } => 0,
+        }
+    }
+}
+
 /// A consumer's hold on a subscription. Dropping it gives the subscription free, and ends an ephemeral one.
 #[derive(Debug)]
 pub struct Reading {
     shared: Arc<Shared>,
+    scan: Scan,
     held: Held,
-    lanes: Vec<Lane>,
-    /// Where the search for the next partition to fetch from begins: so that none is forgotten.
-    turn: usize,
-    ready: VecDeque<Step>,
-    ready_bytes: usize,
-    /// Each with its lane and the number of its span.
-    running: JoinSet<(usize, u64, Result<Fetched, Error>)>,
-    /// Bound modules that no fetch is using.
-    idle: Vec<Pipeline>,
-    /// Whether several spans of one partition may be judged at once: what goes to topics is appended in order.
-    splits: bool,
-    changed: watch::Receiver<u64>,
-    /// Told once everything before it was handed out.
-    failure: Option<Error>,
-    /// Whether the instances of the idle pipelines were given up.
-    resting: bool,
 }
 
 impl Reading {
     pub(crate) async fn start(shared: Arc<Shared>, held: Held) -> Result<Self, Error> {
-        let subscription = Arc::clone(&held.0);
-        let topic = subscription.topic();
-        let lanes = (0..topic.config().partitions)
-            .map(|partition| Lane::at(subscription.settled(partition)))
-            .collect();
-        let mut reading = Self {
-            changed: topic.changes(),
-            shared,
-            held,
-            lanes,
-            turn: 0,
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-            running: JoinSet::new(),
-            idle: Vec::new(),
-            splits: false,
-            failure: None,
-            resting: false,
-        };
-        // The first pipeline is bound at once, so that a bad configuration is told to who subscribes.
-        if !subscription.pipeline().is_empty() {
-            let pipeline = bind(&reading.shared, &subscription).await?;
-            reading.splits = !pipeline.emits();
-            reading.idle.push(pipeline);
+        let subscription = &held.0;
+        let partitions = 0..subscription.topic().config().partitions;
+        let from = partitions.map(|partition| subscription.settled(partition)).collect();
+        match Scan::start(Arc::clone(&shared), Arc::clone(subscription), from).await {
+            Ok(scan) => Ok(Self { shared, scan, held }),
+            Err(error) => {
+                end(&shared, subscription);
+                Err(error)
+            }
         }
-        Ok(reading)
     }
 
     /// What is being read.
@@ -100,171 +70,37 @@ impl Reading {
     /// Why the subscription cannot go on: [`Error::ModuleFault`], [`Error::CorruptBatch`], [`Error::TopicDeleted`],
     /// [`Error::SubscriptionDeleted`], or a failing store. The reading is of no more use then.
     pub async fn next(&mut self) -> Result<Step, Error> {
-        loop {
-            self.check_alive()?;
-            self.changed.borrow_and_update();
-            self.start_fetches()?;
-            if let Some(step) = self.ready.pop_front() {
-                return Ok(self.hand_out(step));
-            }
-            if let Some(failure) = &self.failure {
-                if let Error::ModuleFault(fault) = failure {
-                    self.subscription().set_fault(fault.clone());
-                }
-                return Err(failure.clone());
-            }
-            tokio::select! {
-                biased;
-                Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    let (lane, span, fetched) = done.map_err(|error| Error::Internal(error.to_string()))?;
-                    self.take_in(lane, span, fetched);
-                }
-                () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
-                changed = self.changed.changed() => {
-                    changed.map_err(|_| Error::TopicDeleted(self.topic().name().clone()))?;
-                }
-            }
-        }
-    }
-
-    /// A quiet subscription holds no instances.
-    fn rest(&mut self) {
-        self.resting = true;
-        for pipeline in &mut self.idle {
-            pipeline.rest();
-        }
-    }
-
-    fn topic(&self) -> &Arc<Topic> {
-        self.held.0.topic()
-    }
-
-    fn check_alive(&self) -> Result<(), Error> {
-        let subscription = self.subscription();
-        if subscription.topic().is_deleted() {
-            return Err(Error::TopicDeleted(subscription.topic().name().clone()));
-        }
-        if subscription.is_deleted() {
-            return Err(Error::SubscriptionDeleted(subscription.name().clone()));
-        }
-        Ok(())
-    }
-
-    fn hand_out(&mut self, step: Step) -> Step {
-        let (partition, next) = match &step {
-            Step::Batch { partition, next, batch } => {
-                self.ready_bytes -= batch.as_bytes().len();
-                (*partition, *next)
-            }
-            Step::Progress { partition, next } => (*partition, *next),
+        let step = match self.scan.next().await? {
+            Step::Batch { partition, next, batch } => self.unsettled(partition, next, batch)?,
+            step @ Step::Progress { .. } => step,
         };
-        self.subscription().set_scanned(partition, next);
-        step
+        let (Step::Batch { partition, next, .. } | Step::Progress { partition, next }) = &step;
+        self.subscription().set_scanned(*partition, *next);
+        Ok(step)
     }
 
-    fn take_in(&mut self, lane: usize, span: u64, mut fetched: Result<Fetched, Error>) {
-        if let Ok(fetched) = &mut fetched {
-            self.idle.extend(fetched.pipeline.take());
-        }
-        let Some(lane) = self.lanes.get_mut(lane) else { return };
-        let released = lane.take(span, fetched);
-        self.failure = self.failure.take().or(released.failure);
-        for fetched in released.fetched {
-            self.subscription().count(fetched.counted);
-            for step in fetched.steps {
-                if let Step::Batch { batch, .. } = &step {
-                    self.ready_bytes += batch.as_bytes().len();
-                }
-                self.ready.push_back(step);
-            }
-        }
+    /// Leaves out what was settled by others than a stream: record by record, or as a dead letter.
+    fn unsettled(&self, partition: u32, next: Offset, batch: RecordBatch) -> Result<Step, Error> {
+        let view = batch.view();
+        let gaps = self.subscription().unsettled(partition, view.base_offset()..next.max(view.next_offset()));
+        let ranges = gaps.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
+        let ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
+        Ok(match ranges.as_slice() {
+            [] => Step::Progress { partition, next },
+            [all] if all.len() == view.len() => Step::Batch { partition, next, batch },
+            _ => Step::Batch { partition, next, batch: batch.decompressed()?.view().subset(&ranges)? },
+        })
     }
-
-    /// Starts fetching wherever there is something and room for it.
-    fn start_fetches(&mut self) -> Result<(), Error> {
-        self.start_fetches_by(Lane::first)?;
-        if self.splits { self.start_fetches_by(Lane::further) } else { Ok(()) }
-    }
-
-    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Result<(), Error> {
-        let (lanes, turn) = (self.lanes.len(), self.turn);
-        for step in 0..lanes {
-            let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
-            if busy || self.failure.is_some() {
-                break;
-            }
-            let index = (turn + step) % lanes;
-            let partition = u32::try_from(index).expect("a topic has at most 1,024 partitions");
-            let end = self.topic().end(partition);
-            if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
-                self.start_fetch(index, partition, fetch)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn start_fetch(&mut self, lane: usize, partition: u32, fetch: Fetch) -> Result<(), Error> {
-        let Fetch { number, from, end, judged_bytes } = fetch;
-        let source = Source { partition, id: self.topic().partition(partition)?, from, end, judged_bytes };
-        let modules = !self.subscription().pipeline().is_empty();
-        if !modules && self.shared.store.is_in_memory(source.id, from) {
-            // A thread of its own would cost more than the read.
-            let fetched = fetch::plain(&self.shared.store, self.topic(), source, IN_MEMORY_BYTES);
-            self.take_in(lane, number, fetched);
-            return Ok(());
-        }
-        // Fetches are as few as pipelines may be: where none is idle, one more is bound.
-        let pipeline = self.idle.pop();
-        self.turn = lane + 1;
-        self.resting = false;
-        let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(self.subscription()));
-        self.running.spawn(async move {
-            let fetched = match modules {
-                true => judged(&shared, &subscription, source, pipeline).await,
-                false => {
-                    let store = shared.store.clone();
-                    let fetch = move || fetch::plain(&store, subscription.topic(), source, FETCH_BYTES);
-                    blocking(fetch).await.flatten()
-                }
-            };
-            (lane, number, fetched)
-        });
-        Ok(())
-    }
-}
-
-async fn judged(
-    shared: &Arc<Shared>,
-    subscription: &Arc<Subscription>,
-    source: Source,
-    pipeline: Option<Pipeline>,
-) -> Result<Fetched, Error> {
-    let pipeline = match pipeline {
-        Some(pipeline) => pipeline,
-        None => match bind(shared, subscription).await {
-            Ok(pipeline) => pipeline,
-            // Another fetch may have a pipeline to spare by then.
-            Err(Error::InstancesBusy) => {
-                tokio::time::sleep(BUSY_WAIT).await;
-                return Ok(Fetched { next: source.from, ..Fetched::default() });
-            }
-            Err(error) => return Err(error),
-        },
-    };
-    fetch::judged(shared, subscription, source, pipeline).await
-}
-
-/// A pipeline for `subscription`. Cancel-safe: what was bound is dropped.
-async fn bind(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Pipeline, Error> {
-    let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
-    let bound = blocking(move || shared.registry.bind(&subscription)).await??;
-    Ok(Pipeline::new(bound))
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if !self.subscription().is_durable() {
-            self.shared.end_ephemeral(self.subscription());
-        }
+        end(&self.shared, self.subscription());
+    }
+}
+
+fn end(shared: &Arc<Shared>, subscription: &Subscription) {
+    if !subscription.is_durable() {
+        shared.end_ephemeral(subscription);
     }
 }

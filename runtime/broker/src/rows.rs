@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use millstream_store::Counter;
-use millstream_types::{Offset, OnFault, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName};
+use millstream_types::{
+    DeliveryConfig, Offset, OnFault, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Error;
@@ -29,6 +31,8 @@ pub(crate) struct SubscriptionRow {
     pub(crate) topic: TopicName,
     pub(crate) pipeline: Vec<PinnedBinding>,
     pub(crate) on_fault: OnFault,
+    #[serde(default)]
+    pub(crate) delivery: DeliveryConfig,
     pub(crate) created_ms: Timestamp,
 }
 
@@ -47,6 +51,22 @@ pub(crate) struct CursorRow {
     pub(crate) settled: Offset,
     /// What modules emitted to other topics for records below is appended there.
     pub(crate) routed: Offset,
+}
+
+/// A record that was delivered in vain and is to be delivered again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TriedRow {
+    /// How often it was delivered.
+    pub(crate) deliveries: u32,
+    /// How often that failed.
+    pub(crate) failures: u32,
+    /// Not before this time again.
+    pub(crate) due_ms: Timestamp,
+    /// When it was delivered first.
+    pub(crate) first_ms: Timestamp,
+    /// Why it failed last, in the consumer's words.
+    #[serde(default)]
+    pub(crate) error: Option<String>,
 }
 
 /// What a partition knows of an idempotent producer.
@@ -86,4 +106,10 @@ pub(crate) fn decode_u32(kind: &'static str, bytes: &[u8]) -> Result<u32, Error>
     let bytes =
         bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
     Ok(u32::from_le_bytes(bytes))
+}
+
+pub(crate) fn decode_u64(kind: &'static str, bytes: &[u8]) -> Result<u64, Error> {
+    let bytes =
+        bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
+    Ok(u64::from_le_bytes(bytes))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millstream_store::{Batch, Cursor, Module, ModuleBlob, NamedProducer, Producer, Subscription, Topic};
+use millstream_store::{Batch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
     Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, SubscriptionName,
     Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
@@ -15,9 +15,9 @@ use crate::{
     limits::PARTITION_PRODUCERS_MAX,
     producers::{Judgement, Producers},
     rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow,
-        TopicRow,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow,
     },
+    settled::Settled,
 };
 
 /// What becomes visible once the commit is durable.
@@ -43,6 +43,12 @@ pub(crate) enum Effect {
     },
     SubscriptionDeleted {
         name: SubscriptionName,
+    },
+    /// Records of a subscription were settled, or are to be delivered again, by others than its consumers.
+    Moved {
+        name: SubscriptionName,
+        settled: Vec<(u32, Offset)>,
+        reopened: Vec<(u32, Offset)>,
     },
     ModuleStored {
         name: ModuleName,
@@ -87,7 +93,17 @@ pub(crate) struct PartitionState {
 #[derive(Debug, Clone)]
 pub(crate) struct SubscriptionState {
     pub(crate) row: SubscriptionRow,
-    pub(crate) cursors: Vec<CursorRow>,
+    pub(crate) cursors: Vec<PartitionCursor>,
+}
+
+/// How far a subscription is in one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PartitionCursor {
+    pub(crate) settled: Settled,
+    /// What modules emitted to other topics for records below is appended there.
+    pub(crate) routed: Offset,
+    /// Records that were delivered in vain.
+    pub(crate) tried: BTreeMap<Offset, TriedRow>,
 }
 
 impl Shard {
@@ -126,7 +142,17 @@ impl Shard {
                 (self.create_subscription(row, cursors, batch, effects), true)
             }
             Command::DeleteSubscription { name } => (self.delete_subscription(&name, batch, effects), true),
-            Command::Settle { subscription, next } => (Ok(self.settle(subscription, &next, batch)), false),
+            Command::Settle { subscription, settlements } => {
+                self.settle(subscription, settlements, batch);
+                (Ok(Outcome::Done), false)
+            }
+            Command::DeadLetter { subscription, sources, sink, letters, now } => {
+                let sync = self.partitions.get(&sink).is_some_and(|state| state.sync);
+                (self.dead_letter(subscription, &sources, sink, letters, now, batch, effects), sync)
+            }
+            Command::CloseLetters { subscription, letters } => {
+                (self.close_letters(subscription, letters, batch, effects), true)
+            }
             Command::Route { subscription, partition, from, to, outputs, now } => {
                 let sync =
                     outputs.iter().any(|(sink, _)| self.partitions.get(sink).is_some_and(|state| state.sync));
@@ -337,129 +363,12 @@ impl Shard {
                 .values()
                 .any(|state| state.row.pipeline.iter().any(|binding| binding.sha256 == *sha256))
     }
-
-    fn create_subscription(
-        &mut self,
-        row: SubscriptionRow,
-        cursors: Vec<CursorRow>,
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Outcome, Error> {
-        if let Some((id, found)) = self.subscriptions.iter().find(|(_, state)| state.row.name == row.name) {
-            let differs = [
-                ("topic", found.row.topic != row.topic),
-                ("pipeline", found.row.pipeline != row.pipeline),
-                ("fault policy", found.row.on_fault != row.on_fault),
-            ];
-            return match differs.into_iter().find(|(_, differs)| *differs) {
-                Some((what, _)) => Err(Error::SubscriptionExists { name: row.name, what }),
-                None => Ok(Outcome::Subscription(*id)),
-            };
-        }
-        let topic = self.topics.get(&row.topic).ok_or_else(|| Error::UnknownTopic(row.topic.clone()))?;
-        limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
-        let id = self.next_subscription;
-        self.next_subscription += 1;
-        batch.put(&NEXT_SUBSCRIPTION, self.next_subscription.to_le_bytes().to_vec());
-        batch.put(&Subscription(id), rows::encode(&row));
-        for (partition, cursor) in topic.partitions.iter().zip(&cursors) {
-            batch.put(&Cursor { subscription: id, partition: *partition }, rows::encode(cursor));
-        }
-        self.subscriptions.insert(id, SubscriptionState { row: row.clone(), cursors: cursors.clone() });
-        effects.push(Effect::SubscriptionCreated { id, row, cursors });
-        Ok(Outcome::Subscription(id))
-    }
-
-    fn delete_subscription(
-        &mut self,
-        name: &SubscriptionName,
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Outcome, Error> {
-        let topic =
-            self.subscriptions.values().find(|state| state.row.name == *name).map(|state| &state.row.topic);
-        let topic = topic.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
-        let partitions = self.topics.get(topic).map(|row| row.partitions.clone()).unwrap_or_default();
-        self.delete_subscription_of(name, &partitions, batch, effects)?;
-        Ok(Outcome::Done)
-    }
-
-    fn delete_subscription_of(
-        &mut self,
-        name: &SubscriptionName,
-        partitions: &[PartitionId],
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
-        let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *name).map(|(id, _)| *id);
-        let id = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
-        let state = self.subscriptions.remove(&id);
-        batch.remove(&Subscription(id));
-        for partition in partitions {
-            batch.remove(&Cursor { subscription: id, partition: *partition });
-        }
-        for binding in state.iter().flat_map(|state| &state.row.pipeline) {
-            if !self.binds(&binding.sha256) {
-                batch.remove(&ModuleBlob(binding.sha256));
-            }
-        }
-        effects.push(Effect::SubscriptionDeleted { name: name.clone() });
-        Ok(())
-    }
-
-    fn settle(&mut self, subscription: u32, next: &[(u32, Offset)], batch: &mut Batch) -> Outcome {
-        // Deleted while the ack was on its way: there is nothing left to move.
-        let Some(state) = self.subscriptions.get_mut(&subscription) else { return Outcome::Done };
-        let Some(topic) = self.topics.get(&state.row.topic) else { return Outcome::Done };
-        for (index, next) in next {
-            let place = (state.cursors.get_mut(*index as usize), topic.partitions.get(*index as usize));
-            let (Some(cursor), Some(partition)) = place else { continue };
-            if *next > cursor.settled {
-                cursor.settled = *next;
-                batch.put(&Cursor { subscription, partition: *partition }, rows::encode(cursor));
-            }
-        }
-        Outcome::Done
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one command, passed on once")]
-    fn route(
-        &mut self,
-        subscription: Option<u32>,
-        partition: u32,
-        source: std::ops::Range<Offset>,
-        outputs: Vec<(PartitionId, RecordBatch)>,
-        now: Timestamp,
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
-        // A sink that was deleted meanwhile must be seen before anything is changed.
-        if outputs.iter().any(|(sink, _)| !self.partitions.contains_key(sink)) {
-            return Err(Error::Gone);
-        }
-        if let Some(id) = subscription {
-            let state = self.subscriptions.get_mut(&id).ok_or(Error::Gone)?;
-            let topic = self.topics.get(&state.row.topic).ok_or(Error::Gone)?;
-            let index = partition as usize;
-            let place = (state.cursors.get_mut(index), topic.partitions.get(index));
-            let (Some(cursor), Some(source_partition)) = place else { return Err(Error::Gone) };
-            if cursor.routed > source.start {
-                let (routed, start) = (cursor.routed, source.start);
-                return Err(Error::Internal(format!("offset {start} was routed already, up to {routed}")));
-            }
-            cursor.routed = source.end;
-            batch.put(&Cursor { subscription: id, partition: *source_partition }, rows::encode(cursor));
-        }
-        for (sink, records) in outputs {
-            self.append(sink, records, now, batch, effects)?;
-        }
-        Ok(())
-    }
 }
 
 fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
     if found >= max { Err(Error::LimitReached { what, found }) } else { Ok(()) }
 }
 
+mod subscriptions;
 #[cfg(test)]
 mod tests;

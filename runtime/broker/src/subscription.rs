@@ -1,18 +1,21 @@
 //! A subscription: what it reads, how far it is, and who reads it.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use millstream_types::{
-    Binding, Counters, Offset, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionName,
-    SubscriptionState, TopicName,
+    Binding, Counters, DeliveryConfig, DeliveryMode, Offset, OnFault, PositionInfo, StartAt,
+    SubscriptionInfo, SubscriptionName, SubscriptionState, TopicName,
 };
 
 use crate::{
     Error, Topic,
+    group::Group,
+    pump::Pump,
     rows::{CursorRow, PinnedBinding, SubscriptionRow},
+    shard::PartitionCursor,
 };
 
 /// What a consumer asks for.
@@ -28,54 +31,49 @@ pub struct NewSubscription {
     pub pipeline: Option<Vec<Binding>>,
     /// What happens when a module fails.
     pub on_fault: OnFault,
+    /// How it delivers. `None`: as it is, or the defaults for a new one.
+    pub delivery: Option<DeliveryConfig>,
 }
 
-/// A subscription, shared by its reader, acks and whoever looks at it.
+/// A subscription, shared by its readers, acks and whoever looks at it.
 #[derive(Debug)]
 pub struct Subscription {
     /// Of a durable one.
     id: Option<u32>,
     row: SubscriptionRow,
     topic: Arc<Topic>,
-    positions: Vec<Position>,
+    group: Mutex<Group>,
     counters: Mutex<Counters>,
-    held: AtomicBool,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
-}
-
-/// How far it is in one partition.
-#[derive(Debug)]
-struct Position {
-    settled: AtomicU64,
-    scanned: AtomicU64,
-    routed: AtomicU64,
+    /// What its consumers share.
+    pub(crate) pump: Pump,
 }
 
 impl Subscription {
-    pub(crate) fn durable(id: u32, row: SubscriptionRow, topic: Arc<Topic>, cursors: &[CursorRow]) -> Self {
+    pub(crate) fn durable(
+        id: u32,
+        row: SubscriptionRow,
+        topic: Arc<Topic>,
+        cursors: Vec<PartitionCursor>,
+    ) -> Self {
         Self::new(Some(id), row, topic, cursors)
     }
 
     pub(crate) fn ephemeral(row: SubscriptionRow, topic: Arc<Topic>, cursors: &[CursorRow]) -> Self {
-        Self::new(None, row, topic, cursors)
+        Self::new(None, row, topic, cursors.iter().copied().map(PartitionCursor::from).collect())
     }
 
-    fn new(id: Option<u32>, row: SubscriptionRow, topic: Arc<Topic>, cursors: &[CursorRow]) -> Self {
-        let positions = cursors.iter().map(|cursor| Position {
-            settled: AtomicU64::new(cursor.settled),
-            scanned: AtomicU64::new(cursor.settled),
-            routed: AtomicU64::new(cursor.routed),
-        });
+    fn new(id: Option<u32>, row: SubscriptionRow, topic: Arc<Topic>, cursors: Vec<PartitionCursor>) -> Self {
         Self {
             id,
-            positions: positions.collect(),
+            group: Mutex::new(Group::new(row.delivery.clone(), cursors)),
             row,
             topic,
             counters: Mutex::default(),
-            held: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
+            pump: Pump::default(),
         }
     }
 
@@ -96,7 +94,7 @@ impl Subscription {
 
     /// Everything below is settled in partition `index`.
     pub fn settled(&self, index: u32) -> Offset {
-        self.position(index).map_or(0, |position| position.settled.load(Ordering::Acquire))
+        self.group().settled(index)
     }
 
     pub(crate) fn id(&self) -> Option<u32> {
@@ -116,47 +114,65 @@ impl Subscription {
     }
 
     pub(crate) fn routed(&self, index: u32) -> Offset {
-        self.position(index).map_or(0, |position| position.routed.load(Ordering::Acquire))
+        self.group().routed(index)
     }
 
     pub(crate) fn set_routed(&self, index: u32, next: Offset) {
-        if let Some(position) = self.position(index) {
-            position.routed.fetch_max(next, Ordering::AcqRel);
-        }
+        self.group().set_routed(index, next);
     }
 
     pub(crate) fn set_scanned(&self, index: u32, next: Offset) {
-        if let Some(position) = self.position(index) {
-            position.scanned.store(next, Ordering::Release);
-        }
+        self.group().reach(index, next);
+    }
+
+    /// The parts of `range` that are not settled.
+    pub(crate) fn unsettled(
+        &self,
+        index: u32,
+        range: std::ops::Range<Offset>,
+    ) -> Vec<std::ops::Range<Offset>> {
+        self.group().unsettled(index, range)
     }
 
     /// Moves the settled position forward, never past what was scanned.
     pub(crate) fn settle(&self, index: u32, next: Offset) -> Result<(), Error> {
-        let last = self.topic.config().partitions.saturating_sub(1);
-        let position = self.position(index).ok_or_else(|| Error::UnknownPartition {
-            topic: self.topic.name().clone(),
-            partition: index,
-            last,
-        })?;
-        let scanned = position.scanned.load(Ordering::Acquire);
-        if next > scanned {
-            return Err(Error::AckBeyond { partition: index, next, scanned });
-        }
-        position.settled.fetch_max(next, Ordering::AcqRel);
-        Ok(())
+        self.topic.partition(index)?;
+        self.group().settle_through(index, next)
     }
 
-    /// Takes the subscription for one consumer, which reads again from what is settled.
+    /// Who has which of its records.
+    pub(crate) fn group(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others settled records, or had them delivered again.
+    pub(crate) fn moved(&self, settled: &[(u32, Offset)], reopened: &[(u32, Offset)]) {
+        {
+            let mut group = self.group();
+            for (partition, offset) in settled {
+                group.settled_elsewhere(*partition, *offset);
+            }
+            for (partition, offset) in reopened {
+                group.reopen(*partition, *offset);
+            }
+        }
+        self.pump.wake();
+    }
+
+    /// Takes the subscription for one reader of everything, who starts again from what is settled.
     pub(crate) fn hold(self: &Arc<Self>) -> Result<Held, Error> {
-        if self.held.swap(true, Ordering::AcqRel) {
+        if self.row.delivery.mode != DeliveryMode::Exclusive {
+            return Err(Error::NotExclusive { name: self.name().clone(), mode: self.row.delivery.mode });
+        }
+        if !self.group().start_stream() {
             return Err(Error::SubscriptionBusy(self.name().clone()));
         }
-        for position in &self.positions {
-            position.scanned.store(position.settled.load(Ordering::Acquire), Ordering::Release);
-        }
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.clear_fault();
         Ok(Held(Arc::clone(self)))
+    }
+
+    pub(crate) fn clear_fault(&self) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn count(&self, counted: Counters) {
@@ -180,16 +196,23 @@ impl Subscription {
     /// How it stands.
     pub fn info(&self) -> SubscriptionInfo {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let state = match (&fault, self.held.load(Ordering::Acquire)) {
+        let group = self.group();
+        let state = match (&fault, group.is_read()) {
             (Some(_), _) => SubscriptionState::Faulted,
             (None, true) => SubscriptionState::Active,
             (None, false) => SubscriptionState::Idle,
         };
-        let positions = self.positions.iter().zip(0..).map(|(position, partition)| PositionInfo {
-            partition,
-            settled: position.settled.load(Ordering::Acquire),
-            scanned: position.scanned.load(Ordering::Acquire),
-            latest: self.topic.end(partition),
+        let partitions = 0..self.topic.config().partitions;
+        let positions = partitions.map(|partition| {
+            let (leased, waiting) = group.counts(partition);
+            PositionInfo {
+                partition,
+                settled: group.settled(partition),
+                scanned: group.scanned(partition),
+                latest: self.topic.end(partition),
+                leased,
+                waiting,
+            }
         });
         SubscriptionInfo {
             name: self.name().clone(),
@@ -197,15 +220,13 @@ impl Subscription {
             durable: self.is_durable(),
             pipeline: self.row.pipeline.iter().map(PinnedBinding::to_binding).collect(),
             on_fault: self.row.on_fault,
+            delivery: self.row.delivery.clone(),
+            consumers: group.consumers() as u64,
             state,
             fault,
             positions: positions.collect(),
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }
-    }
-
-    fn position(&self, index: u32) -> Option<&Position> {
-        self.positions.get(index as usize)
     }
 }
 
@@ -221,6 +242,6 @@ pub(crate) struct Held(pub(crate) Arc<Subscription>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.held.store(false, Ordering::Release);
+        self.0.group().end_stream();
     }
 }

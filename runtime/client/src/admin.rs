@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    Binding, ModuleInfo, ModuleName, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicConfig,
-    TopicInfo, TopicName,
+    Binding, Check, DeliveryConfig, ModuleInfo, ModuleName, Offset, OnFault, RecordBatch, StartAt,
+    SubscriptionInfo, SubscriptionName, TopicConfig, TopicInfo, TopicName,
 };
 use millstream_wire::{Request, Response, ServerInfo};
 
@@ -33,6 +33,23 @@ pub struct NewSubscription {
     pub pipeline: Vec<Binding>,
     /// What happens when a module fails.
     pub on_fault: OnFault,
+    /// How it delivers.
+    pub delivery: DeliveryConfig,
+}
+
+/// Dead letters of one partition of a dead-letter topic.
+#[derive(Debug, Clone)]
+pub struct DeadLetterPage {
+    /// Where they are.
+    pub topic: TopicName,
+    /// Its partitions.
+    pub partitions: u32,
+    /// The letters that are neither sent back nor purged; `None` when there are none up to `next`.
+    pub letters: Option<RecordBatch>,
+    /// Where to look on.
+    pub next: Offset,
+    /// One past the newest letter of the partition.
+    pub end: Offset,
 }
 
 impl Client {
@@ -127,8 +144,8 @@ impl Client {
     /// # Errors
     /// [`CallError::Refused`] when it exists with other settings, or a module or its configuration is refused.
     pub async fn create_subscription(&self, new: NewSubscription) -> Result<SubscriptionInfo, CallError> {
-        let NewSubscription { name, topic, from, pipeline, on_fault } = new;
-        let request = Request::CreateSubscription { name, topic, from, pipeline, on_fault };
+        let NewSubscription { name, topic, from, pipeline, on_fault, delivery } = new;
+        let request = Request::CreateSubscription { name, topic, from, pipeline, on_fault, delivery };
         expect!(self, request, Bytes::new(), Response::Subscription(info) => info)
     }
 
@@ -157,6 +174,54 @@ impl Client {
     pub async fn delete_subscription(&self, name: SubscriptionName) -> Result<(), CallError> {
         expect!(self, Request::DeleteSubscription { name }, Bytes::new(), Response::Done => ())
     }
+
+    /// Dead letters of a subscription, from `from` on in a partition of its dead-letter topic. If cancelled, nothing is
+    /// lost.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is no such subscription, or it has no dead letters.
+    pub async fn dead_letters(
+        &self,
+        subscription: SubscriptionName,
+        partition: u32,
+        from: Offset,
+    ) -> Result<DeadLetterPage, CallError> {
+        let (response, body) = self.fetch(Request::DeadLetters { subscription, partition, from }).await?;
+        let Response::DeadLetters { topic, partitions, next, end } = response else {
+            return Err(mismatch(&response));
+        };
+        let letters = (!body.is_empty()).then(|| RecordBatch::new(body, Check::Full)).transpose();
+        let letters = letters.map_err(|error| CallError::Protocol(error.to_string()))?;
+        Ok(DeadLetterPage { topic, partitions, letters, next, end })
+    }
+
+    /// Has the records that dead letters were made of delivered to the subscription again, and closes the letters. Those
+    /// that are closed already, or whose record is gone, are passed over. How many were sent back. If cancelled, they
+    /// may be all the same.
+    ///
+    /// # Errors
+    /// As [`dead_letters`](Self::dead_letters).
+    pub async fn redrive(
+        &self,
+        subscription: SubscriptionName,
+        letters: Vec<(u32, Offset)>,
+    ) -> Result<u64, CallError> {
+        let request = Request::CloseDeadLetters { subscription, letters, redrive: true };
+        expect!(self, request, Bytes::new(), Response::Count(count) => count)
+    }
+
+    /// Closes dead letters: they are listed no more. How many were closed. If cancelled, they may be all the same.
+    ///
+    /// # Errors
+    /// As [`dead_letters`](Self::dead_letters).
+    pub async fn purge(
+        &self,
+        subscription: SubscriptionName,
+        letters: Vec<(u32, Offset)>,
+    ) -> Result<u64, CallError> {
+        let request = Request::CloseDeadLetters { subscription, letters, redrive: false };
+        expect!(self, request, Bytes::new(), Response::Count(count) => count)
+    }
 }
 
 pub(crate) fn mismatch(found: &Response) -> CallError {
@@ -169,6 +234,8 @@ pub(crate) fn mismatch(found: &Response) -> CallError {
         Response::Modules(_) => "modules",
         Response::Subscription(_) => "a subscription",
         Response::Subscriptions(_) => "subscriptions",
+        Response::DeadLetters { .. } => "dead letters",
+        Response::Count(_) => "a number",
     };
     CallError::Protocol(format!("{kind} was answered to another request"))
 }

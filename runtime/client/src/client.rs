@@ -8,7 +8,7 @@ use millstream_wire::{ErrorCode, Open, Request, Response, Welcome, WireError};
 
 use crate::{
     CallError, ConnectError, ConnectOptions, ConsumeError, Consumer, Lost, PublishError, PublishOptions,
-    Publisher, SubscribeOptions, Url,
+    Publisher, SubscribeOptions, Url, WorkOptions, Worker,
     connect::{Link, Session},
     stream,
 };
@@ -64,6 +64,14 @@ impl Client {
         Box::pin(Consumer::open(self.link.clone(), options)).await
     }
 
+    /// Joins the consumers of a subscription as one that leases its records. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Open`] when the broker refuses or cannot be reached.
+    pub async fn work(&self, options: WorkOptions) -> Result<Worker, ConsumeError> {
+        Box::pin(Worker::open(self.link.clone(), options)).await
+    }
+
     /// Ends the connection, also for publishers and consumers, and waits up to 2 s for the broker to hear of it.
     /// Close or flush those first. Cancel-safe, except that the broker may not hear of it.
     pub async fn close(self) {
@@ -74,10 +82,22 @@ impl Client {
     pub(crate) async fn request(&self, request: Request, body: Bytes) -> Result<Response, CallError> {
         request_on(&self.link, request, body).await
     }
+
+    /// The same, with the body of the answer.
+    pub(crate) async fn fetch(&self, request: Request) -> Result<(Response, Bytes), CallError> {
+        exchange(&self.link, request, Bytes::new()).await
+    }
 }
 
 pub(crate) async fn request_on(link: &Link, request: Request, body: Bytes) -> Result<Response, CallError> {
-    let repeatable = !matches!(request, Request::DeleteTopic { .. } | Request::DeleteSubscription { .. });
+    Ok(exchange(link, request, body).await?.0)
+}
+
+async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Response, Bytes), CallError> {
+    let repeatable = !matches!(
+        request,
+        Request::DeleteTopic { .. } | Request::DeleteSubscription { .. } | Request::CloseDeadLetters { .. }
+    );
     // The body of a request is a module; refused here, since the broker could only break the stream off.
     let too_large = |max: u64| {
         let text = format!(

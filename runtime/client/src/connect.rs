@@ -110,7 +110,7 @@ async fn greet(
         features: Vec::new(),
     });
     let greeted = stream::call::<Welcome>(&connection, &hello, Bytes::new()).await;
-    let welcome = greeted.map_err(|error| match error {
+    let (welcome, _) = greeted.map_err(|error| match error {
         CallError::Refused(error) if error.code == ErrorCode::UnsupportedVersion => {
             ConnectError::Protocol { address, reason: error.message }
         }

@@ -25,6 +25,7 @@
 //! - [`Client`] keeps one connection, made anew when it is lost, and makes the requests.
 //! - [`Publisher`] gathers records into batches and awaits their receipts; each is stored once.
 //! - [`Consumer`] is a `Stream` of messages, or of batches; what is acknowledged is not delivered again.
+//! - [`Worker`] is one of several consumers that share a subscription; it settles message by message.
 //!
 //! Everything runs on the tokio runtime that the call was made in.
 
@@ -39,18 +40,20 @@ mod publish;
 mod stream;
 mod tls;
 mod url;
+mod work;
 
-pub use admin::NewSubscription;
+pub use admin::{DeadLetterPage, NewSubscription};
 pub use backoff::Reconnect;
 pub use client::Client;
 pub use connect::ConnectOptions;
 pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
-    BatchBuilder, Binding, Compression, Durability, Header, ModuleInfo, ModuleName, Offset, OnFault,
-    ProducerName, Record, RecordBatch, RecordView, StartAt, SubscriptionInfo, SubscriptionName, Timestamp,
-    TopicConfig, TopicInfo, TopicName,
+    BatchBuilder, Binding, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability, Header,
+    ModuleInfo, ModuleName, Offset, OnFault, ProducerName, Record, RecordBatch, RecordView, StartAt,
+    SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};
 pub use url::{Trust, Url, UrlError};
+pub use work::{Leased, Settled, Settler, WorkOptions, Worker};

@@ -24,16 +24,16 @@ pub(crate) async fn open<T: DeserializeOwned>(
     let (send, receive) = connection.open_bi().await.map_err(Lost::from)?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, limits));
     let sent = writer.send(open, Bytes::new()).await;
-    let answer = answer(&mut reader, sent.map_err(Lost::from)).await?;
+    let (answer, _) = answer(&mut reader, sent.map_err(Lost::from)).await?;
     Ok(Opened { writer, reader, answer })
 }
 
-/// One question, one answer. Cancel-safe in that nothing here breaks; what was asked for may still be done.
+/// One question, one answer with its body. Cancel-safe in that nothing here breaks; what was asked for may still be done.
 pub(crate) async fn call<T: DeserializeOwned>(
     connection: &quinn::Connection,
     open: &Open,
     body: Bytes,
-) -> Result<T, CallError> {
+) -> Result<(T, Bytes), CallError> {
     let (send, receive) = connection.open_bi().await.map_err(Lost::from)?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, limits::ANSWERS));
     let sent = match writer.push(open, body).await {
@@ -47,9 +47,9 @@ pub(crate) async fn call<T: DeserializeOwned>(
 async fn answer<T: DeserializeOwned>(
     reader: &mut FrameReader,
     sent: Result<(), Lost>,
-) -> Result<T, CallError> {
+) -> Result<(T, Bytes), CallError> {
     match (reader.next::<Answer<T>>().await, sent) {
-        (Ok(Some((answer, _))), _) => Ok(Result::from(answer)?),
+        (Ok(Some((answer, body))), _) => Ok((Result::from(answer)?, body)),
         (_, Err(lost)) => Err(lost.into()),
         (Ok(None), Ok(())) => Err(CallError::Protocol("the stream ended without an answer".into())),
         (Err(error), Ok(())) => Err(error.into()),

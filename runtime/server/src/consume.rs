@@ -43,6 +43,7 @@ pub(crate) async fn serve(
         from: wanted.from,
         pipeline: wanted.pipeline,
         on_fault: wanted.on_fault,
+        delivery: None,
     };
     let reading = match context.broker.subscribe(wanted).await {
         Ok(reading) => reading,

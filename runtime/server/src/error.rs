@@ -29,6 +29,14 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         }
         Error::SubscriptionExists { name, .. } => (ErrorCode::SubscriptionExists, Some(name.to_string())),
         Error::SubscriptionBusy(name) => (ErrorCode::SubscriptionBusy, Some(name.to_string())),
+        Error::NotExclusive { mode, .. } => (ErrorCode::WrongMode, Some(mode.to_string())),
+        Error::TooManyConsumers { consumers, .. } => (ErrorCode::LimitReached, Some(consumers.to_string())),
+        Error::WorkerNeedsName => (ErrorCode::BadRequest, None),
+        Error::NameTooLong { name } => (ErrorCode::BadName, Some(name.to_string())),
+        Error::Delivery(_) => (ErrorCode::BadDelivery, None),
+        Error::DeadLettersToSource(name) | Error::NoDeadLetters(name) => {
+            (ErrorCode::BadDelivery, Some(name.to_string()))
+        }
         Error::Gone => (ErrorCode::UnknownTopic, None),
         Error::AckBeyond { next, .. } => (ErrorCode::OffsetOutOfRange, Some(next.to_string())),
         Error::UnknownModule(module) => (ErrorCode::UnknownModule, Some(module.clone())),

@@ -10,6 +10,7 @@ mod request;
 mod server;
 mod session;
 mod stream;
+mod work;
 
 pub use config::{ConfigError, ServerConfig};
 pub use millstream_broker::StockModule;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use millstream_broker::{Error, NewSubscription};
 use millstream_quic::FrameWriter;
+use millstream_types::RecordBatch;
 use millstream_wire::{Answer, Request, Response};
 
 use crate::{error::to_wire, session::Context, stream::StreamError};
@@ -14,18 +15,19 @@ pub(crate) async fn serve(
     body: Bytes,
     mut writer: FrameWriter,
 ) -> Result<(), StreamError> {
-    let answer: Answer<Response> = match answer(context, request, body).await {
-        Ok(response) => Answer::Ok(response),
-        Err(error) => Answer::Err(to_wire(&error)),
+    let (answer, body) = match answer(context, request, body).await {
+        Ok((response, body)) => (Answer::Ok(response), body),
+        Err(error) => (Answer::Err(to_wire(&error)), Bytes::new()),
     };
-    writer.send(&answer, Bytes::new()).await?;
+    writer.send(&answer, body).await?;
     writer.end();
     Ok(())
 }
 
-async fn answer(context: &Context, request: Request, body: Bytes) -> Result<Response, Error> {
+/// The answer and its body.
+async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Response, Bytes), Error> {
     let broker = &context.broker;
-    Ok(match request {
+    let response = match request {
         Request::Ping => Response::Done,
         Request::Info => Response::Server(context.info()),
         Request::CreateTopic { name, config } => {
@@ -40,8 +42,9 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<Resp
         Request::PutModule { name } => Response::Module(broker.put_module(name, body).await?),
         Request::ListModules => Response::Modules(broker.modules()),
         Request::DescribeModule { reference } => Response::Module(broker.module(&reference)?),
-        Request::CreateSubscription { name, topic, from, pipeline, on_fault } => {
-            let wanted = NewSubscription { topic, name: None, from, pipeline: Some(pipeline), on_fault };
+        Request::CreateSubscription { name, topic, from, pipeline, on_fault, delivery } => {
+            let (pipeline, delivery) = (Some(pipeline), Some(delivery));
+            let wanted = NewSubscription { topic, name: None, from, pipeline, on_fault, delivery };
             Response::Subscription(broker.create_subscription(name, wanted).await?.info())
         }
         Request::ListSubscriptions => Response::Subscriptions(broker.subscriptions()),
@@ -50,5 +53,20 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<Resp
             broker.delete_subscription(&name).await?;
             Response::Done
         }
-    })
+        Request::DeadLetters { subscription, partition, from } => {
+            let found = broker.dead_letters(&subscription, partition, from).await?;
+            let (partitions, end) = (found.topic.config().partitions, found.topic.end(partition));
+            let response = Response::DeadLetters {
+                topic: found.topic.name().clone(),
+                partitions,
+                next: found.next,
+                end,
+            };
+            return Ok((response, found.letters.map(RecordBatch::into_bytes).unwrap_or_default()));
+        }
+        Request::CloseDeadLetters { subscription, letters, redrive } => {
+            Response::Count(broker.close_dead_letters(&subscription, &letters, redrive).await?)
+        }
+    };
+    Ok((response, Bytes::new()))
 }

@@ -8,7 +8,7 @@ use millstream_types::limits::BATCH_BYTES_MAX;
 use millstream_wire::{Answer, CloseCode, ErrorCode, FrameLimits, Open, Response, WireError};
 use quinn::{RecvStream, SendStream};
 
-use crate::{consume, error::of_frame, publish, request, session::Context};
+use crate::{consume, error::of_frame, publish, request, session::Context, work};
 
 /// Most bytes of a head from a client.
 const HEAD_BYTES_MAX: usize = 4 << 20;
@@ -34,6 +34,7 @@ pub(crate) async fn serve(context: &Arc<Context>, send: SendStream, receive: Rec
             publish::serve(context, wanted, reader, writer).await
         }
         Ok(Some((Open::Subscribe(wanted), _))) => consume::serve(context, wanted, reader, writer).await,
+        Ok(Some((Open::Work(wanted), _))) => work::serve(context, wanted, reader, writer).await,
         Ok(Some((Open::Hello(_), _))) => {
             let text = "Hello belongs on the first stream of a connection only";
             refuse(&mut writer, WireError::refused(ErrorCode::BadRequest, text)).await

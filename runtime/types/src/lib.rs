@@ -4,6 +4,7 @@
 mod batch;
 mod bytes_io;
 mod crc;
+mod delivery;
 mod ids;
 pub mod limits;
 mod module;
@@ -18,6 +19,7 @@ pub use batch::{
     BatchBuilder, BatchError, BatchView, Check, Compression, HeadersIn, HeadersView, RecordBatch,
     RecordParts, RecordView,
 };
+pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
 pub use module::ModuleInfo;
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};

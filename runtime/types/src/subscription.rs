@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, SubscriptionName, Timestamp, TopicName};
+use crate::{DeliveryConfig, Offset, SubscriptionName, Timestamp, TopicName};
 
 /// Where a new subscription starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,12 @@ pub struct SubscriptionInfo {
     /// What happens when a module fails.
     #[serde(default)]
     pub on_fault: OnFault,
+    /// How it delivers.
+    #[serde(default)]
+    pub delivery: DeliveryConfig,
+    /// Consumers connected.
+    #[serde(default)]
+    pub consumers: u64,
     /// Whether it is being read.
     pub state: SubscriptionState,
     /// Why it is faulted.
@@ -91,6 +97,12 @@ pub struct PositionInfo {
     pub scanned: Offset,
     /// One past the newest readable offset.
     pub latest: Offset,
+    /// Records that consumers hold under a lease.
+    #[serde(default)]
+    pub leased: u64,
+    /// Records that were scanned and wait: for their time, for others of their key, or for a consumer with room.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// What a subscription has done since the broker started.

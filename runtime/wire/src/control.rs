@@ -1,11 +1,13 @@
 //! The first frame of every stream, requests and their answers.
 
-use millstream_types::{ModuleName, ProducerId, ProducerName, SubscriptionName, TopicName};
+use millstream_types::{
+    DeliveryConfig, ModuleName, Offset, ProducerId, ProducerName, SubscriptionName, TopicName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo,
-    WireError,
+    WireError, Work,
 };
 
 /// The first frame of a stream, from the client.
@@ -32,6 +34,8 @@ pub enum Open {
     },
     /// Deliveries down, credit and acks up.
     Subscribe(Subscribe),
+    /// Leased records down, what became of them up.
+    Work(Work),
 }
 
 /// Who connects.
@@ -117,6 +121,9 @@ pub enum Request {
         /// What happens when a module fails.
         #[serde(default)]
         on_fault: OnFault,
+        /// How it delivers.
+        #[serde(default)]
+        delivery: DeliveryConfig,
     },
     /// Answered by [`Response::Subscriptions`].
     ListSubscriptions,
@@ -129,6 +136,25 @@ pub enum Request {
     DeleteSubscription {
         /// Which.
         name: SubscriptionName,
+    },
+    /// Answered by [`Response::DeadLetters`], with a record batch as the frame's body where there are any.
+    DeadLetters {
+        /// Whose.
+        subscription: SubscriptionName,
+        /// Partition of the dead-letter topic.
+        partition: u32,
+        /// Where to look on.
+        from: Offset,
+    },
+    /// Answered by [`Response::Count`]: so many letters were closed. Those that are closed already are passed over.
+    CloseDeadLetters {
+        /// Whose.
+        subscription: SubscriptionName,
+        /// Partition of the dead-letter topic and offset of each.
+        letters: Vec<(u32, Offset)>,
+        /// Whether the records they were made of are delivered to the subscription again; a letter whose record is gone
+        /// is left then.
+        redrive: bool,
     },
 }
 
@@ -152,6 +178,19 @@ pub enum Response {
     Subscription(SubscriptionInfo),
     /// All subscriptions, by name.
     Subscriptions(Vec<SubscriptionInfo>),
+    /// Dead letters, of those that are neither sent back nor purged.
+    DeadLetters {
+        /// Where they are.
+        topic: TopicName,
+        /// Its partitions.
+        partitions: u32,
+        /// Where to look on in the partition; nothing more is there at `end`.
+        next: Offset,
+        /// One past the newest letter of the partition.
+        end: Offset,
+    },
+    /// So many.
+    Count(u64),
 }
 
 /// The first frame of a stream from the broker: what was asked for, or why not.

@@ -37,6 +37,10 @@ pub enum ErrorCode {
     SubscriptionExists,
     /// Another consumer holds the exclusive subscription.
     SubscriptionBusy,
+    /// The subscription's delivery mode does not allow this way of reading it.
+    WrongMode,
+    /// Delivery settings that are out of range or contradict each other.
+    BadDelivery,
     /// No such module in the registry.
     UnknownModule,
     /// The module's name and version are taken by other bytes.

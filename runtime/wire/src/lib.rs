@@ -6,7 +6,8 @@
 //! - a request stream carries one [`Request`] and one [`Answer`], then both sides finish;
 //! - a publisher stream is answered by [`PublishReady`], then carries [`PublishHead`] frames with a record batch
 //!   as body up, and [`Receipts`] frames down, in the order of the batches;
-//! - a consumer stream is answered by [`Subscribed`], then carries [`Delivery`] frames down and [`Control`] frames up.
+//! - a consumer stream is answered by [`Subscribed`], then carries [`Delivery`] frames down and [`Control`] frames up;
+//! - a worker stream is answered by [`Joined`], then carries [`Assignment`] frames down and [`WorkControl`] frames up.
 //!
 //! Messages are MessagePack maps: fields that one side does not know are ignored, requests it does not know refused.
 
@@ -17,6 +18,7 @@ mod error;
 mod frame;
 mod info;
 mod publish;
+mod work;
 
 pub use close::CloseCode;
 pub use consume::{Control, Delivery, PartitionSpan, Subscribe, Subscribed};
@@ -25,10 +27,11 @@ pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::ServerInfo;
 pub use millstream_types::{
-    Binding, Counters, Durability, ModuleInfo, OnFault, PartitionInfo, PositionInfo, StartAt,
-    SubscriptionInfo, SubscriptionState, TopicConfig, TopicInfo,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, OnFault,
+    PartitionInfo, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicConfig, TopicInfo,
 };
 pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
+pub use work::{Assignment, Joined, SettleAs, Settlement, Work, WorkControl};
 
 /// Application protocol name in the TLS handshake.
 pub const ALPN: &[u8] = b"millstream/1";

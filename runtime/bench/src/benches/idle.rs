@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_client::{Client, Durability, NewSubscription, OnFault, StartAt, SubscriptionName, TopicName};
+use millstream_client::{
+    Client, DeliveryConfig, Durability, NewSubscription, OnFault, StartAt, SubscriptionName, TopicName,
+};
 use tokio::task::JoinSet;
 
 use super::say;
@@ -123,6 +125,7 @@ async fn create_subscription(client: Client, topic: TopicName, number: usize) ->
         from: StartAt::Earliest,
         pipeline: Vec::new(),
         on_fault: OnFault::default(),
+        delivery: DeliveryConfig::default(),
     };
     client.create_subscription(new).await.map_err(Error::millstream("create a subscription"))?;
     Ok(())

@@ -1,21 +1,21 @@
 //! The shard against a plain model: whatever comes, offsets are dense, refusals change nothing, and what a store gives
 //! back after a restart is what was there before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_store::{Batch, Options, Persist, Store};
 use millstream_types::{
-    BatchBuilder, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName,
-    ProducerStamp, Record, RecordBatch, SubscriptionName, TopicConfig, TopicName,
+    BatchBuilder, DeliveryConfig, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerId,
+    ProducerName, ProducerStamp, Record, RecordBatch, SubscriptionName, TopicConfig, TopicName,
 };
 use proptest::prelude::*;
 
-use super::{Effect, Shard};
+use super::{Effect, PartitionCursor, Shard};
 use crate::{
     Error, Limits,
-    broker::recover,
-    command::{Command, Outcome},
-    rows::{CursorRow, ModuleRow, PinnedBinding, SubscriptionRow},
+    command::{Command, Letter, Outcome, Settlement},
+    recover::recover,
+    rows::{CursorRow, ModuleRow, PinnedBinding, SubscriptionRow, TriedRow},
 };
 
 /// A command, with names and partitions as small numbers so that they often meet.
@@ -57,7 +57,20 @@ enum Act {
     Settle {
         name: u8,
         partition: u32,
-        next: Offset,
+        from: Offset,
+        to: Offset,
+        tried: Option<Offset>,
+    },
+    DeadLetter {
+        name: u8,
+        offset: Offset,
+        sink: u8,
+    },
+    /// A letter of `name` is closed, and a record of `source` is to be delivered again.
+    Close {
+        name: u8,
+        letter: Offset,
+        source: Option<(u8, Offset)>,
     },
     Route {
         name: u8,
@@ -83,15 +96,41 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2u8).prop_map(|producer| Act::Rename { producer }),
         2 => (0..3u8, 0..3u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
         1 => (0..3u8).prop_map(|name| Act::Unsubscribe { name }),
-        3 => (0..3u8, 0..4u32, 0..20u64).prop_map(|(name, partition, next)| Act::Settle { name, partition, next }),
+        5 => (0..3u8, 0..4u32, 0..20u64, 0..20u64, prop::option::of(0..20u64))
+            .prop_map(|(name, partition, from, to, tried)| Act::Settle { name, partition, from, to, tried }),
+        2 => (0..3u8, 0..20u64, 0..3u8).prop_map(|(name, offset, sink)| Act::DeadLetter { name, offset, sink }),
+        2 => (0..3u8, 0..20u64, prop::option::of((0..3u8, 0..20u64)))
+            .prop_map(|(name, letter, source)| Act::Close { name, letter, source }),
         2 => (0..3u8, 0..10u64, 1..5u64, 0..3u8).prop_map(|(name, from, len, sink)| Act::Route { name, from, len, sink }),
         1 => (0..2u8, 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
         1 => Just(Act::Restart),
     ]
 }
 
-/// Settled and routed offsets, one pair a partition.
-type Cursors = Vec<(Offset, Offset)>;
+/// How far a subscription is in each partition.
+type Cursors = Vec<CursorModel>;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct CursorModel {
+    settled: BTreeSet<Offset>,
+    routed: Offset,
+    tried: BTreeSet<Offset>,
+}
+
+impl CursorModel {
+    fn settle(&mut self, range: std::ops::Range<Offset>) {
+        self.tried.retain(|offset| !range.contains(offset));
+        self.settled.extend(range);
+    }
+
+    fn of(cursor: &PartitionCursor) -> Self {
+        Self {
+            settled: (0..40).filter(|offset| cursor.settled.contains(*offset)).collect(),
+            routed: cursor.routed,
+            tried: cursor.tried.keys().copied().collect(),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Model {
@@ -108,6 +147,12 @@ struct Model {
 
 /// Epoch, and sequence, records and offset of each batch.
 type Produced = (u32, Vec<(u32, u32, Offset)>);
+
+impl Model {
+    fn cursor(&mut self, name: u8, partition: u32) -> Option<&mut CursorModel> {
+        self.subscriptions.get_mut(&name)?.2.get_mut(partition as usize)
+    }
+}
 
 fn topic_name(topic: u8) -> TopicName {
     TopicName::new(format!("t{topic}")).unwrap()
@@ -209,6 +254,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 topic: topic_name(topic),
                 pipeline: vec![PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() }],
                 on_fault,
+                delivery: DeliveryConfig::default(),
                 created_ms: 1,
             };
             let accepted = match model.subscriptions.get(&name) {
@@ -216,7 +262,11 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 None => model.topics.contains_key(&topic),
             };
             if accepted {
-                model.subscriptions.entry(name).or_insert((topic, skip, vec![(0, 0); partitions]));
+                model.subscriptions.entry(name).or_insert((
+                    topic,
+                    skip,
+                    vec![CursorModel::default(); partitions],
+                ));
             }
             (Command::CreateSubscription { row, cursors: vec![CursorRow::default(); partitions] }, accepted)
         }
@@ -224,11 +274,52 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let accepted = model.subscriptions.remove(&name).is_some();
             (Command::DeleteSubscription { name: subscription_name(name) }, accepted)
         }
-        Act::Settle { name, partition, next } => {
-            let cursors = model.subscriptions.get_mut(&name).map(|(.., cursors)| cursors);
-            let cursor = cursors.and_then(|cursors| cursors.get_mut(partition as usize));
-            cursor.into_iter().for_each(|(settled, _)| *settled = next.max(*settled));
-            (Command::Settle { subscription: id_of(name), next: vec![(partition, next)] }, true)
+        Act::Settle { name, partition, from, to, tried } => {
+            if let Some(cursor) = model.cursor(name, partition) {
+                cursor.tried.extend(tried.filter(|offset| !cursor.settled.contains(offset)));
+                cursor.settle(from..to);
+            }
+            let tried = tried.map(|offset| (offset, TriedRow::default())).into_iter().collect();
+            let settlements = vec![Settlement { partition, done: vec![from..to], tried }];
+            (Command::Settle { subscription: id_of(name), settlements }, true)
+        }
+        Act::DeadLetter { name, offset, sink } => {
+            let command = Command::DeadLetter {
+                subscription: id_of(name),
+                sources: vec![(0, offset)],
+                sink: partition_of(sink, 0),
+                letters: batch_of(1),
+                now: 1,
+            };
+            let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&offset));
+            let end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
+            let accepted = match end {
+                Some(end) if open => {
+                    *end += 1;
+                    true
+                }
+                _ => false,
+            };
+            if accepted && let Some(cursor) = model.cursor(name, 0) {
+                cursor.settle(offset..offset + 1);
+            }
+            (command, accepted)
+        }
+        Act::Close { name, letter, source } => {
+            let reopen = source.map(|(source, offset)| (subscription_name(source), 0, offset));
+            let letters = vec![Letter { partition: 0, offset: letter, reopen }];
+            let command = Command::CloseLetters { subscription: id_of(name), letters };
+            let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&letter));
+            let sent_back = source.is_none_or(|(source, offset)| {
+                open && model.cursor(source, 0).is_some_and(|cursor| cursor.settled.remove(&offset))
+            });
+            if open
+                && sent_back
+                && let Some(cursor) = model.cursor(name, 0)
+            {
+                cursor.settle(letter..letter + 1);
+            }
+            (command, model.subscriptions.contains_key(&name))
         }
         Act::Route { name, from, len, sink } => {
             let outputs = vec![(partition_of(sink, 0), batch_of(2))];
@@ -243,8 +334,8 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let sink_end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
             let cursor = model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.first_mut());
             let accepted = match (sink_end, cursor) {
-                (Some(end), Some((_, routed))) if *routed <= from => {
-                    *routed = from + len;
+                (Some(end), Some(cursor)) if cursor.routed <= from => {
+                    cursor.routed = from + len;
                     *end += 2;
                     true
                 }
@@ -276,7 +367,7 @@ fn assert_agree(shard: &Shard, model: &Model) {
     for state in shard.subscriptions.values() {
         let name =
             model.subscriptions.keys().find(|name| subscription_name(**name) == state.row.name).unwrap();
-        let cursors: Vec<_> = state.cursors.iter().map(|cursor| (cursor.settled, cursor.routed)).collect();
+        let cursors: Vec<_> = state.cursors.iter().map(CursorModel::of).collect();
         assert_eq!(cursors, model.subscriptions[name].2, "subscription {name}");
     }
     assert_eq!(shard.modules.len(), model.modules.len());

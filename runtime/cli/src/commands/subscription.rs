@@ -66,7 +66,14 @@ impl Subscription {
         match self {
             Self::Create(Create { name, topic, from, pipeline, on_fault }) => {
                 let pipeline = pipeline.upload(&client).await?;
-                let new = NewSubscription { name, topic, from, pipeline, on_fault: on_fault.into() };
+                let new = NewSubscription {
+                    name,
+                    topic,
+                    from,
+                    pipeline,
+                    on_fault: on_fault.into(),
+                    delivery: Default::default(),
+                };
                 let subscription = client.create_subscription(new).await?;
                 show(common, &subscription, |subscription| {
                     format!("subscription {} reads {}", subscription.name, subscription.topic)

@@ -14,7 +14,7 @@ pub struct Message {
 
 impl Message {
     /// Record `index` of `batch`, and what is done once it is acknowledged.
-    pub(super) fn new(partition: u32, batch: RecordBatch, index: usize, ack_next: Offset) -> Self {
+    pub(crate) fn new(partition: u32, batch: RecordBatch, index: usize, ack_next: Offset) -> Self {
         Self { partition, batch, index, ack_next }
     }
 

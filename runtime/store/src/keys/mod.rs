@@ -12,6 +12,8 @@
 //! | `state`   | 0x07 | [`Producer`] |
 //! | `state`   | 0x08 | [`RemovedPartition`] |
 //! | `state`   | 0x09 | [`NamedProducer`] |
+//! | `state`   | 0x0A | [`SettledRun`] |
+//! | `state`   | 0x0B | [`Tried`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -27,8 +29,10 @@ mod named_producer;
 mod partition;
 mod producer;
 mod removed;
+mod settled_run;
 mod subscription;
 mod topic;
+mod tried;
 
 use bytes::Bytes;
 
@@ -40,8 +44,10 @@ pub use named_producer::NamedProducer;
 pub use partition::PartitionRow;
 pub use producer::{Producer, ProducersOf};
 pub use removed::RemovedPartition;
+pub use settled_run::{SettledRun, SettledRunsOf};
 pub use subscription::Subscription;
 pub use topic::Topic;
+pub use tried::{Tried, TriedOf};
 
 pub(crate) use commit::{COMMIT_KEY, CommitRow};
 pub(crate) use log::LogKey;

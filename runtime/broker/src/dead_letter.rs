@@ -1,0 +1,367 @@
+//! Dead letters: records that failed too often or that a module rejected, written to another topic in the commit that
+//! settles them.
+//!
+//! A subscription named `letters.TOPIC` keeps account of each dead-letter topic: what is settled there was sent back or
+//! purged.
+
+use std::sync::Arc;
+
+use millstream_engine::Reject;
+use millstream_store::Store;
+use millstream_types::{
+    BatchBuilder, Check, DeadLetters, DeliveryConfig, DeliveryMode, Header, Offset, OnFault, PartitionId,
+    Record, RecordBatch, SubscriptionName, Timestamp, TopicName, partition_for_key,
+};
+
+use crate::{
+    Broker, Error, Step, Subscription, Topic,
+    broker::{Shared, blocking, now},
+    command::{Command, Letter, Outcome, Settlement},
+    fetch::{self, Source},
+    group::Dead,
+    routing,
+    rows::{CursorRow, SubscriptionRow, TriedRow},
+};
+
+/// Bytes from which on a further batch of letters is begun.
+const BATCH_BYTES: usize = 256 << 10;
+/// A dead-letter topic may be deleted while letters are on their way; it is then made again, but not for ever.
+const TRIES: usize = 3;
+
+/// Why a record is a dead letter, as its header says.
+#[derive(Debug, Clone, Copy)]
+enum Reason {
+    Rejected,
+    Failures,
+}
+
+/// What a letter says beside its record.
+struct Why<'a> {
+    reason: Reason,
+    error: Option<&'a str>,
+    deliveries: u32,
+    failures: u32,
+    first_ms: Timestamp,
+    last_ms: Timestamp,
+    module: Option<(&'a str, &'a [u8; 32])>,
+}
+
+/// The topic that `config` has letters go to, for the subscription `name`; `None` for none.
+///
+/// # Errors
+/// [`Error::Internal`] when the name that is made up would be too long.
+pub(crate) fn topic_of(name: &SubscriptionName, config: &DeliveryConfig) -> Result<Option<TopicName>, Error> {
+    match &config.dead_letters {
+        DeadLetters::Off => Ok(None),
+        DeadLetters::Topic(topic) => Ok(Some(topic.clone())),
+        DeadLetters::Auto => {
+            let topic = TopicName::new(format!("dlq.{name}"));
+            let topic = topic.map_err(|_| Error::NameTooLong { name: name.clone() })?;
+            account_of(&topic).map_err(|_| Error::NameTooLong { name: name.clone() })?;
+            Ok(Some(topic))
+        }
+    }
+}
+
+/// The subscription that keeps account of a dead-letter topic.
+pub(crate) fn account_of(topic: &TopicName) -> Result<SubscriptionName, Error> {
+    SubscriptionName::new(format!("letters.{topic}")).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// Writes dead letters for records that failed too often, and tells the subscription's group what became of them.
+pub(crate) async fn bury(shared: Arc<Shared>, subscription: Arc<Subscription>, dead: Vec<Dead>) {
+    for dead in dead {
+        // Once it is written and settled, the commit's effects tell the group.
+        let Err(error) = bury_one(&shared, &subscription, &dead).await else { continue };
+        let (topic, name, Dead { partition, offset, .. }) =
+            (subscription.topic().name(), subscription.name(), dead);
+        tracing::error!(%topic, partition, offset, subscription = %name, %error, "no dead letter could be written; the record is tried again");
+        let moment = shared.moment();
+        subscription.group().not_buried(partition, offset, moment);
+        subscription.pump.wake();
+    }
+}
+
+async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: &Dead) -> Result<(), Error> {
+    let Dead { partition, offset, row: TriedRow { deliveries, failures, first_ms, error, .. } } = dead;
+    let source = subscription.topic().partition(*partition)?;
+    let store = shared.store.clone();
+    let at = *offset;
+    let Some(record) = blocking(move || record_at(&store, source, at)).await?? else {
+        tracing::warn!(topic = %subscription.topic().name(), partition, offset, "a record that failed too often is no longer in the log");
+        let done = Settlement::done(*partition, at..at + 1);
+        let subscription_id = subscription.id().ok_or(Error::Gone)?;
+        let command = Command::Settle { subscription: subscription_id, settlements: vec![done] };
+        shared.submitter.execute(command).await?;
+        subscription.moved(&[(*partition, at)], &[]);
+        return Ok(());
+    };
+    let why = Why {
+        reason: Reason::Failures,
+        error: error.as_deref(),
+        deliveries: *deliveries,
+        failures: *failures,
+        first_ms: *first_ms,
+        last_ms: now(),
+        module: None,
+    };
+    let letter = letter(record, subscription, *partition, &why);
+    write(shared, subscription, *partition, vec![letter]).await
+}
+
+/// Writes dead letters for what a module rejected, but for records that are settled already. Where the subscription has
+/// no dead letters, they are passed over.
+pub(crate) async fn reject(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    partition: u32,
+    batch: &RecordBatch,
+    rejects: &[Reject],
+) -> Result<(), Error> {
+    if !subscription.is_durable() || subscription.row().delivery.dead_letters == DeadLetters::Off {
+        return Ok(());
+    }
+    let batch = batch.decompressed()?;
+    let view = batch.view();
+    let open = |reject: &&Reject| !subscription.group().is_settled(partition, reject.offset);
+    let letters = rejects.iter().filter(open).filter_map(|reject| {
+        let record = view.record(view.index_of(reject.offset))?.to_record();
+        let module = subscription.pipeline().get(reject.stage);
+        let why = Why {
+            reason: Reason::Rejected,
+            error: Some(&reject.reason),
+            deliveries: 0,
+            failures: 0,
+            first_ms: now(),
+            last_ms: now(),
+            module: module.map(|binding| (binding.module.as_str(), &binding.sha256)),
+        };
+        Some(letter(record, subscription, partition, &why))
+    });
+    let letters: Vec<_> = letters.collect();
+    write(shared, subscription, partition, letters).await
+}
+
+/// Appends `letters`, whose offsets are still those of their sources.
+async fn write(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    partition: u32,
+    letters: Vec<Record>,
+) -> Result<(), Error> {
+    let Some(id) = subscription.id() else { return Ok(()) };
+    let Some(name) = topic_of(subscription.name(), &subscription.row().delivery)? else { return Ok(()) };
+    let mut rest = letters.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut builder, mut sources, mut key) = (BatchBuilder::new(), Vec::new(), None);
+        while let Some(letter) = rest
+            .next_if(|letter| builder.bytes_len() < BATCH_BYTES && (sources.is_empty() || key == letter.key))
+        {
+            sources.push((partition, letter.offset));
+            key.clone_from(&letter.key);
+            builder.push(&letter)?;
+        }
+        let letters = builder.build()?;
+        let mut tries = TRIES;
+        loop {
+            let topic = open_topic(shared, subscription, &name).await?;
+            let sink = sink(&topic, key.as_deref(), partition)?;
+            let (sources, letters) = (sources.clone(), letters.clone());
+            let command = Command::DeadLetter { subscription: id, sources, sink, letters, now: now() };
+            tries -= 1;
+            match shared.submitter.execute(command).await {
+                Ok(_) => break,
+                Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sink(topic: &Topic, key: Option<&[u8]>, partition: u32) -> Result<PartitionId, Error> {
+    let partitions = topic.config().partitions;
+    topic.partition(key.map_or(partition % partitions, |key| partition_for_key(key, partitions)))
+}
+
+/// The dead-letter topic with the subscription that keeps account of it, both made if they are not there.
+async fn open_topic(
+    shared: &Arc<Shared>,
+    subscription: &Subscription,
+    name: &TopicName,
+) -> Result<Arc<Topic>, Error> {
+    let topic = match shared.catalog.topic(name) {
+        Ok(topic) => topic,
+        Err(_) => routing::create(shared, subscription.topic(), name).await?,
+    };
+    let account = account_of(name)?;
+    if shared.catalog.subscription(&account).is_err() {
+        let row = SubscriptionRow {
+            name: account,
+            topic: name.clone(),
+            pipeline: Vec::new(),
+            on_fault: OnFault::default(),
+            delivery: DeliveryConfig {
+                dead_letters: DeadLetters::Off,
+                ..DeliveryConfig::of(DeliveryMode::Shared)
+            },
+            created_ms: now(),
+        };
+        let cursors = vec![CursorRow::default(); topic.partitions().len()];
+        shared.submitter.execute(Command::CreateSubscription { row, cursors }).await?;
+    }
+    Ok(topic)
+}
+
+fn letter(record: Record, subscription: &Subscription, partition: u32, why: &Why<'_>) -> Record {
+    let reason = match why.reason {
+        Reason::Rejected => "rejected",
+        Reason::Failures => "failures",
+    };
+    let offset: Offset = record.offset;
+    let mut letter = Record { deliver_at: None, expires_at: None, ..record };
+    // What it says of an earlier life as a dead letter is over.
+    letter.headers.retain(|header| !header.name.starts_with(HEADER_PREFIX));
+    let mut say = |name: &str, value: String| {
+        letter.headers.push(Header { name: format!("{HEADER_PREFIX}{name}"), value: value.into() });
+    };
+    say("topic", subscription.topic().name().to_string());
+    say("partition", partition.to_string());
+    say("offset", offset.to_string());
+    say("subscription", subscription.name().to_string());
+    say("reason", reason.into());
+    if let Some(error) = why.error {
+        say("error", error.into());
+    }
+    say("deliveries", why.deliveries.to_string());
+    say("failures", why.failures.to_string());
+    say("first-try", why.first_ms.to_string());
+    say("last-try", why.last_ms.to_string());
+    if let Some((module, sha256)) = why.module {
+        say("module", module.into());
+        say("module-sha256", hex::encode(sha256));
+    }
+    letter
+}
+
+/// Names of the headers that a dead letter has beside those of its record.
+pub(crate) const HEADER_PREFIX: &str = "dlq-";
+
+/// Dead letters of one partition.
+#[derive(Debug)]
+pub struct FoundLetters {
+    /// Where they are.
+    pub topic: Arc<Topic>,
+    /// Those that are neither sent back nor purged; `None` when there are none.
+    pub letters: Option<RecordBatch>,
+    /// Where to look on.
+    pub next: Offset,
+}
+
+impl Broker {
+    /// Dead letters of a subscription, from `from` on in a partition of its dead-letter topic. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscription`], [`Error::NoDeadLetters`], [`Error::UnknownPartition`]; [`Error::UnknownTopic`]
+    /// where no letter was written yet.
+    pub async fn dead_letters(
+        &self,
+        subscription: &SubscriptionName,
+        partition: u32,
+        from: Offset,
+    ) -> Result<FoundLetters, Error> {
+        let (topic, account) = self.letters_of(subscription)?;
+        let (id, end) = (topic.partition(partition)?, topic.end(partition));
+        let (store, read) = (self.shared.store.clone(), Arc::clone(&topic));
+        let source = Source { partition, id, from, end, judged_bytes: 0 };
+        let fetched = blocking(move || fetch::plain(&store, &read, source, BATCH_BYTES)).await??;
+        let (mut next, mut found) = (from.max(end), Vec::new());
+        for step in fetched.steps {
+            let Step::Batch { next: to, batch, .. } = step else { continue };
+            let batch = batch.decompressed()?;
+            let view = batch.view();
+            let open = account.unsettled(partition, view.base_offset()..view.next_offset());
+            let open = open.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
+            let open: Vec<_> = open.filter(|range| !range.is_empty()).collect();
+            if !open.is_empty() {
+                found.push(view.subset(&open)?);
+            }
+            next = to;
+        }
+        let letters = match found.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => RecordBatch::join(several),
+        };
+        let letters = letters.or_else(|| {
+            // Too many for one: the others come with the next call.
+            let first = found.first()?;
+            next = first.view().next_offset();
+            Some(first.clone())
+        });
+        Ok(FoundLetters { topic, letters, next })
+    }
+
+    /// Closes dead letters of a subscription, by partition of the dead-letter topic and offset; with `redrive` the
+    /// records that they were made of are delivered to the subscription again. Those closed already, of another
+    /// subscription, or whose record is gone, are passed over. How many were closed. Not cancel-safe: they may be all
+    /// the same.
+    ///
+    /// # Errors
+    /// As [`dead_letters`](Self::dead_letters).
+    pub async fn close_dead_letters(
+        &self,
+        subscription: &SubscriptionName,
+        letters: &[(u32, Offset)],
+        redrive: bool,
+    ) -> Result<u64, Error> {
+        let (topic, account) = self.letters_of(subscription)?;
+        let source = self.subscription(subscription)?;
+        let id = account.id().ok_or(Error::Gone)?;
+        let (store, letters, name) = (self.shared.store.clone(), letters.to_vec(), subscription.clone());
+        let read = move || -> Result<Vec<_>, Error> {
+            let mut found = Vec::new();
+            for (partition, offset) in letters {
+                let Some(letter) = record_at(&store, topic.partition(partition)?, offset)? else { continue };
+                let Some((index, at)) = source_of(&letter, &name) else { continue };
+                if redrive && record_at(&store, source.topic().partition(index)?, at)?.is_none() {
+                    continue;
+                }
+                let reopen = redrive.then(|| (name.clone(), index, at));
+                found.push(Letter { partition, offset, reopen });
+            }
+            Ok(found)
+        };
+        let letters = blocking(read).await??;
+        match self.execute(Command::CloseLetters { subscription: id, letters }).await? {
+            Outcome::Count(count) => Ok(count),
+            other => Err(Error::Internal(format!("closing dead letters was answered by {other:?}"))),
+        }
+    }
+
+    /// The dead-letter topic of a subscription, and the subscription that keeps account of it.
+    fn letters_of(&self, name: &SubscriptionName) -> Result<(Arc<Topic>, Arc<Subscription>), Error> {
+        let subscription = self.subscription(name)?;
+        let topic = topic_of(name, &subscription.row().delivery)?;
+        let topic = topic.filter(|_| subscription.is_durable());
+        let topic = self.topic(&topic.ok_or_else(|| Error::NoDeadLetters(name.clone()))?)?;
+        let account = self.subscription(&account_of(topic.name())?)?;
+        Ok((topic, account))
+    }
+}
+
+/// Which record of the subscription `name`, by partition within its topic, a letter was made of.
+fn source_of(letter: &Record, name: &SubscriptionName) -> Option<(u32, Offset)> {
+    let said = |what: &str| std::str::from_utf8(letter.header(&format!("{HEADER_PREFIX}{what}"))?).ok();
+    (said("subscription")? == name.as_str()).then_some(())?;
+    Some((said("partition")?.parse().ok()?, said("offset")?.parse().ok()?))
+}
+
+/// The record at `offset`, read from the disk; `None` if it is gone.
+fn record_at(store: &Store, partition: PartitionId, offset: Offset) -> Result<Option<Record>, Error> {
+    let Some(stored) = store.batch_at(partition, offset)? else { return Ok(None) };
+    let batch = RecordBatch::new(stored.bytes, Check::Crc)?.decompressed()?;
+    let view = batch.view();
+    let record = view.record(view.index_of(offset)).filter(|record| record.offset == offset);
+    Ok(record.map(|record| record.to_record()))
+}

@@ -1,0 +1,230 @@
+//! One partition of a group, and how a single record changes its state there.
+
+use std::collections::BTreeMap;
+
+use millstream_types::Offset;
+
+use super::{Group, MemberId, Said};
+use crate::{Error, rows::TriedRow, settled::Settled, shard::PartitionCursor};
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) settled: Settled,
+    /// Everything below was looked at: it is settled, open, or was dropped.
+    pub(super) scanned: Offset,
+    /// How far a stream has come.
+    reached: Offset,
+    routed: Offset,
+    pub(super) open: BTreeMap<Offset, Open>,
+    /// Records that were delivered in vain.
+    pub(super) tried: BTreeMap<Offset, TriedRow>,
+    /// Whether the shard is behind over records that were dropped.
+    pub(super) unsaved: bool,
+}
+
+/// A record that is neither settled nor still to be scanned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    /// The lease it is under, or the time for which it waits.
+    pub(super) tag: u64,
+    /// What it is kept in order with; 0 for nothing.
+    pub(super) unit: u64,
+    pub(super) bytes: u32,
+    pub(super) state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// A consumer has it.
+    Leased,
+    /// For its time.
+    Waiting,
+    /// To be read again for a consumer.
+    Ready,
+    /// Being read again.
+    Fetching,
+    /// Behind others of its unit.
+    Held,
+    /// Being written as a dead letter.
+    Dead,
+}
+
+impl From<PartitionCursor> for Part {
+    fn from(cursor: PartitionCursor) -> Self {
+        let below = cursor.settled.below();
+        Self {
+            settled: cursor.settled,
+            scanned: below,
+            reached: below,
+            routed: cursor.routed,
+            open: BTreeMap::new(),
+            tried: cursor.tried,
+            unsaved: false,
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn restart_stream(&mut self) {
+        self.reached = self.settled.below();
+    }
+
+    /// Settles the run of offsets around `offset` that nothing open interrupts; what it is.
+    fn done_around(&mut self, offset: Offset) -> std::ops::Range<Offset> {
+        let start = self.open.range(..offset).next_back().map_or(0, |(before, _)| before + 1);
+        let end = self.open.range(offset..).next().map_or(self.scanned, |(behind, _)| *behind);
+        let run = start..end.max(offset + 1);
+        self.settled.insert(run.clone(), &mut |_| {});
+        run
+    }
+}
+
+impl Group {
+    pub(crate) fn settled(&self, partition: u32) -> Offset {
+        self.part(partition).map_or(0, |part| part.settled.below())
+    }
+
+    pub(crate) fn scanned(&self, partition: u32) -> Offset {
+        self.part(partition).map_or(0, |part| part.scanned.max(part.reached))
+    }
+
+    /// Where scanning goes on.
+    pub(crate) fn scan_position(&self, partition: u32) -> Offset {
+        self.part(partition).map_or(0, |part| part.scanned)
+    }
+
+    pub(crate) fn is_settled(&self, partition: u32, offset: Offset) -> bool {
+        self.part(partition).is_some_and(|part| part.settled.contains(offset))
+    }
+
+    pub(crate) fn routed(&self, partition: u32) -> Offset {
+        self.part(partition).map_or(0, |part| part.routed)
+    }
+
+    pub(crate) fn set_routed(&mut self, partition: u32, next: Offset) {
+        if let Some(part) = self.parts.get_mut(partition as usize) {
+            part.routed = part.routed.max(next);
+        }
+    }
+
+    /// The parts of `range` that are not settled.
+    pub(crate) fn unsettled(
+        &self,
+        partition: u32,
+        range: std::ops::Range<Offset>,
+    ) -> Vec<std::ops::Range<Offset>> {
+        match self.part(partition) {
+            Some(part) if part.settled.has_runs() || range.start < part.settled.below() => {
+                part.settled.gaps(range)
+            }
+            _ => vec![range],
+        }
+    }
+
+    /// A stream has come to `next`.
+    pub(crate) fn reach(&mut self, partition: u32, next: Offset) {
+        if let Some(part) = self.parts.get_mut(partition as usize) {
+            part.reached = next;
+        }
+    }
+
+    /// A stream is done with everything below `next`.
+    pub(crate) fn settle_through(&mut self, partition: u32, next: Offset) -> Result<(), Error> {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return Ok(()) };
+        if next > part.reached {
+            return Err(Error::AckBeyond { partition, next, scanned: part.reached });
+        }
+        part.settled.insert(0..next, &mut |_| {});
+        part.scanned = part.scanned.max(next);
+        let open: Vec<_> = part.open.range(..next).map(|(offset, _)| *offset).collect();
+        part.tried = part.tried.split_off(&next);
+        for offset in open {
+            self.close(partition, offset);
+        }
+        Ok(())
+    }
+
+    pub(super) fn part(&self, partition: u32) -> Option<&Part> {
+        self.parts.get(partition as usize)
+    }
+
+    pub(super) fn is_leased(&self, partition: u32, offset: Offset) -> bool {
+        let open = self.part(partition).and_then(|part| part.open.get(&offset));
+        open.is_some_and(|open| open.state == State::Leased)
+    }
+
+    /// The offsets that `member` holds of those `said`.
+    pub(super) fn held_by(&self, member: MemberId, said: &Said) -> Vec<Offset> {
+        let Some(part) = self.part(said.partition) else { return Vec::new() };
+        if said.offsets.is_empty() {
+            return Vec::new();
+        }
+        let mine = |open: &Open| {
+            open.state == State::Leased
+                && said.lease.is_none_or(|lease| lease == open.tag)
+                && self.leases.get(&open.tag).is_some_and(|lease| lease.member == member)
+        };
+        let open = part.open.range(said.offsets.clone());
+        open.filter(|(_, open)| mine(open)).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Settles `offsets`, which are no longer open, and tells the shard.
+    pub(super) fn done(&mut self, partition: u32, offsets: &[Offset]) {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let mut covered = 0;
+        for &offset in offsets {
+            if offset < covered {
+                continue;
+            }
+            let run = part.done_around(offset);
+            covered = run.end;
+            self.news.settlements.entry(partition).or_default().done.push(run);
+        }
+        for offset in offsets {
+            part.tried.remove(offset);
+        }
+    }
+
+    /// Takes a record out of what is open, from wherever it is.
+    pub(super) fn close(&mut self, partition: u32, offset: Offset) {
+        let part = self.parts.get_mut(partition as usize);
+        let Some(open) = part.and_then(|part| part.open.remove(&offset)) else { return };
+        self.open -= 1;
+        match open.state {
+            State::Leased => self.unlease(&open),
+            State::Waiting => drop(self.due.remove(&(open.tag, partition, offset))),
+            State::Ready => drop(self.ready.remove(&(partition, offset))),
+            State::Fetching | State::Held | State::Dead => {}
+        }
+        if open.unit != 0 {
+            self.leave_unit(open.unit, partition, offset);
+        }
+    }
+
+    /// Gives back what a leased record takes of its consumer's window.
+    pub(super) fn unlease(&mut self, open: &Open) {
+        let Some(lease) = self.leases.get_mut(&open.tag) else { return };
+        if let Some(member) = self.members.get_mut(&lease.member) {
+            member.records -= 1;
+            member.bytes -= u64::from(open.bytes);
+        }
+        lease.left -= 1;
+        if lease.left == 0 {
+            self.deadlines.remove(&(lease.deadline, open.tag));
+            self.leases.remove(&open.tag);
+        }
+    }
+
+    /// Puts a record into another state than leased; the one it was in is over.
+    pub(super) fn put(&mut self, partition: u32, offset: Offset, state: State, tag: u64) {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(open) = part.open.get_mut(&offset) else { return };
+        (open.state, open.tag) = (state, tag);
+        match state {
+            State::Waiting => drop(self.due.insert((tag, partition, offset))),
+            State::Ready => drop(self.ready.insert((partition, offset))),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! What the consumers of a subscription share: the scan of its topic, from which one of them at a time hands out
+//! records to all. Whoever waits for records and finds nobody doing that does it, so no task is needed, and an
+//! exclusive consumer gets its records without a detour.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use millstream_types::{Offset, RecordBatch};
+use tokio::{sync::Notify, task::JoinSet};
+
+use crate::{
+    Error, Granted, Step, Subscription,
+    broker::{Shared, blocking},
+    command::{Command, Settlement},
+    dead_letter,
+    fetch::{self, Source},
+    group::{Grant, MemberId, News},
+    limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
+    scan::{self, Scan},
+};
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Pump {
+    machine: tokio::sync::Mutex<Option<Machine>>,
+    /// Whoever pumps looks again.
+    woken: Notify,
+    outboxes: Mutex<BTreeMap<MemberId, Arc<Outbox>>>,
+}
+
+/// What was handed out to a consumer and not yet taken by it: bounded by its window.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    granted: Mutex<VecDeque<Granted>>,
+    ended: Mutex<Option<Error>>,
+    filled: Notify,
+}
+
+#[derive(Debug)]
+struct Machine {
+    scan: Scan,
+    /// A batch of which not everything is handed out.
+    pending: Option<Pending>,
+    again: JoinSet<Again>,
+    /// When progress over records that modules drop is to be stored.
+    save: Option<tokio::time::Instant>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    partition: u32,
+    next: Offset,
+    batch: RecordBatch,
+    index: usize,
+}
+
+/// Records that were read again.
+#[derive(Debug)]
+struct Again {
+    partition: u32,
+    offsets: Vec<Offset>,
+    /// With the offset below which each brings everything.
+    result: Result<Vec<(Offset, RecordBatch)>, Error>,
+}
+
+impl Pump {
+    /// Has whoever pumps look again: something was settled, or somebody came or went.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn add(&self, member: MemberId) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::default());
+        self.outboxes().insert(member, Arc::clone(&outbox));
+        self.wake();
+        outbox
+    }
+
+    /// The consumer is gone, and what was not taken is given up.
+    pub(crate) fn remove(&self, member: MemberId) {
+        self.outboxes().remove(&member);
+        self.wake();
+    }
+
+    /// Ends the scan when there is nobody to scan for. To be called by who will pump no more.
+    pub(crate) fn rest(&self) {
+        // Locked by those only who are still there.
+        if self.outboxes().is_empty()
+            && let Ok(mut machine) = self.machine.try_lock()
+        {
+            *machine = None;
+        }
+    }
+
+    /// Hands out records until there are some for `me`. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why the subscription cannot go on; all its consumers are told.
+    pub(crate) async fn run(
+        &self,
+        shared: &Arc<Shared>,
+        subscription: &Arc<Subscription>,
+        me: &Outbox,
+    ) -> Result<(), Error> {
+        let mut machine = self.machine.lock().await;
+        loop {
+            if me.is_filled() {
+                // The next one goes on.
+                return Ok(());
+            }
+            let outcome = match &mut *machine {
+                Some(machine) => self.step(machine, shared, subscription).await,
+                None => Machine::start(shared, subscription).await.map(|started| *machine = Some(started)),
+            };
+            if let Err(error) = outcome {
+                *machine = None;
+                if let Error::ModuleFault(fault) = &error {
+                    subscription.set_fault(fault.clone());
+                }
+                self.end(&error);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Tells all consumers that nothing more comes.
+    fn end(&self, error: &Error) {
+        for outbox in self.outboxes().values() {
+            *lock(&outbox.ended) = Some(error.clone());
+            outbox.filled.notify_one();
+        }
+    }
+
+    /// One step of the work. Cancel-safe.
+    async fn step(
+        &self,
+        machine: &mut Machine,
+        shared: &Arc<Shared>,
+        subscription: &Arc<Subscription>,
+    ) -> Result<(), Error> {
+        let moment = shared.moment();
+        let (news, deadline, wants_more, ready) = {
+            let mut group = subscription.group();
+            group.tick(moment);
+            let news =
+                if machine.may_save(group.has_unsaved()) { group.take_all_news() } else { group.take_news() };
+            machine.scan.let_go(|partition| group.is_eligible(partition));
+            let ready =
+                if machine.again.is_empty() { group.take_ready(AGAIN_RECORDS_MAX, AGAIN_SPAN) } else { None };
+            (news, group.next_deadline(), group.wants_more(), ready)
+        };
+        tell(shared, subscription, news);
+        if let Some((partition, offsets)) = ready {
+            machine.read_again(shared, subscription, partition, offsets)?;
+        }
+        if let Some(pending) = machine.pending.take() {
+            machine.pending = self.hand_out(subscription, pending, shared);
+            match &machine.pending {
+                None => return Ok(()),
+                Some(pending) if !subscription.group().is_eligible(pending.partition) => {
+                    let (partition, from) =
+                        (pending.partition, subscription.group().scan_position(pending.partition));
+                    machine.scan.hold(partition, from);
+                    machine.pending = None;
+                }
+                Some(_) => {}
+            }
+        }
+        let until =
+            deadline.map(|deadline| shared.instant_at(deadline)).into_iter().chain(machine.save).min();
+        let wants_step = wants_more && machine.pending.is_none();
+        tokio::select! {
+            biased;
+            () = self.woken.notified() => {}
+            Some(again) = machine.again.join_next(), if !machine.again.is_empty() => {
+                let again = again.map_err(|error| Error::Internal(error.to_string()))?;
+                self.hand_out_again(subscription, again, shared)?;
+            }
+            step = machine.scan.next(), if wants_step => match step? {
+                Step::Batch { partition, next, batch } => {
+                    machine.pending = Some(Pending { partition, next, batch, index: 0 });
+                }
+                Step::Progress { partition, next } => subscription.group().scan_to(partition, next),
+            },
+            () = sleep_until(until), if until.is_some() => {}
+        }
+        Ok(())
+    }
+
+    /// Hands out what finds somebody with room; what is left.
+    fn hand_out(&self, subscription: &Subscription, pending: Pending, shared: &Shared) -> Option<Pending> {
+        let Pending { partition, next, batch, index } = pending;
+        let view = batch.view();
+        let placed = subscription.group().place(partition, &view, index, next, false, shared.moment());
+        let (upto, len) = (placed.upto, view.len());
+        self.give(partition, next, &batch, placed.grants);
+        (upto < len).then_some(Pending { partition, next, batch, index: upto })
+    }
+
+    fn hand_out_again(
+        &self,
+        subscription: &Subscription,
+        again: Again,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let Again { partition, offsets, result } = again;
+        let mut brought = Vec::new();
+        for (next, batch) in result? {
+            let view = batch.view();
+            let placed = subscription.group().place(partition, &view, 0, next, true, shared.moment());
+            brought.extend(view.records().map(|record| record.offset));
+            self.give(partition, next, &batch, placed.grants);
+        }
+        subscription.group().fetched(partition, &offsets, &brought);
+        Ok(())
+    }
+
+    fn give(&self, partition: u32, next: Offset, batch: &RecordBatch, grants: Vec<Grant>) {
+        let outboxes = self.outboxes();
+        for grant in grants {
+            // Who has left in between has given back what it held.
+            let Some(outbox) = outboxes.get(&grant.member) else { continue };
+            let view = batch.view();
+            let all = matches!(grant.records.as_slice(), [all] if all.len() == view.len());
+            let part = match all {
+                true => Ok(batch.clone()),
+                false => batch.decompressed().and_then(|batch| batch.view().subset(&grant.records)),
+            };
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => {
+                    let offset = view.base_offset();
+                    // Its lease ends, and it ends as a dead letter: nobody can read it.
+                    tracing::error!(partition, offset, %error, "a stored batch cannot be decompressed");
+                    continue;
+                }
+            };
+            let last = part.view().len().checked_sub(1).and_then(|last| part.view().record(last));
+            let granted = Granted {
+                partition,
+                lease: grant.lease,
+                heard: grant.heard,
+                more_follows: last.is_some_and(|last| last.offset >= next),
+                tried: grant.tried,
+                batch: part,
+            };
+            lock(&outbox.granted).push_back(granted);
+            outbox.filled.notify_one();
+        }
+    }
+
+    fn outboxes(&self) -> MutexGuard<'_, BTreeMap<MemberId, Arc<Outbox>>> {
+        lock(&self.outboxes)
+    }
+}
+
+impl Outbox {
+    /// What is next; `None` when there is nothing.
+    pub(crate) fn take(&self) -> Option<Result<Granted, Error>> {
+        let granted = lock(&self.granted).pop_front().map(Ok);
+        granted.or_else(|| lock(&self.ended).clone().map(Err))
+    }
+
+    /// Resolves when something may have come. Cancel-safe.
+    pub(crate) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    fn is_filled(&self) -> bool {
+        !lock(&self.granted).is_empty() || lock(&self.ended).is_some()
+    }
+}
+
+impl Machine {
+    async fn start(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Self, Error> {
+        let from = {
+            let group = subscription.group();
+            (0..subscription.topic().config().partitions)
+                .map(|partition| group.scan_position(partition))
+                .collect()
+        };
+        let scan = Scan::start(Arc::clone(shared), Arc::clone(subscription), from).await?;
+        Ok(Self { scan, pending: None, again: JoinSet::new(), save: None })
+    }
+
+    /// Whether it is time to store progress over records that modules drop.
+    fn may_save(&mut self, unsaved: bool) -> bool {
+        match self.save {
+            Some(due) if due <= tokio::time::Instant::now() => {
+                self.save = None;
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.save = unsaved.then(|| tokio::time::Instant::now() + PROGRESS_EVERY);
+                false
+            }
+        }
+    }
+
+    fn read_again(
+        &mut self,
+        shared: &Arc<Shared>,
+        subscription: &Arc<Subscription>,
+        partition: u32,
+        offsets: Vec<Offset>,
+    ) -> Result<(), Error> {
+        let id = subscription.topic().partition(partition)?;
+        let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
+        self.again.spawn(async move {
+            let (from, end) =
+                (offsets.first().copied().unwrap_or(0), offsets.last().map_or(0, |last| last + 1));
+            let source = Source { partition, id, from, end, judged_bytes: SPAN_BYTES };
+            let result = match subscription.pipeline().is_empty() {
+                true => read_plain(&shared, &subscription, source, &offsets).await,
+                false => read_judged(&shared, &subscription, source, &offsets).await,
+            };
+            Again { partition, offsets, result }
+        });
+        Ok(())
+    }
+}
+
+async fn read_plain(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    mut source: Source,
+    offsets: &[Offset],
+) -> Result<Vec<(Offset, RecordBatch)>, Error> {
+    let (store, topic, offsets) = (shared.store.clone(), Arc::clone(subscription.topic()), offsets.to_vec());
+    blocking(move || {
+        let mut batches = Vec::new();
+        while source.from < source.end {
+            let fetched = fetch::plain(&store, &topic, source, FETCH_BYTES)?;
+            source.from = fetched.next;
+            for step in fetched.steps {
+                let Step::Batch { next, batch, .. } = step else { continue };
+                let batch = batch.decompressed()?;
+                let view = batch.view();
+                let wanted = offsets.iter().map(|offset| view.index_of(*offset)..view.index_of(offset + 1));
+                let wanted: Vec<_> = wanted.filter(|range| !range.is_empty()).collect();
+                if !wanted.is_empty() {
+                    batches.push((next, view.subset(&wanted)?));
+                }
+            }
+        }
+        Ok(batches)
+    })
+    .await?
+}
+
+/// Each run of offsets by itself: what lies between them is not judged again.
+async fn read_judged(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    source: Source,
+    offsets: &[Offset],
+) -> Result<Vec<(Offset, RecordBatch)>, Error> {
+    let mut pipeline = Some(scan::bind(shared, subscription).await?);
+    let mut batches = Vec::new();
+    for run in offsets.chunk_by(|a, b| a + 1 == *b) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let mut from = *first;
+        while from <= *last {
+            let Some(bound) = pipeline.take() else { break };
+            let source = Source { from, end: last + 1, ..source };
+            let fetched = fetch::judged(shared, subscription, source, bound).await?;
+            if let Some(failure) = fetched.failure {
+                return Err(failure);
+            }
+            from = fetched.next.max(from + 1);
+            pipeline = fetched.pipeline;
+            batches.extend(fetched.steps.into_iter().filter_map(|step| match step {
+                Step::Batch { next, batch, .. } => Some((next, batch)),
+                Step::Progress { .. } => None,
+            }));
+        }
+    }
+    Ok(batches)
+}
+
+/// Has `news` stored, and dead letters written. What is settled need not be waited for: if it is lost, that is a
+/// redelivery.
+pub(crate) fn tell(shared: &Arc<Shared>, subscription: &Arc<Subscription>, news: News) {
+    drop(store(shared, subscription, news));
+}
+
+/// The same; the answer comes once the settlements are stored.
+pub(crate) fn store(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    news: News,
+) -> Option<tokio::task::JoinHandle<Result<(), Error>>> {
+    let News { settlements, dead } = news;
+    if !dead.is_empty() {
+        tokio::spawn(dead_letter::bury(Arc::clone(shared), Arc::clone(subscription), dead));
+    }
+    let id = subscription.id().filter(|_| !settlements.is_empty())?;
+    let settlements =
+        settlements.into_iter().map(|(partition, settlement)| Settlement { partition, ..settlement });
+    let command = Command::Settle { subscription: id, settlements: settlements.collect() };
+    let shared = Arc::clone(shared);
+    // A task of its own: what the group has settled must reach the shard even if nobody waits for it.
+    Some(tokio::spawn(async move { shared.submitter.execute(command).await.map(drop) }))
+}
+
+async fn sleep_until(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

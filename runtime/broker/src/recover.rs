@@ -1,0 +1,75 @@
+//! The shard as the store has it.
+
+use millstream_store::{CursorsOf, SettledRunsOf, Store, TriedOf};
+use millstream_types::Durability;
+
+use crate::{
+    Error, Limits,
+    producers::Producers,
+    rows::{
+        self, CursorRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow, TopicRow,
+        decode_u32, decode_u64,
+    },
+    shard::{PartitionCursor, PartitionState, Shard, SubscriptionState},
+};
+
+pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
+    let mut shard = Shard { limits, ..Shard::default() };
+    for row in store.scan::<millstream_store::Topic>() {
+        let (key, value) = row?;
+        let row: TopicRow = rows::decode("topic", &value)?;
+        for partition in &row.partitions {
+            let next = store.partition(*partition).map_or(0, |row| row.next_offset);
+            let sync = row.config.durability == Durability::Sync;
+            let producers = Producers::default();
+            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers });
+        }
+        shard.topics.insert(key.0, row);
+    }
+    for row in store.scan::<millstream_store::Producer>() {
+        let (key, value) = row?;
+        if let Some(state) = shard.partitions.get_mut(&key.partition) {
+            state.producers.recover(key.producer, rows::decode("producer", &value)?);
+        }
+    }
+    for row in store.scan::<millstream_store::NamedProducer>() {
+        let (key, value) = row?;
+        let row: NamedProducerRow = rows::decode("named producer", &value)?;
+        shard.epochs.insert(row.id, row.epoch);
+        shard.producers.insert(key.0, row);
+    }
+    for row in store.scan::<millstream_store::Subscription>() {
+        let (key, value) = row?;
+        let row: SubscriptionRow = rows::decode("subscription", &value)?;
+        let partitions = shard.topics.get(&row.topic).map(|row| row.partitions.clone()).unwrap_or_default();
+        let mut cursors = vec![PartitionCursor::default(); partitions.len()];
+        let index_of = |id| partitions.iter().position(|partition| *partition == id);
+        for cursor in store.scan_prefix(&CursorsOf(key.0)) {
+            let (place, value) = cursor?;
+            if let Some(cursor) = index_of(place.partition).and_then(|index| cursors.get_mut(index)) {
+                *cursor = PartitionCursor::from(rows::decode::<CursorRow>("cursor", &value)?);
+            }
+        }
+        for run in store.scan_prefix(&SettledRunsOf(key.0)) {
+            let (run, end) = run?;
+            if let Some(cursor) = index_of(run.partition).and_then(|index| cursors.get_mut(index)) {
+                cursor.settled.insert(run.start..decode_u64("settled run", &end)?, &mut |_| {});
+            }
+        }
+        for tried in store.scan_prefix(&TriedOf(key.0)) {
+            let (tried, row) = tried?;
+            if let Some(cursor) = index_of(tried.partition).and_then(|index| cursors.get_mut(index)) {
+                cursor.tried.insert(tried.offset, rows::decode("tried record", &row)?);
+            }
+        }
+        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors });
+    }
+    for row in store.scan::<millstream_store::Module>() {
+        let (key, value) = row?;
+        shard.modules.insert(key.0, rows::decode("module", &value)?);
+    }
+    let counter = |key| store.get(&key)?.map_or(Ok(0), |value| decode_u32("counter", &value));
+    shard.next_partition = counter(NEXT_PARTITION)?;
+    shard.next_subscription = counter(NEXT_SUBSCRIPTION)?;
+    Ok(shard)
+}

@@ -1,0 +1,246 @@
+//! Scanning a subscription's topic through its modules: pulled by who reads, fetched ahead by a little, woken by the
+//! topic.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use millstream_engine::Pipeline;
+use millstream_types::Offset;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    Error, Step, Subscription, Topic,
+    broker::{Shared, blocking},
+    fetch::{self, Fetched, Source},
+    lane::{Fetch, Lane},
+    limits::{BUSY_WAIT, FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
+};
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    shared: Arc<Shared>,
+    subscription: Arc<Subscription>,
+    lanes: Vec<Lane>,
+    /// Where the search for the next partition to fetch from begins: so that none is forgotten.
+    turn: usize,
+    ready: VecDeque<Step>,
+    ready_bytes: usize,
+    /// Each with its lane and the number of its span.
+    running: JoinSet<(usize, u64, Result<Fetched, Error>)>,
+    /// Bound modules that no fetch is using.
+    idle: Vec<Pipeline>,
+    /// Whether several spans of one partition may be judged at once: what goes to topics is appended in order.
+    splits: bool,
+    changed: watch::Receiver<u64>,
+    /// Told once everything before it was handed out.
+    failure: Option<Error>,
+    /// Whether the instances of the idle pipelines were given up.
+    resting: bool,
+}
+
+impl Scan {
+    /// `from` is where each partition starts.
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
+        subscription: Arc<Subscription>,
+        from: Vec<Offset>,
+    ) -> Result<Self, Error> {
+        let topic = subscription.topic();
+        let lanes = from.into_iter().map(Lane::at).collect();
+        let mut scan = Self {
+            changed: topic.changes(),
+            shared,
+            subscription: Arc::clone(&subscription),
+            lanes,
+            turn: 0,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            running: JoinSet::new(),
+            idle: Vec::new(),
+            splits: false,
+            failure: None,
+            resting: false,
+        };
+        // The first pipeline is bound at once, so that a bad configuration is told to who subscribes.
+        if !subscription.pipeline().is_empty() {
+            let pipeline = bind(&scan.shared, &subscription).await?;
+            scan.splits = !pipeline.emits();
+            scan.idle.push(pipeline);
+        }
+        Ok(scan)
+    }
+
+    /// What comes next; waits for records when there are none. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why the subscription cannot go on: [`Error::ModuleFault`], [`Error::CorruptBatch`], [`Error::TopicDeleted`],
+    /// [`Error::SubscriptionDeleted`], or a failing store. The reading is of no more use then.
+    pub(crate) async fn next(&mut self) -> Result<Step, Error> {
+        loop {
+            self.check_alive()?;
+            self.changed.borrow_and_update();
+            self.start_fetches()?;
+            if let Some(step) = self.ready.pop_front() {
+                self.ready_bytes -= step.bytes();
+                return Ok(step);
+            }
+            if let Some(failure) = &self.failure {
+                if let Error::ModuleFault(fault) = failure {
+                    self.subscription.set_fault(fault.clone());
+                }
+                return Err(failure.clone());
+            }
+            tokio::select! {
+                biased;
+                Some(done) = self.running.join_next(), if !self.running.is_empty() => {
+                    let (lane, span, fetched) = done.map_err(|error| Error::Internal(error.to_string()))?;
+                    self.take_in(lane, span, fetched);
+                }
+                () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
+                changed = self.changed.changed() => {
+                    changed.map_err(|_| Error::TopicDeleted(self.topic().name().clone()))?;
+                }
+            }
+        }
+    }
+
+    /// A quiet subscription holds no instances.
+    fn rest(&mut self) {
+        self.resting = true;
+        for pipeline in &mut self.idle {
+            pipeline.rest();
+        }
+    }
+
+    fn topic(&self) -> &Arc<Topic> {
+        self.subscription.topic()
+    }
+
+    fn check_alive(&self) -> Result<(), Error> {
+        let subscription = &self.subscription;
+        if subscription.topic().is_deleted() {
+            return Err(Error::TopicDeleted(subscription.topic().name().clone()));
+        }
+        if subscription.is_deleted() {
+            return Err(Error::SubscriptionDeleted(subscription.name().clone()));
+        }
+        Ok(())
+    }
+
+    /// Gives up what was fetched of a partition, and fetches nothing more of it until it is let go on: at `from`.
+    pub(crate) fn hold(&mut self, partition: u32, from: Offset) {
+        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            lane.hold(from);
+        }
+        let of = |step: &Step| match step {
+            Step::Batch { partition, .. } | Step::Progress { partition, .. } => *partition,
+        };
+        self.ready.retain(|step| of(step) != partition);
+        self.ready_bytes = self.ready.iter().map(Step::bytes).sum();
+    }
+
+    /// Lets those partitions go on that are `eligible`.
+    pub(crate) fn let_go(&mut self, eligible: impl Fn(u32) -> bool) {
+        for (partition, lane) in (0..).zip(&mut self.lanes) {
+            if lane.is_held() && eligible(partition) {
+                lane.let_go();
+            }
+        }
+    }
+
+    fn take_in(&mut self, lane: usize, span: u64, mut fetched: Result<Fetched, Error>) {
+        if let Ok(fetched) = &mut fetched {
+            self.idle.extend(fetched.pipeline.take());
+        }
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let released = lane.take(span, fetched);
+        self.failure = self.failure.take().or(released.failure);
+        for fetched in released.fetched {
+            self.subscription.count(fetched.counted);
+            for step in fetched.steps {
+                self.ready_bytes += step.bytes();
+                self.ready.push_back(step);
+            }
+        }
+    }
+
+    /// Starts fetching wherever there is something and room for it.
+    fn start_fetches(&mut self) -> Result<(), Error> {
+        self.start_fetches_by(Lane::first)?;
+        if self.splits { self.start_fetches_by(Lane::further) } else { Ok(()) }
+    }
+
+    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Result<(), Error> {
+        let (lanes, turn) = (self.lanes.len(), self.turn);
+        for step in 0..lanes {
+            let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
+            if busy || self.failure.is_some() {
+                break;
+            }
+            let index = (turn + step) % lanes;
+            let partition = u32::try_from(index).expect("a topic has at most 1,024 partitions");
+            let end = self.topic().end(partition);
+            if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
+                self.start_fetch(index, partition, fetch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_fetch(&mut self, lane: usize, partition: u32, fetch: Fetch) -> Result<(), Error> {
+        let Fetch { number, from, end, judged_bytes } = fetch;
+        let source = Source { partition, id: self.topic().partition(partition)?, from, end, judged_bytes };
+        let modules = !self.subscription.pipeline().is_empty();
+        if !modules && self.shared.store.is_in_memory(source.id, from) {
+            // A thread of its own would cost more than the read.
+            let fetched = fetch::plain(&self.shared.store, self.topic(), source, IN_MEMORY_BYTES);
+            self.take_in(lane, number, fetched);
+            return Ok(());
+        }
+        // Fetches are as few as pipelines may be: where none is idle, one more is bound.
+        let pipeline = self.idle.pop();
+        self.turn = lane + 1;
+        self.resting = false;
+        let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(&self.subscription));
+        self.running.spawn(async move {
+            let fetched = match modules {
+                true => judged(&shared, &subscription, source, pipeline).await,
+                false => {
+                    let store = shared.store.clone();
+                    let fetch = move || fetch::plain(&store, subscription.topic(), source, FETCH_BYTES);
+                    blocking(fetch).await.flatten()
+                }
+            };
+            (lane, number, fetched)
+        });
+        Ok(())
+    }
+}
+
+async fn judged(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    source: Source,
+    pipeline: Option<Pipeline>,
+) -> Result<Fetched, Error> {
+    let pipeline = match pipeline {
+        Some(pipeline) => pipeline,
+        None => match bind(shared, subscription).await {
+            Ok(pipeline) => pipeline,
+            // Another fetch may have a pipeline to spare by then.
+            Err(Error::InstancesBusy) => {
+                tokio::time::sleep(BUSY_WAIT).await;
+                return Ok(Fetched { next: source.from, ..Fetched::default() });
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    fetch::judged(shared, subscription, source, pipeline).await
+}
+
+/// A pipeline for `subscription`. Cancel-safe: what was bound is dropped.
+pub(crate) async fn bind(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Pipeline, Error> {
+    let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
+    let bound = blocking(move || shared.registry.bind(&subscription)).await??;
+    Ok(Pipeline::new(bound))
+}

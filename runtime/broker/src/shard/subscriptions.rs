@@ -1,0 +1,285 @@
+//! The shard's subscriptions: created, deleted, settled; what their modules emit, what becomes a dead letter.
+
+use std::ops::Range;
+
+use millstream_store::{Batch, Cursor, ModuleBlob, SettledRun, Subscription, Tried};
+use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp};
+
+use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
+use crate::{
+    Error,
+    command::{Letter, Outcome, Settlement},
+    rows::{self, CursorRow, NEXT_SUBSCRIPTION, SubscriptionRow},
+    settled::{RunChange, Settled},
+};
+
+impl Shard {
+    pub(super) fn create_subscription(
+        &mut self,
+        row: SubscriptionRow,
+        cursors: Vec<CursorRow>,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Error> {
+        if let Some((id, found)) = self.subscriptions.iter().find(|(_, state)| state.row.name == row.name) {
+            return match found.row.differs_from(&row) {
+                Some(what) => Err(Error::SubscriptionExists { name: row.name, what }),
+                None => Ok(Outcome::Subscription(*id)),
+            };
+        }
+        let topic = self.topics.get(&row.topic).ok_or_else(|| Error::UnknownTopic(row.topic.clone()))?;
+        limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
+        let id = self.next_subscription;
+        self.next_subscription += 1;
+        batch.put(&NEXT_SUBSCRIPTION, self.next_subscription.to_le_bytes().to_vec());
+        batch.put(&Subscription(id), rows::encode(&row));
+        for (partition, cursor) in topic.partitions.iter().zip(&cursors) {
+            batch.put(&Cursor { subscription: id, partition: *partition }, rows::encode(cursor));
+        }
+        let state = SubscriptionState {
+            row: row.clone(),
+            cursors: cursors.iter().copied().map(PartitionCursor::from).collect(),
+        };
+        self.subscriptions.insert(id, state);
+        effects.push(Effect::SubscriptionCreated { id, row, cursors });
+        Ok(Outcome::Subscription(id))
+    }
+
+    pub(super) fn delete_subscription(
+        &mut self,
+        name: &SubscriptionName,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Error> {
+        let topic =
+            self.subscriptions.values().find(|state| state.row.name == *name).map(|state| &state.row.topic);
+        let topic = topic.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
+        let partitions = self.topics.get(topic).map(|row| row.partitions.clone()).unwrap_or_default();
+        self.delete_subscription_of(name, &partitions, batch, effects)?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn delete_subscription_of(
+        &mut self,
+        name: &SubscriptionName,
+        partitions: &[PartitionId],
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *name).map(|(id, _)| *id);
+        let subscription = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
+        let state = self.subscriptions.remove(&subscription).ok_or(Error::Gone)?;
+        batch.remove(&Subscription(subscription));
+        for (&partition, cursor) in partitions.iter().zip(&state.cursors) {
+            batch.remove(&Cursor { subscription, partition });
+            for run in cursor.settled.runs() {
+                batch.remove(&SettledRun { subscription, partition, start: run.start });
+            }
+            for &offset in cursor.tried.keys() {
+                batch.remove(&Tried { subscription, partition, offset });
+            }
+        }
+        for binding in &state.row.pipeline {
+            if !self.binds(&binding.sha256) {
+                batch.remove(&ModuleBlob(binding.sha256));
+            }
+        }
+        effects.push(Effect::SubscriptionDeleted { name: name.clone() });
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, subscription: u32, settlements: Vec<Settlement>, batch: &mut Batch) {
+        for Settlement { partition: index, done, tried } in settlements {
+            // Deleted while the settlement was on its way: there is nothing left to move.
+            let Some((cursor, partition)) = self.cursor(subscription, index) else { continue };
+            for (offset, row) in tried {
+                if !cursor.settled.contains(offset) {
+                    batch.put(&Tried { subscription, partition, offset }, rows::encode(&row));
+                    cursor.tried.insert(offset, row);
+                }
+            }
+            for range in done {
+                cursor.settle(range, subscription, partition, batch);
+            }
+        }
+    }
+
+    /// Appends dead letters and settles what they are made of.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one command, passed on once")]
+    pub(super) fn dead_letter(
+        &mut self,
+        subscription: u32,
+        sources: &[(u32, Offset)],
+        sink: PartitionId,
+        letters: RecordBatch,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Error> {
+        if !self.partitions.contains_key(&sink) {
+            return Err(Error::Gone);
+        }
+        for (index, offset) in sources {
+            let (cursor, _) = self.cursor(subscription, *index).ok_or(Error::Gone)?;
+            if cursor.settled.contains(*offset) {
+                return Err(Error::Internal(format!(
+                    "offset {offset} is settled and cannot be a dead letter"
+                )));
+            }
+        }
+        for (index, offset) in sources {
+            if let Some((cursor, partition)) = self.cursor(subscription, *index) {
+                cursor.settle(*offset..*offset + 1, subscription, partition, batch);
+            }
+        }
+        let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
+        let settled = sources.to_vec();
+        effects.extend(name.map(|name| Effect::Moved { name, settled, reopened: Vec::new() }));
+        self.append(sink, letters, now, batch, effects).map(Outcome::Appended)
+    }
+
+    /// Settles dead letters, and makes what they were made of unsettled again where that is asked for. Letters that
+    /// are settled already are passed over; those whose source is gone are left.
+    pub(super) fn close_letters(
+        &mut self,
+        subscription: u32,
+        letters: Vec<Letter>,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Error> {
+        let name = self.subscriptions.get(&subscription).ok_or(Error::Gone)?.row.name.clone();
+        let (mut closed, mut reopened) = (Vec::new(), Vec::<(SubscriptionName, (u32, Offset))>::new());
+        for letter in letters {
+            let open = self.cursor(subscription, letter.partition);
+            if open.is_none_or(|(cursor, _)| cursor.settled.contains(letter.offset)) {
+                continue;
+            }
+            if let Some((source, index, offset)) = &letter.reopen {
+                let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *source);
+                let Some(id) = found.map(|(id, _)| *id) else { continue };
+                let Some((cursor, partition)) = self.cursor(id, *index) else { continue };
+                if !cursor.reopen(*offset, id, partition, batch) {
+                    continue;
+                }
+                reopened.push((source.clone(), (*index, *offset)));
+            }
+            if let Some((cursor, partition)) = self.cursor(subscription, letter.partition) {
+                cursor.settle(letter.offset..letter.offset + 1, subscription, partition, batch);
+            }
+            closed.push((letter.partition, letter.offset));
+        }
+        let count = closed.len() as u64;
+        effects.push(Effect::Moved { name, settled: closed, reopened: Vec::new() });
+        for (name, place) in reopened {
+            effects.push(Effect::Moved { name, settled: Vec::new(), reopened: vec![place] });
+        }
+        Ok(Outcome::Count(count))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one command, passed on once")]
+    pub(super) fn route(
+        &mut self,
+        subscription: Option<u32>,
+        partition: u32,
+        source: Range<Offset>,
+        outputs: Vec<(PartitionId, RecordBatch)>,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        // A sink that was deleted meanwhile must be seen before anything is changed.
+        if outputs.iter().any(|(sink, _)| !self.partitions.contains_key(sink)) {
+            return Err(Error::Gone);
+        }
+        if let Some(subscription) = subscription {
+            let (cursor, partition) = self.cursor(subscription, partition).ok_or(Error::Gone)?;
+            if cursor.routed > source.start {
+                let (routed, start) = (cursor.routed, source.start);
+                return Err(Error::Internal(format!("offset {start} was routed already, up to {routed}")));
+            }
+            cursor.routed = source.end;
+            batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
+        }
+        for (sink, records) in outputs {
+            self.append(sink, records, now, batch, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Where a subscription is in partition `index` of its topic, and the store's name for that.
+    fn cursor(&mut self, subscription: u32, index: u32) -> Option<(&mut PartitionCursor, PartitionId)> {
+        let state = self.subscriptions.get_mut(&subscription)?;
+        let topic = self.topics.get(&state.row.topic)?;
+        let partition = topic.partitions.get(index as usize)?;
+        Some((state.cursors.get_mut(index as usize)?, *partition))
+    }
+}
+
+impl PartitionCursor {
+    pub(crate) fn row(&self) -> CursorRow {
+        CursorRow { settled: self.settled.below(), routed: self.routed }
+    }
+
+    fn settle(&mut self, range: Range<Offset>, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+        if range.is_empty() {
+            return;
+        }
+        let before = self.settled.below();
+        self.settled.insert(range.clone(), &mut |change| write(change, subscription, partition, batch));
+        if self.settled.below() != before {
+            batch.put(&Cursor { subscription, partition }, rows::encode(&self.row()));
+        }
+        while let Some((&offset, _)) = self.tried.range(range.clone()).next() {
+            self.tried.remove(&offset);
+            batch.remove(&Tried { subscription, partition, offset });
+        }
+    }
+
+    fn reopen(
+        &mut self,
+        offset: Offset,
+        subscription: u32,
+        partition: PartitionId,
+        batch: &mut Batch,
+    ) -> bool {
+        let before = self.settled.below();
+        let reopened =
+            self.settled.reopen(offset, &mut |change| write(change, subscription, partition, batch));
+        if self.settled.below() != before {
+            batch.put(&Cursor { subscription, partition }, rows::encode(&self.row()));
+        }
+        reopened
+    }
+}
+
+fn write(change: RunChange, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+    match change {
+        RunChange::Put { start, end } => {
+            batch.put(&SettledRun { subscription, partition, start }, end.to_le_bytes().to_vec());
+        }
+        RunChange::Remove { start } => batch.remove(&SettledRun { subscription, partition, start }),
+    }
+}
+
+impl From<CursorRow> for PartitionCursor {
+    fn from(row: CursorRow) -> Self {
+        Self { settled: Settled::below_only(row.settled), routed: row.routed, ..Self::default() }
+    }
+}
+
+impl SubscriptionRow {
+    /// What is asked for otherwise than it is.
+    pub(crate) fn differs_from(&self, wanted: &Self) -> Option<&'static str> {
+        let differs = [
+            ("topic", self.topic != wanted.topic),
+            ("pipeline", self.pipeline != wanted.pipeline),
+            ("fault policy", self.on_fault != wanted.on_fault),
+            ("delivery mode", self.delivery.mode != wanted.delivery.mode),
+            ("lease", self.delivery.lease_ms != wanted.delivery.lease_ms),
+            ("number of tries", self.delivery.tries != wanted.delivery.tries),
+            ("backoff", self.delivery.backoff_ms != wanted.delivery.backoff_ms),
+            ("dead-letter topic", self.delivery.dead_letters != wanted.delivery.dead_letters),
+        ];
+        differs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
+    }
+}

@@ -1,0 +1,524 @@
+//! What a worker holds and what it said. Free of I/O and clocks.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    ops::Range,
+    task::{Context, Poll, Waker},
+};
+
+use millstream_types::{DeliveryMode, Offset, RecordBatch, RecordView};
+use millstream_wire::{SettleAs, Settlement, WorkControl};
+use tokio::sync::oneshot;
+
+use super::leased::Leased;
+use crate::{ConsumeError, Message};
+
+/// Most settlements in one message.
+const SETTLEMENTS_MAX: usize = 1_000;
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done and stored.
+    Done,
+    /// The lease had ended before: the record is, or will be, delivered again.
+    Stale,
+    /// The connection was lost before the answer came. The record may be delivered again.
+    Unknown,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct State {
+    mode: DeliveryMode,
+    /// Number of the stream.
+    epoch: u64,
+    inbox: VecDeque<Arrived>,
+    said: Vec<Said>,
+    extensions: Vec<(u64, u32, Option<oneshot::Sender<Settled>>)>,
+    window: Option<(u32, u64)>,
+    /// Number of the newest message of this stream.
+    number: u64,
+    on_the_way: HashMap<u64, Vec<Option<oneshot::Sender<Settled>>>>,
+    /// Whether one of those settles.
+    settling: Option<u64>,
+    barriers: Vec<Barrier>,
+    end: Option<ConsumeError>,
+    reader: Option<Waker>,
+    /// Whether a message was taken since the leases were looked at.
+    moving: bool,
+    /// Settlements that came too late.
+    stale: u64,
+}
+
+/// A batch under a lease, and the next of its records to be taken.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) partition: u32,
+    pub(super) lease: u64,
+    pub(super) more_follows: bool,
+    pub(super) tried: Vec<(Offset, u32, u32)>,
+    pub(super) batch: RecordBatch,
+    pub(super) index: usize,
+    /// Indexes of records that are void.
+    pub(super) left_out: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+struct Said {
+    settlement: Settlement,
+    /// Indexes in its batch, so that neighbours can be told together.
+    records: Range<usize>,
+    answer: Option<oneshot::Sender<Settled>>,
+}
+
+/// A record was given back, and what is kept in order behind it with it: what of that is here, or was
+/// leased before the broker knew, is void.
+#[derive(Debug)]
+struct Barrier {
+    /// The message that tells the broker, once it is sent.
+    number: Option<u64>,
+    partition: u32,
+    /// `None` where the whole partition is kept in order.
+    key: Option<Vec<u8>>,
+    offset: Offset,
+}
+
+impl Barrier {
+    fn stops(&self, partition: u32, record: &RecordView<'_>) -> bool {
+        self.partition == partition
+            && record.offset > self.offset
+            && self.key.as_ref().is_none_or(|key| record.key == Some(key.as_slice()))
+    }
+}
+
+impl State {
+    pub(super) fn new(mode: DeliveryMode) -> Self {
+        Self {
+            mode,
+            epoch: 0,
+            inbox: VecDeque::new(),
+            said: Vec::new(),
+            extensions: Vec::new(),
+            window: None,
+            number: 0,
+            on_the_way: HashMap::new(),
+            settling: None,
+            barriers: Vec::new(),
+            end: None,
+            reader: None,
+            moving: false,
+            stale: 0,
+        }
+    }
+
+    /// A new stream takes over: the leases of the one before are gone.
+    pub(super) fn reconnected(&mut self) {
+        self.epoch += 1;
+        self.inbox.clear();
+        self.barriers.clear();
+        self.number = 0;
+        let said = self.said.drain(..).filter_map(|said| said.answer);
+        let extended = self.extensions.drain(..).filter_map(|(.., answer)| answer);
+        let waiting = self.on_the_way.drain().flat_map(|(_, answers)| answers).flatten();
+        for answer in said.chain(extended).chain(waiting) {
+            // Whoever asked may be gone.
+            let _ = answer.send(Settled::Unknown);
+        }
+        self.settling = None;
+    }
+
+    /// Records came, which were leased after the broker had `heard` so many messages.
+    pub(super) fn arrived(&mut self, arrived: Arrived, heard: u64) {
+        // They come in the order in which they were leased.
+        self.barriers.retain(|barrier| barrier.number.is_none_or(|told| told > heard));
+        let mut arrived = arrived;
+        for barrier in &self.barriers {
+            arrived.leave_out(barrier);
+        }
+        self.inbox.push_back(arrived);
+        self.wake();
+    }
+
+    /// The next message.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Leased, ConsumeError>> {
+        while let Some(arrived) = self.inbox.front_mut() {
+            let leased = arrived.take(self.epoch);
+            if arrived.index >= arrived.batch.view().len() {
+                self.inbox.pop_front();
+            }
+            if let Some(leased) = leased {
+                self.moving = true;
+                return Poll::Ready(Ok(leased));
+            }
+        }
+        if let Some(error) = &self.end {
+            return Poll::Ready(Err(error.clone()));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Says what became of a message; true if there is something to send now.
+    pub(super) fn say(
+        &mut self,
+        leased: &Leased,
+        verdict: SettleAs,
+        answer: Option<oneshot::Sender<Settled>>,
+    ) -> bool {
+        if leased.epoch != self.epoch || self.end.is_some() {
+            self.stale += 1;
+            // Whoever asked may be gone.
+            let _ = answer.map(|answer| answer.send(Settled::Stale));
+            return false;
+        }
+        if verdict == SettleAs::Ack && !leased.complete {
+            // The record is done with the last message that was made of it.
+            let _ = answer.map(|answer| answer.send(Settled::Done));
+            return false;
+        }
+        let (partition, offset) = (leased.message.partition(), leased.message.offset());
+        if verdict != SettleAs::Ack {
+            self.give_back(partition, offset, leased.message.key());
+        }
+        let settlement =
+            Settlement { partition, lease: Some(leased.lease), from: offset, to: offset + 1, verdict };
+        let records = leased.first..leased.index + 1;
+        match self.said.last_mut() {
+            Some(last) if answer.is_none() && last.precedes(&settlement, &records) => {
+                last.join(&settlement, &records)
+            }
+            _ => self.said.push(Said { settlement, records, answer }),
+        }
+        true
+    }
+
+    /// Asks for a lease to end `ms` from now.
+    pub(super) fn extend(&mut self, leased: &Leased, ms: u32, answer: oneshot::Sender<Settled>) {
+        if leased.epoch == self.epoch {
+            self.extensions.push((leased.lease, ms, Some(answer)));
+        } else {
+            // Whoever asked may be gone.
+            let _ = answer.send(Settled::Stale);
+        }
+    }
+
+    /// Keeps the leases of what waits here from ending, as long as the application takes messages.
+    pub(super) fn keep_leases(&mut self, ms: u32) {
+        if std::mem::take(&mut self.moving) {
+            let leases = self.inbox.iter().map(|arrived| (arrived.lease, ms, None));
+            self.extensions.extend(leases);
+        }
+    }
+
+    pub(super) fn set_window(&mut self, records: u32, bytes: u64) {
+        self.window = Some((records, bytes));
+    }
+
+    /// The next message to send. One that settles waits for the one before.
+    pub(super) fn next_message(&mut self) -> Option<WorkControl> {
+        if let Some((records, bytes)) = self.window.take() {
+            return Some(WorkControl::Window { records, bytes });
+        }
+        if let Some((lease, ms, answer)) = self.extensions.pop() {
+            self.number += 1;
+            self.on_the_way.insert(self.number, vec![answer]);
+            return Some(WorkControl::Extend { number: self.number, lease, ms });
+        }
+        if self.said.is_empty() || self.settling.is_some() {
+            return None;
+        }
+        self.number += 1;
+        let number = self.number;
+        let many = self.said.len().min(SETTLEMENTS_MAX);
+        let said = merged(self.said.drain(..many).collect());
+        let (settlements, answers) = said.into_iter().map(|said| (said.settlement, said.answer)).unzip();
+        self.on_the_way.insert(number, answers);
+        self.settling = Some(number);
+        if self.said.is_empty() {
+            for barrier in self.barriers.iter_mut().filter(|barrier| barrier.number.is_none()) {
+                barrier.number = Some(number);
+            }
+        }
+        Some(WorkControl::Settle { number, settlements })
+    }
+
+    /// The broker has done what was said with this number.
+    pub(super) fn settled(&mut self, number: u64, stale: &[u32]) {
+        if self.settling == Some(number) {
+            self.settling = None;
+            self.stale += stale.len() as u64;
+        }
+        for (index, answer) in (0u32..).zip(self.on_the_way.remove(&number).unwrap_or_default()) {
+            let settled = if stale.contains(&index) { Settled::Stale } else { Settled::Done };
+            // Whoever asked may be gone.
+            let _ = answer.map(|answer| answer.send(settled));
+        }
+    }
+
+    /// Whether the broker has stored all that was said.
+    pub(super) fn is_settled(&self) -> bool {
+        self.said.is_empty() && self.settling.is_none()
+    }
+
+    /// Settlements that came too late so far.
+    pub(super) fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    pub(super) fn end(&mut self, error: ConsumeError) {
+        self.end.get_or_insert(error);
+        self.reconnected();
+        self.wake();
+    }
+
+    pub(super) fn ended(&self) -> Option<&ConsumeError> {
+        self.end.as_ref()
+    }
+
+    /// The record goes back, and what is kept in order with it.
+    fn give_back(&mut self, partition: u32, offset: Offset, key: Option<&[u8]>) {
+        let key = match self.mode {
+            DeliveryMode::Shared => return,
+            DeliveryMode::KeyShared => match key {
+                Some(key) => Some(key.to_vec()),
+                None => return,
+            },
+            DeliveryMode::Exclusive | DeliveryMode::Failover => None,
+        };
+        let barrier = Barrier { number: None, partition, key, offset };
+        for arrived in &mut self.inbox {
+            arrived.leave_out(&barrier);
+        }
+        self.barriers.push(barrier);
+    }
+
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Arrived {
+    fn leave_out(&mut self, barrier: &Barrier) {
+        let view = self.batch.view();
+        let rest = self.index.max(view.index_of(barrier.offset))..view.len();
+        let void = rest
+            .filter(|index| view.record(*index).is_some_and(|record| barrier.stops(self.partition, &record)));
+        self.left_out.extend(void);
+    }
+
+    fn take(&mut self, epoch: u64) -> Option<Leased> {
+        let index = self.index;
+        self.index += 1;
+        if self.left_out.remove(&index) {
+            return None;
+        }
+        let view = self.batch.view();
+        let offset = view.record(index)?.offset;
+        let first = view.index_of(offset);
+        let complete = match view.record(index + 1) {
+            Some(next) => next.offset != offset,
+            None => !self.more_follows,
+        };
+        let tried = self.tried.iter().find(|(of, ..)| *of == offset);
+        let (deliveries, failures) =
+            tried.map_or((0, 0), |(_, deliveries, failures)| (*deliveries, *failures));
+        Some(Leased {
+            message: Message::new(self.partition, self.batch.clone(), index, offset + 1),
+            lease: self.lease,
+            epoch,
+            first,
+            index,
+            complete,
+            deliveries: deliveries.saturating_add(1),
+            failures,
+        })
+    }
+}
+
+impl Said {
+    /// Whether `next` goes on where this ends.
+    fn precedes(&self, next: &Settlement, records: &Range<usize>) -> bool {
+        let this = &self.settlement;
+        self.answer.is_none()
+            && this.verdict == SettleAs::Ack
+            && next.verdict == SettleAs::Ack
+            && (this.partition, this.lease) == (next.partition, next.lease)
+            && self.records.end == records.start
+    }
+
+    fn join(&mut self, next: &Settlement, records: &Range<usize>) {
+        self.settlement.to = next.to;
+        self.records.end = records.end;
+    }
+}
+
+/// Acks of neighbours told together, whatever their order. What is not an ack keeps its place behind all acks, which is
+/// no difference: each record is spoken of once.
+fn merged(said: Vec<Said>) -> Vec<Said> {
+    let (mut acks, others): (Vec<_>, Vec<_>) =
+        said.into_iter().partition(|said| said.answer.is_none() && said.settlement.verdict == SettleAs::Ack);
+    acks.sort_by_key(|said| (said.settlement.lease, said.records.start));
+    let mut merged: Vec<Said> = Vec::with_capacity(acks.len() + others.len());
+    for said in acks {
+        match merged.last_mut() {
+            Some(last) if last.precedes(&said.settlement, &said.records) => {
+                last.join(&said.settlement, &said.records)
+            }
+            _ => merged.push(said),
+        }
+    }
+    merged.extend(others);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{BatchBuilder, Record};
+
+    use super::*;
+
+    fn arrived(lease: u64, offsets: &[Offset]) -> Arrived {
+        let mut builder = BatchBuilder::new().with_stamp(offsets[0], 0);
+        for offset in offsets {
+            let record = Record::new("x").with_key(format!("{}", offset % 2));
+            builder.push_at(u32::try_from(offset - offsets[0]).unwrap(), &record).unwrap();
+        }
+        let batch = builder.build().unwrap();
+        Arrived {
+            partition: 0,
+            lease,
+            more_follows: false,
+            tried: Vec::new(),
+            batch,
+            index: 0,
+            left_out: BTreeSet::new(),
+        }
+    }
+
+    fn take(state: &mut State) -> Option<Leased> {
+        match state.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(leased) => Some(leased.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    fn take_all(state: &mut State) -> Vec<Leased> {
+        std::iter::from_fn(|| take(state)).collect()
+    }
+
+    fn offsets(leased: &[Leased]) -> Vec<Offset> {
+        leased.iter().map(|leased| leased.offset()).collect()
+    }
+
+    fn ranges(control: Option<WorkControl>) -> Vec<(Option<u64>, Offset, Offset)> {
+        match control {
+            Some(WorkControl::Settle { settlements, .. }) => {
+                settlements.iter().map(|said| (said.lease, said.from, said.to)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn acks_of_neighbours_go_together_and_leave_out_what_is_not_done() {
+        let mut state = State::new(DeliveryMode::Shared);
+        state.arrived(arrived(1, &[5, 7, 8, 20]), 0);
+        state.arrived(arrived(2, &[21, 22]), 0);
+        let messages = take_all(&mut state);
+        for index in [0, 3, 1, 5, 4] {
+            assert!(state.say(&messages[index], SettleAs::Ack, None));
+        }
+        assert_eq!(ranges(state.next_message()), [(Some(1), 5, 8), (Some(1), 20, 21), (Some(2), 21, 23)]);
+        assert!(state.say(&messages[2], SettleAs::Ack, None));
+        assert_eq!(state.next_message(), None, "one at a time");
+        state.settled(1, &[1]);
+        assert_eq!(ranges(state.next_message()), [(Some(1), 8, 9)]);
+        assert!(!state.is_settled());
+        state.settled(2, &[]);
+        assert!(state.is_settled());
+        assert_eq!(state.stale(), 1);
+    }
+
+    #[test]
+    fn what_was_left_out_is_not_acknowledged_with_its_neighbours() {
+        let mut state = State::new(DeliveryMode::KeyShared);
+        state.arrived(arrived(1, &[4, 5, 6, 7, 8, 9]), 0);
+        let messages = [take(&mut state).unwrap(), take(&mut state).unwrap()];
+        state.say(&messages[1], SettleAs::Ack, None);
+        state.say(&messages[0], SettleAs::Release, None);
+        let rest = take_all(&mut state);
+        assert_eq!(offsets(&rest), [7, 9]);
+        rest.iter().for_each(|message| drop(state.say(message, SettleAs::Ack, None)));
+        let said = ranges(state.next_message());
+        assert_eq!(said, [(Some(1), 5, 6), (Some(1), 7, 8), (Some(1), 9, 10), (Some(1), 4, 5)]);
+    }
+
+    #[test]
+    fn a_record_that_became_several_is_done_with_the_last() {
+        let mut state = State::new(DeliveryMode::Shared);
+        state.arrived(Arrived { more_follows: true, ..arrived(1, &[5, 6, 6]) }, 0);
+        state.arrived(arrived(1, &[6, 7]), 0);
+        let messages = take_all(&mut state);
+        let said: Vec<_> = messages.iter().map(|message| state.say(message, SettleAs::Ack, None)).collect();
+        assert_eq!(said, [true, false, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_behind_a_record_given_back_is_void_until_the_broker_knows() {
+        let nack = SettleAs::Nack { delay_ms: None, error: None };
+        for (mode, left) in [
+            (DeliveryMode::Shared, vec![6, 7, 8, 9, 10]),
+            (DeliveryMode::KeyShared, vec![7, 9]),
+            (DeliveryMode::Failover, vec![]),
+        ] {
+            let mut state = State::new(mode);
+            state.arrived(arrived(1, &[4, 6, 7, 8]), 0);
+            let four = take(&mut state).unwrap();
+
+            assert!(state.say(&four, nack.clone(), None));
+            state.arrived(arrived(2, &[9, 10]), 0);
+            assert_eq!(offsets(&take_all(&mut state)), left, "{mode}");
+            assert!(state.next_message().is_some());
+            state.settled(1, &[]);
+            state.arrived(arrived(2, &[12, 13]), 0);
+            let late = if mode == DeliveryMode::Failover { vec![] } else { vec![13] };
+            let late = if mode == DeliveryMode::Shared { vec![12, 13] } else { late };
+            assert_eq!(offsets(&take_all(&mut state)), late, "{mode}: leased before the broker knew");
+            state.arrived(arrived(3, &[4, 6]), 1);
+            assert_eq!(offsets(&take_all(&mut state)), [4, 6], "{mode}: again, in order");
+        }
+    }
+
+    #[test]
+    fn a_new_stream_voids_the_leases_of_the_one_before() {
+        let mut state = State::new(DeliveryMode::Shared);
+        state.arrived(arrived(1, &[5, 6]), 0);
+        let five = take(&mut state).unwrap();
+        let (answer, mut told) = oneshot::channel();
+        state.say(&five, SettleAs::Ack, Some(answer));
+        assert!(state.next_message().is_some());
+        state.reconnected();
+        assert_eq!(told.try_recv(), Ok(Settled::Unknown));
+        let (answer, mut told) = oneshot::channel();
+        assert!(!state.say(&five, SettleAs::Ack, Some(answer)));
+        assert_eq!(told.try_recv(), Ok(Settled::Stale));
+        assert!(take(&mut state).is_none() && state.is_settled());
+    }
+
+    #[test]
+    fn leases_of_what_waits_are_kept_while_messages_are_taken() {
+        let mut state = State::new(DeliveryMode::Shared);
+        state.arrived(arrived(7, &[5, 6]), 0);
+        state.keep_leases(100);
+        assert_eq!(state.next_message(), None, "nobody takes any");
+        let _ = take(&mut state);
+        state.keep_leases(100);
+        assert_eq!(state.next_message(), Some(WorkControl::Extend { number: 1, lease: 7, ms: 100 }));
+        let _ = take(&mut state);
+        state.keep_leases(100);
+        assert_eq!(state.next_message(), None, "what was taken has the lease that it has");
+    }
+}
