@@ -11,3 +11,5 @@ mod crash; // SIGKILL under load
 mod flights; // real data
 #[path = "binary/start.rs"]
 mod start; // what keeps a broker from starting
+#[path = "binary/workers.rs"]
+mod workers; // workers on the command line, and over kills

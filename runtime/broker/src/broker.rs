@@ -11,8 +11,9 @@ use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, RemovedPartition, Store};
 use millstream_types::{
-    DeadLetters, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
-    SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
+    DeadLetters, DeliveryConfig, DeliveryMode, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId,
+    ProducerName, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig,
+    TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
@@ -356,7 +357,7 @@ impl Broker {
         Reading::start(Arc::clone(&self.shared), held).await
     }
 
-    /// Joins the consumers of a durable subscription, created if there is none, as one that leases its records. Not
+    /// Joins the consumers of a durable subscription, created, `shared` unless told otherwise, if there is none, as one that leases its records. Not
     /// cancel-safe: the subscription may be created all the same.
     ///
     /// # Errors
@@ -365,7 +366,10 @@ impl Broker {
         let name = wanted.name.clone().ok_or(Error::WorkerNeedsName)?;
         let subscription = match self.subscription(&name) {
             Ok(found) => self.same(found, &wanted)?,
-            Err(_) => self.create_subscription(name, wanted).await?,
+            Err(_) => {
+                let delivery = wanted.delivery.clone().unwrap_or(DeliveryConfig::of(DeliveryMode::Shared));
+                self.create_subscription(name, NewSubscription { delivery: Some(delivery), ..wanted }).await?
+            }
         };
         Member::join(Arc::clone(&self.shared), subscription, window)
     }

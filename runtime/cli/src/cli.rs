@@ -58,6 +58,11 @@ enum Command {
     Publish(commands::publish::Publish),
     /// Print a topic's records as they come, judged by modules in the broker
     Subscribe(commands::subscribe::Subscribe),
+    /// Join a subscription's workers, and run a command for each record
+    Work(commands::work::Work),
+    /// List, show, send back and purge dead letters
+    #[command(subcommand)]
+    Dlq(commands::dlq::Dlq),
     /// Build, test, push, list and describe modules
     #[command(subcommand)]
     Module(commands::module::Module),
@@ -78,6 +83,8 @@ impl Cli {
             Command::Topic(topic) => wait(topic.run(&common)),
             Command::Publish(publish) => wait(publish.run(&common)),
             Command::Subscribe(subscribe) => wait(subscribe.run(&common)),
+            Command::Work(work) => wait(work.run(&common)),
+            Command::Dlq(dlq) => wait(dlq.run(&common)),
             Command::Module(module) => module.run(&common),
             Command::Subscription(subscription) => wait(subscription.run(&common)),
         }

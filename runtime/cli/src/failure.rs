@@ -42,6 +42,11 @@ impl Failure {
         Self { exit, ..Self::new(format!("cannot write to standard output: {error}")) }
     }
 
+    /// What the broker called it.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        self.code
+    }
+
     /// The same with one more thing to know.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());

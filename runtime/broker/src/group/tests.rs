@@ -358,7 +358,9 @@ impl World {
         let (verdict, lease) = (
             match verdict {
                 0 | 1 => Verdict::Ack,
-                2 => Verdict::Nack { delay_ms: (many % 2 == 0).then_some(0), error: Some("no".into()) },
+                2 => {
+                    Verdict::Nack { delay_ms: many.is_multiple_of(2).then_some(0), error: Some("no".into()) }
+                }
                 _ => Verdict::Release,
             },
             if any_lease { None } else { Some(lease) },

@@ -280,7 +280,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 cursor.settle(from..to);
             }
             let tried = tried.map(|offset| (offset, TriedRow::default())).into_iter().collect();
-            let settlements = vec![Settlement { partition, done: vec![from..to], tried }];
+            let settlements = vec![Settlement { tried, ..Settlement::done(partition, from..to) }];
             (Command::Settle { subscription: id_of(name), settlements }, true)
         }
         Act::DeadLetter { name, offset, sink } => {

@@ -1,10 +1,17 @@
 //! `millstream subscription`: create, list, describe, delete.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
-use millstream_client::{NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicName};
+use millstream_client::{
+    DeadLetters, DeliveryMode, NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName,
+    TopicName,
+};
 use serde_json::json;
 
-use crate::{bindings::Pipeline, broker::connect, cli::Common, failure::Failure, output, start};
+use crate::{
+    bindings::Pipeline, broker::connect, cli::Common, delivery::Delivery, failure::Failure, output, start,
+};
 
 /// See the module's head.
 #[derive(Debug, Subcommand)]
@@ -35,6 +42,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = start::parse)]
     from: StartAt,
     #[command(flatten)]
+    delivery: Delivery,
+    #[command(flatten)]
     pipeline: Pipeline,
     /// What happens when a module fails on a record
     #[arg(long, value_enum, default_value_t = Fault::Halt)]
@@ -64,16 +73,11 @@ impl Subscription {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, topic, from, pipeline, on_fault }) => {
+            Self::Create(Create { name, topic, from, delivery, pipeline, on_fault }) => {
+                let delivery = delivery.config(DeliveryMode::Exclusive)?.unwrap_or_default();
                 let pipeline = pipeline.upload(&client).await?;
-                let new = NewSubscription {
-                    name,
-                    topic,
-                    from,
-                    pipeline,
-                    on_fault: on_fault.into(),
-                    delivery: Default::default(),
-                };
+                let on_fault = on_fault.into();
+                let new = NewSubscription { name, topic, from, pipeline, on_fault, delivery };
                 let subscription = client.create_subscription(new).await?;
                 show(common, &subscription, |subscription| {
                     format!("subscription {} reads {}", subscription.name, subscription.topic)
@@ -89,12 +93,13 @@ impl Subscription {
                             subscription.name.to_string(),
                             subscription.topic.to_string(),
                             if subscription.durable { "durable" } else { "ephemeral" }.to_owned(),
+                            subscription.delivery.mode.to_string(),
                             state(subscription),
                             output::count(backlog(subscription)),
                             modules(subscription),
                         ]
                     });
-                    let head = ["SUBSCRIPTION", "TOPIC", "KIND", "STATE", "UNSETTLED", "MODULES"];
+                    let head = ["SUBSCRIPTION", "TOPIC", "KIND", "MODE", "STATE", "UNSETTLED", "MODULES"];
                     output::line(output::table(head, rows).to_string())?;
                 }
             }
@@ -127,13 +132,18 @@ fn show(
 fn describe(subscription: &SubscriptionInfo) -> String {
     let counters = subscription.counters;
     let rows = subscription.positions.iter().map(|at| {
-        [at.partition.to_string(), at.settled.to_string(), at.scanned.to_string(), at.latest.to_string()]
+        [at.partition.into(), at.settled, at.scanned, at.latest, at.leased, at.waiting]
+            .map(|number| number.to_string())
     });
-    let positions = output::table(["PARTITION", "SETTLED", "SCANNED", "NEXT"], rows);
+    let positions = output::table(["PARTITION", "SETTLED", "SCANNED", "NEXT", "LEASED", "WAITING"], rows);
     let mut lines = vec![
         format!("subscription  {}", subscription.name),
         format!("topic         {}", subscription.topic),
         format!("state         {}", state(subscription)),
+        format!("mode          {}, {} consumers", subscription.delivery.mode, subscription.consumers),
+        format!("lease         {}", duration(subscription.delivery.lease_ms)),
+        format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),
+        format!("dead letters  {}", dead_letters(subscription)),
     ];
     if let Some(fault) = &subscription.fault {
         lines.push(format!("fault         {fault}"));
@@ -159,6 +169,23 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         counters.module_calls
     ));
     format!("{}\n\n{positions}", lines.join("\n"))
+}
+
+fn duration(ms: u32) -> String {
+    humantime::format_duration(Duration::from_millis(ms.into())).to_string()
+}
+
+fn backoff(subscription: &SubscriptionInfo) -> String {
+    subscription.delivery.backoff_ms.iter().map(|step| duration(*step)).collect::<Vec<_>>().join(", ")
+}
+
+fn dead_letters(subscription: &SubscriptionInfo) -> String {
+    match &subscription.delivery.dead_letters {
+        _ if !subscription.durable => "none: it is ephemeral".into(),
+        DeadLetters::Off => "off".into(),
+        DeadLetters::Auto => format!("topic dlq.{}", subscription.name),
+        DeadLetters::Topic(topic) => format!("topic {topic}"),
+    }
 }
 
 fn state(subscription: &SubscriptionInfo) -> String {

@@ -20,7 +20,7 @@ pub struct WorkOptions {
     pub pipeline: Option<Vec<Binding>>,
     /// What happens when a module fails.
     pub on_fault: OnFault,
-    /// How it delivers. `None` takes an existing subscription as it is; else it must be the same.
+    /// How it delivers. `None` takes an existing subscription as it is, and creates a shared one; else it must be the same.
     pub delivery: Option<DeliveryConfig>,
     /// Most records held unsettled, those included that wait here to be taken.
     pub records: u32,
@@ -31,7 +31,7 @@ pub struct WorkOptions {
 }
 
 impl WorkOptions {
-    /// Joins a subscription as it is; where there is none, an exclusive one is created, from the earliest record on.
+    /// Joins a subscription as it is; where there is none, a shared one is created, from the earliest record on.
     pub fn new(topic: TopicName, name: SubscriptionName) -> Self {
         Self {
             topic,
