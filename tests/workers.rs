@@ -376,6 +376,27 @@ async fn a_worker_without_room_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn workers_hear_that_their_subscription_is_deleted() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish(&client, &topic, lines(0, 10)).await;
+    // One has all it may hold, the other waits for records.
+    let mut full = join(&client, work(&topic, quick(DeliveryMode::Shared)).records(10)).await;
+    let message = next(&mut full).await;
+    let mut waiting = join(&client, work(&topic, quick(DeliveryMode::Shared))).await;
+    client.delete_subscription(jobs()).await.unwrap();
+    let ended = soon("the end", waiting.next_message()).await.unwrap().unwrap_err();
+    assert!(ended.to_string().contains("deleted"), "{ended}");
+    while let Some(message) = soon("the end", full.next_message()).await {
+        if let Err(ended) = message {
+            assert!(ended.to_string().contains("deleted"), "{ended}");
+        }
+    }
+    assert_eq!(full.ack_confirmed(&message).await, Settled::Stale);
+    assert!(client.describe_subscription(jobs()).await.is_err());
+}
+
+#[tokio::test]
 async fn what_a_module_rejects_is_a_dead_letter_and_what_it_drops_is_done() {
     let server = TestServer::start().await;
     let (client, topic) = server.topic("t", 1).await;

@@ -26,6 +26,8 @@ pub enum Command {
     Consume(Settings),
     /// A header filter in the broker beside shipping everything and filtering in the client.
     Filter(Settings),
+    /// Workers that lease records and acknowledge them one by one, by delivery mode.
+    Work(Settings),
     /// From publishing a record to its delivery, beside a QUIC echo, on an idle and on a loaded broker.
     Latency(Settings),
     /// Start-up time and memory of a broker that has nothing to do.
@@ -66,6 +68,9 @@ pub struct Settings {
     /// Single records that a publisher has unanswered at most.
     #[arg(long, default_value_t = 1_024, value_name = "N")]
     pub records_in_flight: usize,
+    /// Workers that share a subscription, each with a connection of its own.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub workers: usize,
     /// Partitions of the topics that are measured.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub partitions: u32,
@@ -116,6 +121,7 @@ impl Settings {
             ("--producers", self.producers as f64),
             ("--in-flight", self.in_flight as f64),
             ("--records-in-flight", self.records_in_flight as f64),
+            ("--workers", self.workers as f64),
             ("--partitions", f64::from(self.partitions)),
             ("--tail-mb", self.tail_mb as f64),
             ("--load-mb", self.load_mb as f64),

@@ -34,6 +34,8 @@
 //!   down, which reads nothing from anywhere.
 //! - **filter**: the same passes with `std/headers` in the broker, keeping one record in `keep_one_in` or all; the
 //!   client's filter looks up the same header in each delivered record. Rates count the records passed over.
+//! - **work**: `workers` consumers of one subscription acknowledge every record by itself, from joining to the last ack
+//!   stored.
 //! - **latency**: from `publish` of one record to its delivery on another connection, one at a time, topic `interval`,
 //!   beside the echo; `loaded` with another connection that publishes batches without pause (beside the echo: raw QUIC
 //!   up without pause).

@@ -140,6 +140,7 @@ impl Pump {
         shared: &Arc<Shared>,
         subscription: &Arc<Subscription>,
     ) -> Result<(), Error> {
+        machine.scan.check_alive()?;
         let moment = shared.moment();
         let (news, deadline, wants_more, ready) = {
             let mut group = subscription.group();

@@ -116,7 +116,11 @@ impl Scan {
         self.subscription.topic()
     }
 
-    fn check_alive(&self) -> Result<(), Error> {
+    /// Whether there is still something to scan.
+    ///
+    /// # Errors
+    /// [`Error::TopicDeleted`], [`Error::SubscriptionDeleted`].
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
         let subscription = &self.subscription;
         if subscription.topic().is_deleted() {
             return Err(Error::TopicDeleted(subscription.topic().name().clone()));

@@ -185,8 +185,9 @@ impl Subscription {
 
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
-        // Its reader waits on the topic.
+        // A reader waits on the topic, workers on their pump.
         self.topic.wake();
+        self.pump.wake();
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

@@ -6,6 +6,7 @@ mod idle;
 mod latency;
 mod limits;
 mod publish;
+mod work;
 
 use crate::{Error, Report, Settings, progress, scratch};
 
@@ -16,6 +17,7 @@ pub(crate) enum Bench {
     Publish,
     Consume,
     Filter,
+    Work,
     Latency,
     Idle,
     Limits,
@@ -23,8 +25,8 @@ pub(crate) enum Bench {
 
 impl Bench {
     /// Those that `All` stands for. The limits come with the others, apart from raw disk and raw fjall.
-    const EACH: [Self; 6] =
-        [Self::Idle, Self::Publish, Self::Consume, Self::Filter, Self::Latency, Self::Limits];
+    const EACH: [Self; 7] =
+        [Self::Idle, Self::Publish, Self::Consume, Self::Filter, Self::Work, Self::Latency, Self::Limits];
 
     fn name(self) -> &'static str {
         match self {
@@ -32,6 +34,7 @@ impl Bench {
             Self::Publish => "publish",
             Self::Consume => "consume",
             Self::Filter => "filter",
+            Self::Work => "work",
             Self::Latency => "latency",
             Self::Idle => "idle",
             Self::Limits => "limits",
@@ -62,6 +65,7 @@ async fn run(bench: Bench, settings: &Settings, report: &mut Report) -> Result<(
         Bench::Publish => publish::publish(settings, report).await,
         Bench::Consume => consume::consume(settings, report).await,
         Bench::Filter => filter::filter(settings, report).await,
+        Bench::Work => work::work(settings, report).await,
         Bench::Latency => latency::latency(settings, report).await,
         Bench::Idle => idle::idle(settings, report).await,
         Bench::Limits => limits::limits(settings, report).await,

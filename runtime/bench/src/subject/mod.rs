@@ -4,8 +4,10 @@ mod broker;
 mod consume;
 mod latency;
 mod publish;
+mod work;
 
 pub(crate) use broker::Broker;
-pub(crate) use consume::{Pass, consume};
+pub(crate) use consume::{Pass, Passed, consume};
 pub(crate) use latency::latency;
 pub(crate) use publish::{Amount, Producers, Published, keep_header, publish};
+pub(crate) use work::work;
