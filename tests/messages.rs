@@ -1,7 +1,7 @@
 //! Publish and subscribe, over real QUIC.
 
 use millstream_client::{
-    BatchBuilder, CallError, Compression, Durability, ErrorCode, PublishOptions, Record, StartAt,
+    BatchBuilder, CallError, Client, Compression, Durability, ErrorCode, PublishOptions, Record, StartAt,
     SubscribeOptions, TopicConfig, TopicName,
 };
 use millstream_tests::{TestServer, publish, read_all, soon};
@@ -66,7 +66,10 @@ async fn the_tail_is_woken() {
     for (name, durability) in [("s", Durability::Sync), ("i", Durability::Interval)] {
         let client = server.client().await;
         let topic: TopicName = name.parse().unwrap();
-        client.create_topic(topic.clone(), TopicConfig { partitions: 2, durability }).await.unwrap();
+        client
+            .create_topic(topic.clone(), TopicConfig { partitions: 2, durability, ..TopicConfig::default() })
+            .await
+            .unwrap();
         let mut consumers = Vec::new();
         for _ in 0..3 {
             consumers.push(client.subscribe(SubscribeOptions::ephemeral(topic.clone())).await.unwrap());
@@ -241,4 +244,45 @@ async fn a_named_producer_is_taken_over_by_the_next() {
     third.publish(Record::new("5")).await.unwrap().await.unwrap();
     let records = read_all(&client, SubscribeOptions::ephemeral(topic).from(StartAt::Earliest)).await;
     assert_eq!(records.iter().map(|record| record.2.as_str()).collect::<Vec<_>>(), ["1", "4", "5"]);
+}
+
+#[tokio::test]
+async fn a_message_id_is_stored_once_also_over_a_restart() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 3).await;
+    let record =
+        |n: usize, id: &str| Record { message_id: Some(id.to_owned().into()), ..Record::new(format!("{n}")) };
+    let receipts = |client: Client, records: Vec<Record>| {
+        let topic = topic.clone();
+        async move {
+            let publisher = client.publisher(topic, PublishOptions::default()).await.unwrap();
+            let mut pending = Vec::new();
+            for record in records {
+                pending.push(publisher.publish(record).await.unwrap());
+            }
+            let mut receipts = Vec::new();
+            for pending in pending {
+                let receipt = soon("a receipt", pending).await.unwrap();
+                receipts.push((receipt.partition, receipt.offset));
+            }
+            receipts
+        }
+    };
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    let first = receipts(client.clone(), ids.iter().enumerate().map(|(n, id)| record(n, id)).collect()).await;
+    // All again by another producer, among new ones and twice within a batch.
+    let again = ["a", "new1", "f", "c", "new1", "new2", "b"];
+    let second =
+        receipts(client.clone(), again.iter().enumerate().map(|(n, id)| record(10 + n, id)).collect()).await;
+    assert_eq!([second[0], second[2], second[3], second[6]], [first[0], first[5], first[2], first[1]]);
+    assert_eq!(second[1], second[4]);
+    client.close().await;
+    let server = server.restart().await;
+    let client = server.client().await;
+    let third = receipts(client.clone(), vec![record(20, "new2"), record(21, "d"), record(22, "last")]).await;
+    assert_eq!(third[..2], [second[5], first[3]]);
+    let found = read_all(&client, SubscribeOptions::ephemeral(topic.clone())).await;
+    let mut payloads: Vec<u32> = found.iter().map(|(.., payload)| payload.parse().unwrap()).collect();
+    payloads.sort_unstable();
+    assert_eq!(payloads, [0, 1, 2, 3, 4, 5, 11, 15, 22]);
 }

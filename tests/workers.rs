@@ -474,3 +474,59 @@ async fn bad_settings_are_refused_by_name() {
         Some(ErrorCode::UnknownSubscription)
     );
 }
+
+#[tokio::test]
+async fn delayed_records_come_when_it_is_time_and_expired_ones_end_as_dead_letters() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    let now = || {
+        i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis())
+            .unwrap()
+    };
+    let hour = 3_600_000;
+    let due = now() + 1_500;
+    publish(
+        &client,
+        &topic,
+        [
+            Record { deliver_at: Some(due), ..Record::new("soon") },
+            Record { deliver_at: Some(now() + hour), ..Record::new("late") },
+            Record { expires_at: Some(now() - 1), ..Record::new("over") },
+            Record { expires_at: Some(now() + hour), ..Record::new("fresh") },
+            Record::new("plain"),
+        ],
+    )
+    .await;
+    let mut worker = join(&client, work(&topic, quick(DeliveryMode::KeyShared))).await;
+    for expected in ["fresh", "plain", "soon"] {
+        let message = next(&mut worker).await;
+        assert_eq!(text(&message), expected);
+        assert!(expected != "soon" || now() >= due, "too early");
+        worker.ack(&message);
+    }
+    let letters = soon("the letter", async {
+        loop {
+            match client.dead_letters(jobs(), 0, 0).await.map(|page| page.letters) {
+                Ok(Some(letters)) => return letters,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let letters = letters.await;
+    let letter = letters.view().record(0).unwrap();
+    assert_eq!((letter.payload, letter.header("dlq-reason")), (Some(&b"over"[..]), Some(&b"expired"[..])));
+    worker.flush().await.unwrap();
+    let at = client.describe_subscription(jobs()).await.unwrap().positions[0];
+    assert_eq!((at.settled, at.waiting, at.leased), (1, 1, 0), "what is due in an hour waits");
+    // A stream has no use for waiting, but none for what is over either.
+    let read = read_all(&client, SubscribeOptions::ephemeral(topic.clone())).await;
+    assert_eq!(
+        read.iter().map(|(.., payload)| payload.as_str()).collect::<Vec<_>>(),
+        ["soon", "late", "fresh", "plain"]
+    );
+
+    let publisher = client.publisher(topic, millstream_client::PublishOptions::default()).await.unwrap();
+    let far = Record { deliver_at: Some(now() + 400 * 24 * hour), ..Record::new("x") };
+    let refused = publisher.publish(far).await.unwrap().await.unwrap_err();
+    assert!(refused.to_string().contains("a year from now"), "{refused}");
+}

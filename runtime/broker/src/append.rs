@@ -68,9 +68,9 @@ fn settle(
 ) -> Result<Result<Appended, Error>, JoinHandle<Result<Appended, Error>>> {
     match reply {
         Ok(Outcome::Appended(appended)) => Ok(Ok(appended)),
-        Ok(Outcome::Duplicate { partition, stamp }) => {
+        Ok(Outcome::Duplicate { partition, stamp, records }) => {
             let store = store.clone();
-            Err(tokio::task::spawn_blocking(move || search(&store, partition, stamp)))
+            Err(tokio::task::spawn_blocking(move || search(&store, partition, stamp, records)))
         }
         Ok(other) => Ok(Err(Error::Internal(format!("an append was answered by {other:?}")))),
         Err(error) => Ok(Err(error)),
@@ -78,7 +78,12 @@ fn settle(
 }
 
 /// Where the batch that `stamp` marks stands, looked for from the end of the log.
-fn search(store: &Store, partition: PartitionId, stamp: ProducerStamp) -> Result<Appended, Error> {
+fn search(
+    store: &Store,
+    partition: PartitionId,
+    stamp: ProducerStamp,
+    records: usize,
+) -> Result<Appended, Error> {
     let mut end = store.partition(partition).ok_or(Error::Gone)?.next_offset;
     while let Some(last) = end.checked_sub(1)
         && let Some(stored) = store.batch_at(partition, last)?
@@ -87,10 +92,15 @@ fn search(store: &Store, partition: PartitionId, stamp: ProducerStamp) -> Result
         let view = batch.view();
         let found = view.producer();
         if found == stamp {
+            // Cut otherwise than it was, or some of it was left out by its message ids.
+            if view.len() != records {
+                break;
+            }
             return Ok(Appended {
                 base_offset: stored.base_offset,
                 records: u32::try_from(view.len()).unwrap_or(u32::MAX),
                 timestamp: view.timestamp(),
+                offsets: [].into(),
             });
         }
         end = stored.base_offset;

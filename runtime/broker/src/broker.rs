@@ -25,7 +25,7 @@ use crate::{
     committer::{Committer, Submitter},
     dead_letter,
     group::Moment,
-    limits::MODULE_JOBS_MAX,
+    limits::{MODULE_JOBS_MAX, SCHEDULE_AHEAD_MAX},
     recover::recover,
     registry::Registry,
     rows::{self, CursorRow, ModuleRow, NODE, SubscriptionRow},
@@ -216,7 +216,7 @@ impl Broker {
     /// once the batch is as durable as the topic asks. Cancel-safe: the batch is handed in wholly or not at all.
     ///
     /// # Errors
-    /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::Stopping`].
+    /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::ScheduledTooFar`], [`Error::Stopping`].
     pub async fn append(
         &self,
         topic: &Topic,
@@ -227,7 +227,9 @@ impl Broker {
         if !batch.view().is_dense() {
             return Err(Error::SparseBatch);
         }
-        let command = Command::Append { partition, batch, now: now() };
+        let now = now();
+        check_schedule(&batch, now)?;
+        let command = Command::Append { partition, batch, now };
         let reply = self.shared.submitter.submit(command).await?;
         Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
     }
@@ -525,6 +527,18 @@ impl Shared {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether no record of `batch` is to be delivered too far ahead.
+fn check_schedule(batch: &RecordBatch, now: Timestamp) -> Result<(), Error> {
+    let view = batch.view();
+    if !view.is_timed() {
+        return Ok(());
+    }
+    let last =
+        now.saturating_add(Timestamp::try_from(SCHEDULE_AHEAD_MAX.as_millis()).unwrap_or(Timestamp::MAX));
+    let too_far = view.records().filter_map(|record| record.deliver_at).find(|at| *at > last);
+    too_far.map_or(Ok(()), |deliver_at| Err(Error::ScheduledTooFar { deliver_at, last }))
 }
 
 /// Runs what blocks off the network threads.

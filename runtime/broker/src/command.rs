@@ -1,6 +1,6 @@
 //! The commands that change durable state. Time and ids come in with them.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use millstream_types::{
@@ -108,7 +108,7 @@ pub(crate) struct Letter {
 }
 
 /// Where a batch stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of its first record.
     pub base_offset: Offset,
@@ -116,6 +116,9 @@ pub struct Appended {
     pub records: u32,
     /// When it was appended, ms since the Unix epoch.
     pub timestamp: Timestamp,
+    /// Where each record stands, if some were appended before by their message ids; else empty, and they follow each
+    /// other.
+    pub offsets: Arc<[Offset]>,
 }
 
 /// What a command did.
@@ -126,7 +129,7 @@ pub(crate) enum Outcome {
     /// The batch is in.
     Appended(Appended),
     /// The batch of this producer was in before; where is for the log to tell.
-    Duplicate { partition: PartitionId, stamp: ProducerStamp },
+    Duplicate { partition: PartitionId, stamp: ProducerStamp, records: usize },
     /// The producer is this one now.
     Producer(ProducerId),
     /// The subscription has this id.

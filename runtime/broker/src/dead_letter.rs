@@ -1,4 +1,4 @@
-//! Dead letters: records that failed too often or that a module rejected, written to another topic in the commit that
+//! Dead letters: records that failed too often, came too late, or that a module rejected, written to another topic in the commit that
 //! settles them.
 //!
 //! A subscription named `letters.TOPIC` keeps account of each dead-letter topic: what is settled there was sent back or
@@ -32,6 +32,7 @@ const TRIES: usize = 3;
 #[derive(Debug, Clone, Copy)]
 enum Reason {
     Rejected,
+    Expired,
     Failures,
 }
 
@@ -83,7 +84,8 @@ pub(crate) async fn bury(shared: Arc<Shared>, subscription: Arc<Subscription>, d
 }
 
 async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: &Dead) -> Result<(), Error> {
-    let Dead { partition, offset, row: TriedRow { deliveries, failures, first_ms, error, .. } } = dead;
+    let Dead { partition, offset, expired, row } = dead;
+    let TriedRow { deliveries, failures, first_ms, error, .. } = row;
     let source = subscription.topic().partition(*partition)?;
     let store = shared.store.clone();
     let at = *offset;
@@ -97,7 +99,7 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
         return Ok(());
     };
     let why = Why {
-        reason: Reason::Failures,
+        reason: if *expired { Reason::Expired } else { Reason::Failures },
         error: error.as_deref(),
         deliveries: *deliveries,
         failures: *failures,
@@ -216,6 +218,7 @@ async fn open_topic(
 fn letter(record: Record, subscription: &Subscription, partition: u32, why: &Why<'_>) -> Record {
     let reason = match why.reason {
         Reason::Rejected => "rejected",
+        Reason::Expired => "expired",
         Reason::Failures => "failures",
     };
     let offset: Offset = record.offset;

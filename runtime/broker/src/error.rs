@@ -1,7 +1,9 @@
 //! What the broker answers instead of doing what was asked. The mapping to wire codes is the server's.
 
 use millstream_store::ReadError;
-use millstream_types::{BatchError, DeliveryMode, ModuleName, Offset, SubscriptionName, TopicName};
+use millstream_types::{
+    BatchError, DeliveryMode, ModuleName, Offset, SubscriptionName, Timestamp, TopicName,
+};
 
 /// What the broker answers instead of doing what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +44,17 @@ pub enum Error {
     /// A produced batch whose offsets have holes.
     #[error("the batch is refused: offsets of a produced batch must run 0, 1, 2, ... from its base")]
     SparseBatch,
+    /// A record that is to be delivered in a far future.
+    #[error(
+        "the batch is refused: a record is to be delivered at {deliver_at} (ms since 1970), and {last}, a year from now, is \
+         the latest; publish it later"
+    )]
+    ScheduledTooFar {
+        /// As asked, ms since the Unix epoch.
+        deliver_at: Timestamp,
+        /// The latest, ms since the Unix epoch.
+        last: Timestamp,
+    },
     /// A batch marked as another producer's.
     #[error(
         "the batch is refused: it is marked as producer {found}'s, but this stream is producer {expected}'s"

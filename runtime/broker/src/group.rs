@@ -94,11 +94,13 @@ pub(crate) struct News {
     pub(crate) dead: Vec<Dead>,
 }
 
-/// A record that failed too often.
+/// A record that failed too often, or came too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dead {
     pub(crate) partition: u32,
     pub(crate) offset: Offset,
+    /// Its time was over before it was settled; else it failed.
+    pub(crate) expired: bool,
     pub(crate) row: TriedRow,
 }
 

@@ -16,6 +16,7 @@ mod group;
 mod lane;
 mod limits;
 mod member;
+mod message_ids;
 mod producers;
 mod pump;
 mod reading;

@@ -38,6 +38,10 @@ impl Default for Limits {
 pub(crate) const PRODUCER_RECENT_MAX: usize = 32;
 /// Producers that a partition remembers.
 pub(crate) const PARTITION_PRODUCERS_MAX: usize = 10_000;
+/// Message ids of a partition that one generation remembers; beyond it the next one begins early.
+pub(crate) const GENERATION_IDS_MAX: usize = 500_000;
+/// How far ahead a record may be scheduled.
+pub(crate) const SCHEDULE_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// A producer that appends nothing for so long is forgotten.
 pub(crate) const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often those are looked for.

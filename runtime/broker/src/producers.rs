@@ -24,7 +24,7 @@ struct Known {
 }
 
 /// What is to be done with a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judgement {
     Append,
     /// Appended before: where, as far as it is known here.
@@ -65,7 +65,7 @@ impl Producers {
             None => Judgement::Gap { expected },
             Some(known) => {
                 let same = known.recent.iter().find(|(sequence, _)| *sequence == stamp.sequence);
-                Judgement::Duplicate(same.map(|(_, appended)| *appended))
+                Judgement::Duplicate(same.map(|(_, appended)| appended.clone()))
             }
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn appended(base_offset: u64, records: u32) -> Appended {
-        Appended { base_offset, records, timestamp: 100 }
+        Appended { base_offset, records, timestamp: 100, offsets: [].into() }
     }
 
     #[test]
@@ -187,7 +187,12 @@ mod tests {
         }
         assert_eq!(producers.judge(stamp(0, 0)), Judgement::Duplicate(None), "known, not where");
         for id in 100..200 {
-            let at = Appended { base_offset: 0, records: 1, timestamp: i64::try_from(id).unwrap() };
+            let at = Appended {
+                base_offset: 0,
+                records: 1,
+                timestamp: i64::try_from(id).unwrap(),
+                offsets: [].into(),
+            };
             assert_eq!(producers.make_room_for(id, 1_000), [0; 0]);
             producers.appended(ProducerStamp { id, epoch: 0, sequence: 0 }, at);
         }

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use millstream_types::{Offset, RecordBatch};
 
-use crate::{Error, Subscription, broker::Shared, scan::Scan, subscription::Held};
+use crate::{
+    Error, Subscription,
+    broker::{Shared, now},
+    scan::Scan,
+    subscription::Held,
+};
 
 /// What comes next in a subscription.
 #[derive(Debug)]
@@ -79,12 +84,19 @@ impl Reading {
         Ok(step)
     }
 
-    /// Leaves out what was settled by others than a stream: record by record, or as a dead letter.
+    /// Leaves out what was settled by others than a stream, record by record or as a dead letter, and what has expired.
     fn unsettled(&self, partition: u32, next: Offset, batch: RecordBatch) -> Result<Step, Error> {
         let view = batch.view();
         let gaps = self.subscription().unsettled(partition, view.base_offset()..next.max(view.next_offset()));
         let ranges = gaps.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
-        let ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
+        let mut ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
+        if view.is_timed() {
+            let now = now();
+            let timely = |index: &usize| {
+                view.record(*index).is_none_or(|record| record.expires_at.is_none_or(|at| at > now))
+            };
+            ranges = ranges.into_iter().flatten().filter(timely).map(|index| index..index + 1).collect();
+        }
         Ok(match ranges.as_slice() {
             [] => Step::Progress { partition, next },
             [all] if all.len() == view.len() => Step::Batch { partition, next, batch },

@@ -1,10 +1,11 @@
 //! The shard as the store has it.
 
-use millstream_store::{CursorsOf, SettledRunsOf, Store, TriedOf};
-use millstream_types::Durability;
+use millstream_store::{CursorsOf, IdentifiedBatch, SettledRunsOf, Store, TriedOf};
+use millstream_types::{Check, Durability, RecordBatch};
 
 use crate::{
     Error, Limits,
+    message_ids::MessageIds,
     producers::Producers,
     rows::{
         self, CursorRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow, TopicRow,
@@ -21,8 +22,8 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         for partition in &row.partitions {
             let next = store.partition(*partition).map_or(0, |row| row.next_offset);
             let sync = row.config.durability == Durability::Sync;
-            let producers = Producers::default();
-            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers });
+            let (producers, ids) = (Producers::default(), MessageIds::new(row.config.dedup_window_ms));
+            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers, ids });
         }
         shard.topics.insert(key.0, row);
     }
@@ -30,6 +31,16 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         let (key, value) = row?;
         if let Some(state) = shard.partitions.get_mut(&key.partition) {
             state.producers.recover(key.producer, rows::decode("producer", &value)?);
+        }
+    }
+    for row in store.scan::<millstream_store::IdentifiedBatch>() {
+        let (IdentifiedBatch { partition, base_offset }, _) = row?;
+        let Some(state) = shard.partitions.get_mut(&partition) else { continue };
+        let Some(stored) = store.batch_at(partition, base_offset)? else { continue };
+        if stored.base_offset == base_offset {
+            let batch = RecordBatch::new(stored.bytes, Check::Crc)?;
+            let timestamp = batch.view().timestamp();
+            state.ids.appended(&batch, base_offset, timestamp);
         }
     }
     for row in store.scan::<millstream_store::NamedProducer>() {

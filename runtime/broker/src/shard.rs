@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millstream_store::{Batch, Module, ModuleBlob, NamedProducer, Producer, Topic};
+use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
     Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, SubscriptionName,
     Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
@@ -13,6 +13,7 @@ use crate::{
     Error, Limits,
     command::{Appended, Command, Outcome},
     limits::PARTITION_PRODUCERS_MAX,
+    message_ids::MessageIds,
     producers::{Judgement, Producers},
     rows::{
         self, CursorRow, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow,
@@ -88,6 +89,7 @@ pub(crate) struct PartitionState {
     /// Timestamps do not run backwards within a partition, whatever the clock does.
     pub(crate) newest: Timestamp,
     pub(crate) producers: Producers,
+    pub(crate) ids: MessageIds,
 }
 
 #[derive(Debug, Clone)]
@@ -174,7 +176,7 @@ impl Shard {
     ) -> Result<Outcome, Error> {
         let stamp = records.view().producer();
         if stamp.id == 0 {
-            return self.append(partition, records, now, batch, effects).map(Outcome::Appended);
+            return self.append_fresh(partition, records, now, batch, effects).map(Outcome::Appended);
         }
         let fenced = |epoch| Error::ProducerFenced { id: stamp.id, epoch, found: stamp.epoch };
         if let Some(epoch) = self.epochs.get(&stamp.id).filter(|epoch| **epoch > stamp.epoch) {
@@ -184,18 +186,21 @@ impl Shard {
         match state.producers.judge(stamp) {
             Judgement::Append => {}
             Judgement::Duplicate(Some(appended)) => return Ok(Outcome::Appended(appended)),
-            Judgement::Duplicate(None) => return Ok(Outcome::Duplicate { partition, stamp }),
+            Judgement::Duplicate(None) => {
+                let records = records.view().len();
+                return Ok(Outcome::Duplicate { partition, stamp, records });
+            }
             Judgement::Gap { expected } => {
                 return Err(Error::OutOfSequence { id: stamp.id, found: stamp.sequence, expected });
             }
             Judgement::Fenced { epoch } => return Err(fenced(epoch)),
         }
-        let appended = self.append(partition, records, now, batch, effects)?;
+        let appended = self.append_fresh(partition, records, now, batch, effects)?;
         let state = self.partitions.get_mut(&partition).ok_or(Error::Gone)?;
         for producer in state.producers.make_room_for(stamp.id, PARTITION_PRODUCERS_MAX) {
             batch.remove(&Producer { partition, producer });
         }
-        state.producers.appended(stamp, appended);
+        state.producers.appended(stamp, appended.clone());
         // Often the same as that of the command before.
         let producer = Producer { partition, producer: stamp.id };
         if self.appended.last() != Some(&producer) {
@@ -249,6 +254,55 @@ impl Shard {
         Outcome::Done
     }
 
+    /// Appends what was not appended before by its message ids.
+    fn append_fresh(
+        &mut self,
+        partition: PartitionId,
+        records: RecordBatch,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Appended, Error> {
+        let state = self.partitions.get(&partition).ok_or(Error::Gone)?;
+        if !state.ids.concern(&records) {
+            return self.append(partition, records, now, batch, effects);
+        }
+        let count = u32::try_from(records.view().len()).expect("a batch has at most 65,536 records");
+        let Some(fresh) = state.ids.fresh(&records)? else {
+            let appended = self.append(partition, records.clone(), now, batch, effects)?;
+            self.remember_ids(partition, &records, &appended, batch);
+            return Ok(appended);
+        };
+        let appended = match &fresh.batch {
+            Some(rest) => {
+                let appended = self.append(partition, rest.clone(), now, batch, effects)?;
+                self.remember_ids(partition, rest, &appended, batch);
+                appended
+            }
+            None => {
+                Appended { base_offset: 0, records: 0, timestamp: now.max(state.newest), offsets: [].into() }
+            }
+        };
+        let offsets = fresh.offsets(appended.base_offset);
+        let base_offset = offsets.first().copied().unwrap_or_default();
+        Ok(Appended { base_offset, records: count, offsets: offsets.into(), ..appended })
+    }
+
+    fn remember_ids(
+        &mut self,
+        partition: PartitionId,
+        records: &RecordBatch,
+        appended: &Appended,
+        batch: &mut Batch,
+    ) {
+        let Some(state) = self.partitions.get_mut(&partition) else { return };
+        let base_offset = appended.base_offset;
+        batch.put(&IdentifiedBatch { partition, base_offset }, Vec::new());
+        for base_offset in state.ids.appended(records, base_offset, appended.timestamp) {
+            batch.remove(&IdentifiedBatch { partition, base_offset });
+        }
+    }
+
     fn append(
         &mut self,
         partition: PartitionId,
@@ -264,6 +318,7 @@ impl Shard {
             base_offset: state.next,
             records: u32::try_from(count).expect("a batch has at most 65,536 records"),
             timestamp: now.max(state.newest),
+            offsets: [].into(),
         };
         state.newest = appended.timestamp;
         state.next += u64::from(appended.records);
@@ -300,7 +355,8 @@ impl Shard {
         let sync = config.durability == Durability::Sync;
         for partition in &partitions {
             batch.create_partition(*partition);
-            let state = PartitionState { next: 0, sync, newest: 0, producers: Producers::default() };
+            let ids = MessageIds::new(config.dedup_window_ms);
+            let state = PartitionState { next: 0, sync, newest: 0, producers: Producers::default(), ids };
             self.partitions.insert(*partition, state);
         }
         let row = TopicRow { config, created_ms: now, partitions };
@@ -328,6 +384,9 @@ impl Shard {
             let state = self.partitions.remove(partition);
             for producer in state.iter().flat_map(|state| state.producers.ids()) {
                 batch.remove(&Producer { partition: *partition, producer });
+            }
+            for base_offset in state.iter().flat_map(|state| state.ids.batches()) {
+                batch.remove(&IdentifiedBatch { partition: *partition, base_offset });
             }
         }
         effects.push(Effect::TopicDeleted { name: name.clone(), partitions: row.partitions });

@@ -5,12 +5,15 @@ mod json_rows;
 mod lines;
 mod source;
 
-use std::io::Read;
+use std::{
+    io::Read,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use millstream_client::Record;
-use millstream_types::limits::{HEADER_NAME_BYTES_MAX, KEY_BYTES_MAX};
+use millstream_client::{Record, Timestamp};
+use millstream_types::limits::{HEADER_NAME_BYTES_MAX, KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
 
 pub(crate) use source::Source;
 
@@ -39,6 +42,16 @@ pub(crate) struct Shape {
     /// Field whose value becomes a header of the same name, as text. May be repeated
     #[arg(long = "header", value_name = "FIELD", value_parser = header_name)]
     pub(crate) headers: Vec<String>,
+    /// Field whose value becomes the record's message id, as text: a record that comes again with the same one within the
+    /// topic's deduplication window is not stored again
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) message_id: Option<String>,
+    /// Records are not delivered before this time has passed, to shared and key_shared subscriptions
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) delay: Option<Duration>,
+    /// Records are not delivered any more once this time has passed
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) expire_after: Option<Duration>,
     /// Header that every record gets. May be repeated
     #[arg(long = "set-header", value_name = "K=V", value_parser = fixed_header)]
     pub(crate) fixed: Vec<(String, String)>,
@@ -49,7 +62,7 @@ impl Shape {
     pub(crate) fn check(&self, format: Format) -> Result<(), Failure> {
         if format == Format::Lines && self.asks_fields() {
             return Err(Failure::usage(
-                "--key and --header name fields, which lines do not have: use --format ndjson or csv, or --set-header",
+                "--key, --message-id and --header name fields, which lines do not have: use --format ndjson or csv, or --set-header",
             ));
         }
         Ok(())
@@ -57,7 +70,7 @@ impl Shape {
 
     /// Whether fields of the records are asked for.
     fn asks_fields(&self) -> bool {
-        self.key.is_some() || !self.headers.is_empty()
+        self.key.is_some() || self.message_id.is_some() || !self.headers.is_empty()
     }
 }
 
@@ -113,6 +126,8 @@ impl<R: Read> Records<R> {
             for (name, value) in &self.shape.fixed {
                 record = record.with_header(name.clone(), value.clone());
             }
+            record.deliver_at = self.shape.delay.map(from_now);
+            record.expires_at = self.shape.expire_after.map(from_now);
             record
         }))
     }
@@ -135,12 +150,30 @@ fn shape_record(
         }
         record = record.with_key(key);
     }
+    if let Some(field) = &shape.message_id
+        && let Some(id) = value(field)
+    {
+        if id.len() > MESSAGE_ID_BYTES_MAX {
+            let fault = format!(
+                "the message id, field {field:?}, has {} bytes; at most {MESSAGE_ID_BYTES_MAX} fit",
+                id.len()
+            );
+            return Err(InputError { line, fault });
+        }
+        record.message_id = Some(id.into());
+    }
     for field in &shape.headers {
         if let Some(text) = value(field) {
             record = record.with_header(field.clone(), text);
         }
     }
     Ok(record)
+}
+
+/// `time` from now, ms since the Unix epoch.
+fn from_now(time: Duration) -> Timestamp {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time);
+    Timestamp::try_from(at.as_millis()).unwrap_or(Timestamp::MAX)
 }
 
 fn header_name(text: &str) -> Result<String, String> {

@@ -17,6 +17,7 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         }
         Error::BadFrame(_) => (ErrorCode::BadRequest, None),
         Error::Batch(_) | Error::SparseBatch => (ErrorCode::CorruptBatch, None),
+        Error::ScheduledTooFar { deliver_at, .. } => (ErrorCode::BadRequest, Some(deliver_at.to_string())),
         Error::WrongProducer { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
         Error::ProducerFenced { found, .. } => (ErrorCode::ProducerFenced, Some(found.to_string())),
         Error::DuplicateGone { sequence, .. } => (ErrorCode::DuplicateGone, Some(sequence.to_string())),

@@ -159,6 +159,7 @@ fn answer(partition: u32, done: Result<millstream_broker::Appended, Error>) -> A
             base_offset: done.base_offset,
             records: done.records,
             timestamp: done.timestamp,
+            offsets: done.offsets,
         }),
         Err(error) => Answer::Err(to_wire(&error)),
     }

@@ -25,9 +25,9 @@ pub use batch::Batch;
 pub use cleanup::{Cleanup, CleanupError};
 pub use error::{DataLoss, DatabaseError, OpenError, ReadError, WriteError};
 pub use keys::{
-    Counter, Cursor, CursorsOf, Key, Module, ModuleBlob, NamedProducer, PartitionRow, Prefix, Producer,
-    ProducersOf, RemovedPartition, SettledRun, SettledRunsOf, Subscription, Topic, Tried, TriedOf,
-    VersionsOf,
+    Counter, Cursor, CursorsOf, IdentifiedBatch, Key, Module, ModuleBlob, NamedProducer, PartitionRow,
+    Prefix, Producer, ProducersOf, RemovedPartition, SettledRun, SettledRunsOf, Subscription, Topic, Tried,
+    TriedOf, VersionsOf,
 };
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `MSRB` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | flags: bits 0 and 1 compression of the payload region (0 none, 1 lz4, 2 zstd); bit 2 payload region left out; the rest 0 |
+//! | 5 | 1 | flags: bits 0 and 1 compression of the payload region (0 none, 1 lz4, 2 zstd); bit 2 payload region left out; bit 3 set where a record has a deliver-at or expires-at; bit 4 where one has a message id; the rest 0. Bits 3 and 4 may be set without need |
 //! | 6 | 2 | reserved, 0 |
 //! | 8 | 4 | record count |
 //! | 12 | 4 | bytes of the heads region |

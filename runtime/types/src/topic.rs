@@ -23,11 +23,19 @@ pub struct TopicConfig {
     /// When an append is acknowledged.
     #[serde(default)]
     pub durability: Durability,
+    /// How long at least a record with a message id is not appended again, ms; 0: message ids mean nothing here.
+    #[serde(default = "dedup_window_ms")]
+    pub dedup_window_ms: u32,
+}
+
+/// 2 minutes.
+fn dedup_window_ms() -> u32 {
+    120_000
 }
 
 impl Default for TopicConfig {
     fn default() -> Self {
-        Self { partitions: 1, durability: Durability::Sync }
+        Self { partitions: 1, durability: Durability::Sync, dedup_window_ms: dedup_window_ms() }
     }
 }
 

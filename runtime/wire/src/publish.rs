@@ -1,5 +1,7 @@
 //! Messages of a publisher stream.
 
+use std::sync::Arc;
+
 use millstream_types::{Offset, ProducerId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +37,7 @@ pub struct Receipts {
 }
 
 /// Where a batch stands. It is durable as its topic asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Partition within the topic.
     #[serde(rename = "p")]
@@ -49,4 +51,30 @@ pub struct Receipt {
     /// When it was appended, ms since the Unix epoch.
     #[serde(rename = "t")]
     pub timestamp: Timestamp,
+    /// Where each record stands, if some were appended before by their message ids; else empty, and they follow each
+    /// other.
+    #[serde(rename = "i", default, with = "offsets", skip_serializing_if = "is_empty")]
+    pub offsets: Arc<[Offset]>,
+}
+
+fn is_empty(offsets: &Arc<[Offset]>) -> bool {
+    offsets.is_empty()
+}
+
+/// Shared by those who wait for the receipt; on the wire a list.
+mod offsets {
+    use super::{Arc, Deserialize, Offset, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        offsets: &Arc<[Offset]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        offsets.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<[Offset]>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::from)
+    }
 }

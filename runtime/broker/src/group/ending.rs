@@ -30,7 +30,7 @@ impl Group {
         self.news.settlements.entry(partition).or_default().tried.push((offset, row.clone()));
         if dead {
             self.put(partition, offset, State::Dead, 0);
-            self.news.dead.push(Dead { partition, offset, row });
+            self.news.dead.push(Dead { partition, offset, expired: false, row });
         } else {
             self.wait(partition, offset, moment.ms.saturating_add(wait));
         }
@@ -92,6 +92,17 @@ impl Group {
             Some(_) => self.put(partition, offset, State::Ready, 0),
             None => {}
         }
+    }
+
+    /// The record is of no use any more: it becomes a dead letter, or is done where there are none.
+    pub(super) fn expired(&mut self, partition: u32, offset: Offset) {
+        if self.config.dead_letters == DeadLetters::Off {
+            self.close(partition, offset);
+            return self.done(partition, &[offset]);
+        }
+        self.put(partition, offset, State::Dead, 0);
+        let row = self.part(partition).and_then(|part| part.tried.get(&offset)).cloned().unwrap_or_default();
+        self.news.dead.push(Dead { partition, offset, expired: true, row });
     }
 
     /// Lets a record wait until `due`.

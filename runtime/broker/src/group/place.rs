@@ -64,7 +64,7 @@ impl Group {
                 .map(|record| bytes_of(&record))
                 .sum();
             let place = match again {
-                true => self.place_again(partition, &record, bytes, &mut turn),
+                true => self.place_again(partition, &record, bytes, &mut turn, moment),
                 false => self.place_first(partition, &record, bytes, &mut turn, moment),
             };
             match place {
@@ -173,6 +173,11 @@ impl Group {
         if self.open >= GROUP_OPEN_MAX {
             return Place::Stop;
         }
+        if record.expires_at.is_some_and(|at| at <= moment.wall) {
+            self.open(partition, offset, 0, bytes);
+            self.expired(partition, offset);
+            return Place::Pass;
+        }
         let until = record.deliver_at.into_iter().chain(part.tried.get(&offset).map(|row| row.due_ms)).max();
         if let Some(wait) = until.map(|until| until - moment.wall).filter(|wait| *wait > 0) {
             // What is delayed has no place in the order.
@@ -206,7 +211,14 @@ impl Group {
         }
     }
 
-    fn place_again(&mut self, partition: u32, record: &RecordView<'_>, bytes: u32, turn: &mut Turn) -> Place {
+    fn place_again(
+        &mut self,
+        partition: u32,
+        record: &RecordView<'_>,
+        bytes: u32,
+        turn: &mut Turn,
+        moment: Moment,
+    ) -> Place {
         let offset = record.offset;
         let part = self.parts.get_mut(partition as usize);
         let Some(open) = part.and_then(|part| part.open.get_mut(&offset)) else { return Place::Pass };
@@ -216,6 +228,10 @@ impl Group {
             _ => return Place::Pass,
         }
         let unit = open.unit;
+        if record.expires_at.is_some_and(|at| at <= moment.wall) {
+            self.expired(partition, offset);
+            return Place::Pass;
+        }
         if unit == 0 {
             return turn.next(self).map_or(Place::Stop, Place::To);
         }

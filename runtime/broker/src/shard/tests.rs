@@ -183,7 +183,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
     Some(match *act {
         Act::Create { topic, partitions, interval } => {
             let durability = if interval { Durability::Interval } else { Durability::Sync };
-            let config = TopicConfig { partitions, durability };
+            let config = TopicConfig { partitions, durability, ..TopicConfig::default() };
             let fresh = (config.clone(), vec![0; partitions as usize]);
             let found = model.topics.entry(topic).or_insert(fresh);
             let accepted = found.0 == config;

@@ -85,6 +85,8 @@ pub(crate) struct Filter {
 enum Reason {
     /// A module rejected the record
     Rejected,
+    /// Its time was over
+    Expired,
     /// It failed too often
     Failures,
 }
@@ -93,6 +95,7 @@ impl Reason {
     fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
+            Self::Expired => "expired",
             Self::Failures => "failures",
         }
     }

@@ -1,5 +1,7 @@
 //! `millstream topic`: create, list, describe, delete.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
@@ -36,6 +38,9 @@ pub(crate) struct Create {
     /// When a publish is acknowledged
     #[arg(long, value_enum, default_value_t = When::Sync)]
     durability: When,
+    /// How long at least a record with a message id is not appended again; 0s: message ids mean nothing here
+    #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = humantime::parse_duration)]
+    dedup_window: Duration,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,14 +56,17 @@ impl Topic {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, partitions, durability }) => {
+            Self::Create(Create { name, partitions, durability, dedup_window }) => {
+                let dedup_window_ms = u32::try_from(dedup_window.as_millis()).unwrap_or(u32::MAX);
                 let durability = match durability {
                     When::Sync => Durability::Sync,
                     When::Interval => Durability::Interval,
                 };
-                let topic = client.create_topic(name, TopicConfig { partitions, durability }).await?;
+                let topic = client
+                    .create_topic(name, TopicConfig { partitions, durability, dedup_window_ms })
+                    .await?;
                 show(common, &topic, |topic| {
-                    let TopicConfig { partitions, durability } = &topic.config;
+                    let TopicConfig { partitions, durability, .. } = &topic.config;
                     format!("topic {}: partitions {partitions}, durability {}", topic.name, word(*durability))
                 })?;
             }
@@ -68,7 +76,7 @@ impl Topic {
                     output::json(&topics)?;
                 } else {
                     let rows = topics.iter().map(|topic| {
-                        let TopicConfig { partitions, durability } = &topic.config;
+                        let TopicConfig { partitions, durability, .. } = &topic.config;
                         let durability = word(*durability).to_owned();
                         [
                             topic.name.to_string(),

@@ -26,6 +26,7 @@ fn shape(key: Option<&str>, headers: &[&str]) -> Shape {
         key: key.map(str::to_owned),
         headers: headers.iter().map(|&name| name.to_owned()).collect(),
         fixed: vec![("source".to_owned(), "test".to_owned())],
+        ..Shape::default()
     }
 }
 

@@ -44,7 +44,10 @@ impl Future for Pending {
         let index = self.index;
         self.waiter.poll(cx).map_ok(|receipt| RecordReceipt {
             partition: receipt.partition,
-            offset: receipt.base_offset.saturating_add(u64::from(index)),
+            offset: match receipt.offsets.get(index as usize) {
+                Some(offset) => *offset,
+                None => receipt.base_offset.saturating_add(u64::from(index)),
+            },
             timestamp: receipt.timestamp,
         })
     }

@@ -458,7 +458,8 @@ impl Queue {
     }
 
     fn choose(&self, partition: Option<u32>, record: &Record) -> u32 {
-        match (partition, &record.key) {
+        // Without a key, the same message id goes to the same partition, which remembers it.
+        match (partition, record.key.as_ref().or(record.message_id.as_ref())) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, self.settings.partitions),
             (None, None) => self.keyless,

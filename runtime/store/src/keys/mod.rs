@@ -14,6 +14,7 @@
 //! | `state`   | 0x09 | [`NamedProducer`] |
 //! | `state`   | 0x0A | [`SettledRun`] |
 //! | `state`   | 0x0B | [`Tried`] |
+//! | `state`   | 0x0C | [`IdentifiedBatch`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -22,6 +23,7 @@
 mod commit;
 mod counter;
 mod cursor;
+mod identified_batch;
 mod log;
 mod module;
 mod module_blob;
@@ -38,6 +40,7 @@ use bytes::Bytes;
 
 pub use counter::Counter;
 pub use cursor::{Cursor, CursorsOf};
+pub use identified_batch::IdentifiedBatch;
 pub use module::{Module, VersionsOf};
 pub use module_blob::ModuleBlob;
 pub use named_producer::NamedProducer;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::layout::{
     BASE_OFFSET_AT, COUNT_AT, CRC_AT, EPOCH_AT, FLAGS_AT, HEAD_DELIVER_AT, HEAD_EXPIRES_AT, HEAD_HEADERS,
     HEAD_KEY, HEAD_MESSAGE_ID, HEAD_NO_PAYLOAD, HEADER_BYTES, HEADS_LEN_AT, MAGIC, PRODUCER_AT, RAW_LEN_AT,
-    ROW_BYTES, SEQUENCE_AT, STORED_LEN_AT, TIMESTAMP_AT, VERSION,
+    ROW_BYTES, SEQUENCE_AT, STORED_LEN_AT, TIMESTAMP_AT, VERSION, flags_of_record,
 };
 use super::{BatchError, Compression, HeadersView, RecordBatch, RecordView};
 use crate::bytes_io::{len_u32, put_block, put_headers};
@@ -79,6 +79,8 @@ pub struct BatchBuilder {
     table: Vec<u8>,
     heads: Vec<u8>,
     payloads: Vec<u8>,
+    /// What the batch has to say of its records.
+    flags: u8,
     compression: Compression,
     producer: ProducerStamp,
     base_offset: Offset,
@@ -136,7 +138,7 @@ impl BatchBuilder {
             self.payloads.len() + payload_len,
             limits::BATCH_RAW_BYTES_MAX,
         )?;
-        write_head(&mut self.heads, &record);
+        self.flags |= flags_of_record(write_head(&mut self.heads, &record));
         self.payloads.extend_from_slice(record.payload.unwrap_or_default());
         self.table.extend_from_slice(&delta.to_le_bytes());
         self.table.extend_from_slice(&len_u32(self.heads.len()).to_le_bytes());
@@ -174,7 +176,7 @@ impl BatchBuilder {
         let stored = compressed.as_deref().unwrap_or(&self.payloads);
         let mut out = Vec::with_capacity(HEADER_BYTES + self.table.len() + self.heads.len() + stored.len());
         let mut header = header(HeaderParts {
-            flags: self.compression.tag(),
+            flags: self.compression.tag() | self.flags,
             count: self.len(),
             heads_len: self.heads.len(),
             stored_len: stored.len(),
@@ -193,6 +195,7 @@ impl BatchBuilder {
         self.table.clear();
         self.heads.clear();
         self.payloads.clear();
+        self.flags = 0;
         Ok(RecordBatch::trusted(Bytes::from(out)))
     }
 }
@@ -249,20 +252,20 @@ fn check_parts(record: &RecordParts<'_>) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn write_head(out: &mut Vec<u8>, record: &RecordParts<'_>) {
+/// The head's flags.
+fn write_head(out: &mut Vec<u8>, record: &RecordParts<'_>) -> u8 {
     let has_headers = match record.headers {
         HeadersIn::Owned(headers) => !headers.is_empty(),
         HeadersIn::Encoded(headers) => !headers.is_empty(),
     };
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
-    out.push(
-        flag(record.key.is_some(), HEAD_KEY)
-            | flag(has_headers, HEAD_HEADERS)
-            | flag(record.message_id.is_some(), HEAD_MESSAGE_ID)
-            | flag(record.deliver_at.is_some(), HEAD_DELIVER_AT)
-            | flag(record.expires_at.is_some(), HEAD_EXPIRES_AT)
-            | flag(record.payload.is_none(), HEAD_NO_PAYLOAD),
-    );
+    let flags = flag(record.key.is_some(), HEAD_KEY)
+        | flag(has_headers, HEAD_HEADERS)
+        | flag(record.message_id.is_some(), HEAD_MESSAGE_ID)
+        | flag(record.deliver_at.is_some(), HEAD_DELIVER_AT)
+        | flag(record.expires_at.is_some(), HEAD_EXPIRES_AT)
+        | flag(record.payload.is_none(), HEAD_NO_PAYLOAD);
+    out.push(flags);
     out.extend_from_slice(&record.timestamp_delta.to_le_bytes());
     if let Some(id) = record.message_id {
         out.push(u8::try_from(id.len()).expect("checked against MESSAGE_ID_BYTES_MAX"));
@@ -285,4 +288,5 @@ fn write_head(out: &mut Vec<u8>, record: &RecordParts<'_>) {
         HeadersIn::Encoded(headers) if headers.is_empty() => {}
         HeadersIn::Encoded(headers) => out.extend_from_slice(headers.encoded),
     }
+    flags
 }

@@ -21,7 +21,13 @@ pub(crate) const ROW_BYTES: usize = 12;
 
 pub(crate) const FLAG_COMPRESSION: u8 = 0b11;
 pub(crate) const FLAG_PAYLOADS_OMITTED: u8 = 0b100;
-pub(crate) const FLAGS_KNOWN: u8 = FLAG_COMPRESSION | FLAG_PAYLOADS_OMITTED;
+/// Records may have a deliver-at or an expires-at.
+pub(crate) const FLAG_TIMED: u8 = 0b1000;
+/// Records may have a message id.
+pub(crate) const FLAG_IDENTIFIED: u8 = 0b1_0000;
+/// What a batch says of its records, and what is made of it says as well.
+pub(crate) const FLAGS_OF_RECORDS: u8 = FLAG_TIMED | FLAG_IDENTIFIED;
+pub(crate) const FLAGS_KNOWN: u8 = FLAG_COMPRESSION | FLAG_PAYLOADS_OMITTED | FLAGS_OF_RECORDS;
 
 pub(crate) const HEAD_KEY: u8 = 1;
 pub(crate) const HEAD_HEADERS: u8 = 2;
@@ -30,3 +36,9 @@ pub(crate) const HEAD_DELIVER_AT: u8 = 8;
 pub(crate) const HEAD_EXPIRES_AT: u8 = 16;
 pub(crate) const HEAD_NO_PAYLOAD: u8 = 32;
 pub(crate) const HEAD_KNOWN: u8 = 63;
+
+/// What a batch must say of a record with this head.
+pub(crate) fn flags_of_record(head: u8) -> u8 {
+    let timed = if head & (HEAD_DELIVER_AT | HEAD_EXPIRES_AT) == 0 { 0 } else { FLAG_TIMED };
+    timed | if head & HEAD_MESSAGE_ID == 0 { 0 } else { FLAG_IDENTIFIED }
+}

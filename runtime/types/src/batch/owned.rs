@@ -76,7 +76,7 @@ impl RecordBatch {
         }
         let raw = view.compression().decompress(view.payloads, view.payload_bytes())?;
         let mut head = header(HeaderParts {
-            flags: 0,
+            flags: view.flags_of_records(),
             count: view.len(),
             heads_len: view.heads.len(),
             stored_len: raw.len(),

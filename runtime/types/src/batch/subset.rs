@@ -78,7 +78,7 @@ impl BatchView<'_> {
             return Err(malformed);
         }
         let stored_len = if payloads { raw_len } else { 0 };
-        let flags = if payloads { 0 } else { FLAG_PAYLOADS_OMITTED };
+        let flags = self.flags_of_records() | if payloads { 0 } else { FLAG_PAYLOADS_OMITTED };
 
         let start = out.len();
         out.reserve(HEADER_BYTES + count * ROW_BYTES + heads_len + stored_len);

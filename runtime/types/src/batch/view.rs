@@ -1,9 +1,9 @@
 //! Reading a batch in place.
 
 use super::layout::{
-    BASE_OFFSET_AT, COUNT_AT, CRC_AT, EPOCH_AT, FLAG_COMPRESSION, FLAG_PAYLOADS_OMITTED, FLAGS_KNOWN,
-    HEADER_BYTES, HEADS_LEN_AT, MAGIC, PRODUCER_AT, RAW_LEN_AT, ROW_BYTES, SEQUENCE_AT, STORED_LEN_AT,
-    TIMESTAMP_AT, VERSION,
+    BASE_OFFSET_AT, COUNT_AT, CRC_AT, EPOCH_AT, FLAG_COMPRESSION, FLAG_IDENTIFIED, FLAG_PAYLOADS_OMITTED,
+    FLAG_TIMED, FLAGS_KNOWN, FLAGS_OF_RECORDS, HEADER_BYTES, HEADS_LEN_AT, MAGIC, PRODUCER_AT, RAW_LEN_AT,
+    ROW_BYTES, SEQUENCE_AT, STORED_LEN_AT, TIMESTAMP_AT, VERSION, flags_of_record,
 };
 use super::{BatchError, Compression, RecordView};
 use crate::bytes_io::{u32_at, u64_at};
@@ -30,6 +30,7 @@ pub struct BatchView<'a> {
     raw_len: usize,
     compression: Compression,
     omitted: bool,
+    flags: u8,
 }
 
 impl<'a> BatchView<'a> {
@@ -93,7 +94,7 @@ impl<'a> BatchView<'a> {
         }
         let (table, rest) = body.split_at_checked(table_len).ok_or_else(|| cut(wanted))?;
         let (heads, payloads) = rest.split_at_checked(heads_len).ok_or_else(|| cut(wanted))?;
-        Ok(Self { bytes, table, heads, payloads, raw_len, compression, omitted })
+        Ok(Self { bytes, table, heads, payloads, raw_len, compression, omitted, flags })
     }
 
     fn check_records(&self) -> Result<(), BatchError> {
@@ -113,6 +114,11 @@ impl<'a> BatchView<'a> {
             let head = self.heads.get(before.head_end..row.head_end);
             let head = head.ok_or(malformed("its head ends beyond the region"))?;
             RecordView::check_head(head, row.payload_end - before.payload_end).map_err(malformed)?;
+            if flags_of_record(head.first().copied().unwrap_or_default()) & !self.flags != 0 {
+                return Err(malformed(
+                    "it has a time or a message id, and the batch's flags say that none has",
+                ));
+            }
             before = row;
         }
         if before.head_end != self.heads.len() {
@@ -176,6 +182,21 @@ impl<'a> BatchView<'a> {
     /// How the payload region is compressed.
     pub fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Whether records may have a deliver-at or an expires-at.
+    pub fn is_timed(&self) -> bool {
+        self.flags & FLAG_TIMED != 0
+    }
+
+    /// Whether records may have a message id.
+    pub fn is_identified(&self) -> bool {
+        self.flags & FLAG_IDENTIFIED != 0
+    }
+
+    /// What the batch says of its records.
+    pub(super) fn flags_of_records(&self) -> u8 {
+        self.flags & FLAGS_OF_RECORDS
     }
 
     /// Whether the payload region was left out, as for a module that does not read it.

@@ -46,7 +46,7 @@ fn ready(pending: &mut Pending) -> Option<Result<RecordReceipt, PublishError>> {
 
 fn receipt(batch: &Sealed, base_offset: u64) -> Answer<Receipt> {
     let records = u32::try_from(batch.batch.view().len()).unwrap();
-    Answer::Ok(Receipt { partition: batch.partition, base_offset, records, timestamp: 1 })
+    Answer::Ok(Receipt { partition: batch.partition, base_offset, records, timestamp: 1, offsets: [].into() })
 }
 
 fn refusal(retryable: bool) -> Answer<Receipt> {
@@ -70,7 +70,7 @@ fn the_first_goes_at_once_and_load_makes_batches() {
         }
     }
     assert_eq!(sizes, [1, 1], "two alone, the others gather");
-    let stored = Receipt { partition: 0, base_offset: 0, records: 1, timestamp: 1 };
+    let stored = Receipt { partition: 0, base_offset: 0, records: 1, timestamp: 1, offsets: [].into() };
     assert!(answer(&mut queue, Answer::Ok(stored), now).is_some());
     assert_eq!(take(&mut queue, now).unwrap().batch.view().len(), 6);
 }
