@@ -168,6 +168,10 @@ fn begin(layout: &Layout) -> Result<(), OpenError> {
 
 /// The store is complete.
 fn finish(layout: &Layout) -> Result<(), OpenError> {
+    // fjall syncs what is in each keyspace's directory, and the directory of keyspaces before it has any: a power loss
+    // could take the keyspaces and leave the journals, and then fjall drops what belongs to no keyspace.
+    let keyspaces = layout.db.join("keyspaces");
+    layout::sync_dir(&keyspaces).map_err(|error| io_error("sync", &keyspaces, error))?;
     let removed = fs::remove_file(&layout.creating).and_then(|()| layout::sync_parent(&layout.creating));
     removed.map_err(|error| io_error("remove", &layout.creating, error))
 }

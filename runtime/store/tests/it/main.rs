@@ -8,5 +8,8 @@ mod flush;
 mod harness;
 mod kill;
 mod log;
+mod power_loss;
 mod reopen;
 mod rows;
+mod shadow;
+mod workload;
