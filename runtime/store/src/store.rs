@@ -265,6 +265,10 @@ impl Writer {
 
     /// Notes that everything committed so far is durable.
     fn synced(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        // A worker may just have failed to sync the same journal. Linux tells that once and gives the data up, so our
+        // sync succeeds; and fjall lets go of the journal before it says that a worker failed. Asking once more is cheap.
+        let heard = inner.db.persist(PersistMode::Buffer);
+        self.note(heard.map_err(|error| WriteError::Unknown { cause: error.into() }))?;
         self.synced = self.sequence;
         inner.synced.store(self.sequence, Ordering::Relaxed);
         let result = self.progress.append(self.sequence, &self.unsynced);

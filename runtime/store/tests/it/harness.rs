@@ -109,3 +109,8 @@ impl Random {
         (z ^ (z >> 31)) % bound
     }
 }
+
+/// `rounds`, or many more when asked for by `MILLSTREAM_SOAK=1`.
+pub(crate) fn rounds_times(rounds: u64) -> u64 {
+    if env::var_os("MILLSTREAM_SOAK").is_some() { rounds * 20 } else { rounds }
+}

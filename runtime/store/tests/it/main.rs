@@ -4,6 +4,7 @@
 mod damage;
 mod directory;
 mod disk_full;
+mod failed_io;
 mod flush;
 mod harness;
 mod kill;

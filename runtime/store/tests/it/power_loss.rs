@@ -10,10 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use millstream_store::{OpenError, Options, Store};
+
 use crate::{
-    harness::Random,
+    harness::{Random, rounds_times},
     shadow::{Cut, Disk, Rest},
-    workload::{Load, Told, run, say},
+    workload::{Load, Told, open, run, say},
 };
 
 const CHILD: &str = "MILLSTREAM_STORE_POWER_CHILD";
@@ -30,53 +32,98 @@ fn child() {
         load => {
             let load = if load == "Small" { Load::Small } else { Load::Large };
             let until = env::var(UNTIL).unwrap().parse().unwrap();
-            drop(run(load, dir, until).unwrap());
-            say("synced", until);
+            if env::var("POWERLOSS_HOW").is_ok_and(|how| how != "fails") {
+                return run(load, open(load, dir), until, say).unwrap();
+            }
+            // A store that does not open has acknowledged nothing, nor does one whose writes fail.
+            if let Ok((store, _)) = Store::open(dir, &load.options()) {
+                let _ = run(load, store, until, say);
+            }
         }
     }
+}
+
+/// A disk, and what the processes on it were told.
+struct Lives {
+    load: Load,
+    disk: Disk,
+    told: Told,
+}
+
+impl Lives {
+    fn new(load: Load) -> Self {
+        Self { load, disk: Disk::new(), told: Told { synced: 0, begun: 0 } }
+    }
+
+    /// Two levels that the store has to make itself.
+    fn data(&self) -> PathBuf {
+        self.disk.live().join("srv/data")
+    }
+
+    /// A process works until the power goes.
+    fn live(&mut self, cut: Cut, commits: u64) {
+        let variables = [
+            (CHILD, self.data().display().to_string()),
+            (LOAD, format!("{:?}", self.load)),
+            (UNTIL, (self.told.begun + commits).to_string()),
+        ];
+        let run = self.disk.run("power_loss::child", &variables, cut);
+        if let Some(first) = run.said.first() {
+            self.told.check(first.strip_prefix("begins ").unwrap().parse().unwrap());
+            self.told.begun = 0;
+        }
+        run.said.iter().for_each(|line| self.told.hear(line));
+        eprintln!("{:?}: {cut:?}, then {:?}", self.load, self.told);
+    }
+}
+
+fn some_rest(random: &mut Random) -> Rest {
+    if random.below(2) == 0 { Rest::Nothing } else { Rest::Some }
 }
 
 /// Lives after one another on one disk: in each the power goes somewhere, and the next finds what is left.
-fn lives(load: Load, rounds: u64, random: &mut Random) {
-    // Two levels that the store has to make itself.
-    let data = |disk: &Disk| disk.live().join("srv/data");
-    let mut disk = Disk::new();
-    let mut told = Told { synced: 0, begun: 0 };
-    for _ in 0..rounds {
+fn lives(load: Load, random: &mut Random) {
+    let (lives, syncs, commits) = if load == Load::Small { (8, 400, 300) } else { (4, 120, 90) };
+    let mut on = Lives::new(load);
+    for _ in 0..lives {
         // Opening takes some dozens of syncs; half of the cuts are in there.
-        let work = if load == Load::Small { 400 } else { 120 };
-        let within = if random.below(2) == 0 { 60 } else { work };
-        let at = 1 + random.below(within);
-        let cut = Cut { at, how: ["before", "torn", "after"][random.below(3) as usize] };
-        let rest = if random.below(2) == 0 { Rest::Nothing } else { Rest::Some };
-        let variables = [
-            (CHILD, data(&disk).display().to_string()),
-            (LOAD, format!("{load:?}")),
-            (UNTIL, (told.begun + if load == Load::Small { 300 } else { 90 }).to_string()),
-        ];
-        let run = disk.run("power_loss::child", &variables, cut);
-        if let Some(first) = run.said.first() {
-            told.check(first.strip_prefix("begins ").unwrap().parse().unwrap());
-            told.begun = 0;
-        }
-        run.said.iter().for_each(|line| told.hear(line));
-        eprintln!("{load:?}: {cut:?}, {rest:?}, then {told:?}");
-        disk.power_cycle(rest, random);
+        let within = if random.below(2) == 0 { 60 } else { syncs };
+        let cut =
+            Cut { at: 1 + random.below(within), how: ["before", "torn", "after"][random.below(3) as usize] };
+        on.live(cut, commits);
+        on.disk.power_cycle(some_rest(random), random);
     }
-    let (store, recovery) = millstream_store::Store::open(&data(&disk), &load.options()).unwrap();
-    assert_eq!(recovery.loss, None);
-    told.check(load.check(&store));
+    on.told.check(load.check(&open(load, &on.data())));
 }
 
-/// Runs `rounds` rounds of `lives` and says, should one fail, with which seed.
-fn rounds(load: Load, rounds: u64, lives_each: u64) {
-    let soak = if env::var_os("MILLSTREAM_SOAK").is_some() { 20 } else { 1 };
-    let rounds = env::var("MILLSTREAM_POWER_ROUNDS").map_or(rounds * soak, |rounds| rounds.parse().unwrap());
-    for _ in 0..rounds {
+/// A sync fails, the process does what it does then, and the power goes. What was acknowledged is there; and since what
+/// was not may be there in part, the store may refuse to open until told to.
+fn a_sync_fails(random: &mut Random) {
+    let load = Load::Small;
+    let mut on = Lives::new(load);
+    on.live(Cut { at: 0, how: "never" }, random.below(40));
+    on.live(Cut { at: 1 + random.below(120), how: "fails" }, 200);
+    on.disk.power_cycle(some_rest(random), random);
+    match Store::open(&on.data(), &load.options()) {
+        Ok((store, _)) => on.told.check(load.check(&store)),
+        Err(OpenError::DataLoss(loss)) => {
+            eprintln!("{loss}");
+            assert!(loss.missing.iter().all(|range| range.from < range.to), "{loss}");
+            let options = Options { accept_data_loss: true, ..load.options() };
+            let (store, _) = Store::open(&on.data(), &options).unwrap();
+            load.check_holds(&store, on.told.synced);
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs a scenario some times and says, should it fail, with which seed.
+fn rounds(rounds: u64, scenario: impl Fn(&mut Random)) {
+    let given = env::var("MILLSTREAM_POWER_ROUNDS").ok().map(|rounds| rounds.parse().unwrap());
+    for _ in 0..given.unwrap_or_else(|| rounds_times(rounds)) {
         let mut random = Random::from_environment();
         let seed = random.seed();
-        let outcome = catch_unwind(AssertUnwindSafe(|| lives(load, lives_each, &mut random)));
-        if let Err(panic) = outcome {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut random))) {
             eprintln!("failed with MILLSTREAM_SEED={seed}");
             resume_unwind(panic);
         }
@@ -85,12 +132,17 @@ fn rounds(load: Load, rounds: u64, lives_each: u64) {
 
 #[test]
 fn small_commits_survive_the_power() {
-    rounds(Load::Small, 3, 8);
+    rounds(3, |random| lives(Load::Small, random));
 }
 
 #[test]
 fn journals_that_change_and_go_survive_the_power() {
-    rounds(Load::Large, 1, 4);
+    rounds(1, |random| lives(Load::Large, random));
+}
+
+#[test]
+fn a_failed_sync_and_then_the_power_takes_nothing_acknowledged() {
+    rounds(5, a_sync_fails);
 }
 
 /// The model itself, on plain files.

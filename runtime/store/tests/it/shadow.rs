@@ -25,7 +25,8 @@ const PAGE: usize = 4096;
 pub(crate) struct Cut {
     /// At which sync of the process; 0 for never.
     pub(crate) at: u64,
-    /// `before`, `torn` or `after`: how much of that sync is done.
+    /// `before`, `torn` or `after`: how much of that sync is done. `fails`: it fails and the process goes on; the power
+    /// goes when the process ends.
     pub(crate) how: &'static str,
 }
 

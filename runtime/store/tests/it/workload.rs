@@ -105,6 +105,19 @@ impl Load {
     }
 }
 
+impl Load {
+    /// Checks that the store holds the commits up to `number`, whatever else it holds.
+    pub(crate) fn check_holds(self, store: &Store, number: u64) {
+        for (partition, end) in self.ends(number) {
+            // A short-lived one may be gone by a later commit.
+            if partition.0 < SHORT_LIVED {
+                let found = check_whole(store, partition);
+                assert!(found >= end, "partition {partition} ends at {found}, {end} was acknowledged");
+            }
+        }
+    }
+}
+
 /// Which short-lived partition commit `number` appends to, if any.
 fn short_lived(number: u64) -> Option<PartitionId> {
     (number % 25 >= 10).then(|| PartitionId(SHORT_LIVED + (number / 25) as u32))
@@ -137,36 +150,71 @@ impl Told {
     }
 }
 
-/// Says something to the parent.
+/// Says something to the parent, past the harness, which may capture what `println!` says.
 pub(crate) fn say(what: &str, number: u64) {
-    // Past the harness, which may capture what `println!` says.
     io::stdout().write_all(format!("@{what} {number}\n").as_bytes()).unwrap();
 }
 
-/// Opens the store in `dir`, checks it and goes on up to commit `until`; what it was told is on standard output.
-pub(crate) fn run(load: Load, dir: &Path, until: u64) -> Result<Store, WriteError> {
+/// Says nothing.
+pub(crate) fn hush(_: &str, _: u64) {}
+
+/// Opens the store in `dir`, which must not have lost anything.
+pub(crate) fn open(load: Load, dir: &Path) -> Store {
     let (store, recovery) = Store::open(dir, &load.options()).unwrap();
     assert_eq!(recovery.loss, None);
+    store
+}
+
+/// Checks the store, goes on up to commit `until` and closes it; what it was told it says. Should a write fail, checks
+/// that no other succeeds.
+pub(crate) fn run(load: Load, store: Store, until: u64, say: fn(&str, u64)) -> Result<(), WriteError> {
     let found = load.check(&store);
     // What a store shows after opening is durable: it was shown.
     say("begins", found);
     say("synced", found);
     for number in found + 1..=until {
         say("begins", number);
-        load.commit(&store, number)?;
-        if load.persist(number) == Persist::Sync {
-            say("synced", number);
-        }
-        if number.is_multiple_of(7) {
-            store.sync()?;
-            say("synced", number);
-        }
-        store.maintain()?;
-        if number.is_multiple_of(10) {
-            clean_up(&store)?;
+        if let Err(error) = go_on(load, &store, number, say) {
+            check_refused(load, &store, &error, number);
+            return Err(error);
         }
     }
-    Ok(store)
+    drop(store);
+    say("synced", until.max(found));
+    Ok(())
+}
+
+fn go_on(load: Load, store: &Store, number: u64, say: fn(&str, u64)) -> Result<(), WriteError> {
+    load.commit(store, number)?;
+    if load.persist(number) == Persist::Sync {
+        say("synced", number);
+    }
+    if number.is_multiple_of(7) {
+        store.sync()?;
+        say("synced", number);
+    }
+    store.maintain()?;
+    if number.is_multiple_of(10) { clean_up(store) } else { Ok(()) }
+}
+
+/// Checks that the outcome is called unknown, that nothing is written any more, and that reading goes on.
+fn check_refused(load: Load, store: &Store, error: &WriteError, number: u64) {
+    assert!(matches!(error, WriteError::Unknown { .. }), "{error}");
+    assert!(error.to_string().contains("unknown"), "{error}");
+    for _ in 0..3 {
+        let refusals = [
+            load.commit(store, number + 1),
+            store.commit(store.batch(), Persist::Sync),
+            store.commit(store.batch(), Persist::Buffer),
+            store.sync(),
+            store.maintain(),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.unwrap_err().to_string(), error.to_string());
+        }
+    }
+    // The commit whose outcome is unknown is shown whole or not at all.
+    assert!((number - 1..=number).contains(&load.check(store)));
 }
 
 fn clean_up(store: &Store) -> Result<(), WriteError> {

@@ -20,7 +20,9 @@
  *   POWERLOSS_WATCH   the directory whose files are watched; itself durable
  *   POWERLOSS_SHADOW  where to keep: f<inode> the bytes of a file, d<inode>/NAME a link to what NAME stands for
  *   POWERLOSS_AT      the power goes at the how-manieth sync; 0: never
- *   POWERLOSS_HOW     before: the sync did nothing; torn: every other page, or the new names only; after: all of it
+ *   POWERLOSS_HOW     before: the sync did nothing; torn: every other page, or the new names only; after: all of it;
+ *                     fails: the power stays, the sync fails, and, as in Linux, the pages it should have written are
+ *                     given up: a later sync of the file succeeds, but brings only what was changed since
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -44,6 +46,10 @@ static char watch[PATH_MAX], shadow[PATH_MAX];
 static size_t watch_len;
 static long cut_at, syncs;
 static char how[16];
+/* The file whose sync failed, and its bytes at that time. */
+static ino_t failed_ino;
+static char *failed_bytes;
+static off_t failed_size;
 static ino_t *pinned;
 static size_t pinned_count;
 
@@ -96,44 +102,74 @@ static void pin(int dir, const char *name, int flags, ino_t ino) {
     pinned[pinned_count++] = ino;
 }
 
+struct image {
+    char *at;
+    off_t size;
+};
+
+static struct image map(int fd, off_t size, int flags) {
+    struct image image = {NULL, size};
+    if (size && (image.at = mmap(NULL, size, flags, MAP_SHARED, fd, 0)) == MAP_FAILED) broken("map");
+    return image;
+}
+
 /* Brings the pages that differ from one file to the other, as far as `data` has any. Holes read as zeros in both. */
-static void copy_pages(int data, const char *from, char *to, off_t size, int torn) {
-    for (off_t at = 0; at < size;) {
+static void copy_pages(int data, struct image from, struct image to, int torn, int given_up) {
+    for (off_t at = 0; at < from.size;) {
         off_t start = lseek(data, at, SEEK_DATA), end;
-        if (start < 0 || start >= size) return;
+        if (start < 0 || start >= from.size) return;
         end = lseek(data, start, SEEK_HOLE);
-        if (end < 0 || end > size) end = size;
+        if (end < 0 || end > from.size) end = from.size;
         for (off_t page = start / PAGE * PAGE; page < end; page += PAGE) {
-            size_t n = size - page < PAGE ? size - page : PAGE;
-            if ((torn && page / PAGE % 2) || !memcmp(from + page, to + page, n)) continue;
-            memcpy(to + page, from + page, n);
+            size_t n = from.size - page < PAGE ? from.size - page : PAGE;
+            size_t given = !given_up || page >= failed_size ? 0 : failed_size - page < PAGE ? failed_size - page : PAGE;
+            if (torn && page / PAGE % 2) continue;
+            if (given == n && !memcmp(from.at + page, failed_bytes + page, n)) continue;
+            if (memcmp(from.at + page, to.at + page, n)) memcpy(to.at + page, from.at + page, n);
         }
         at = end;
     }
 }
 
-static void keep_file(int fd, const struct stat *st, int torn) {
-    char path[PATH_MAX + 64], own[64];
+/* Opens a file anew, to read it: the descriptor may not. */
+static int reopen(int fd) {
+    char own[64];
     snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
-    int from = open(own, O_RDONLY | O_CLOEXEC);
-    if (from < 0) broken("open the file");
+    int again = open(own, O_RDONLY | O_CLOEXEC);
+    if (again < 0) broken("open the file");
+    return again;
+}
+
+static void keep_file(int fd, const struct stat *st, int torn) {
+    char path[PATH_MAX + 64];
+    int from = reopen(fd);
     snprintf(path, sizeof path, "%s/f%lu", shadow, (unsigned long)st->st_ino);
     int to = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (to < 0) broken(path);
-    /* After fstat, so that what is written meanwhile is left to the next sync. */
+    /* The size is from before, so that what is written meanwhile is left to the next sync. */
     if (ftruncate(to, st->st_size)) broken("resize");
+    struct image source = map(from, st->st_size, PROT_READ), target = map(to, st->st_size, PROT_READ | PROT_WRITE);
+    int given_up = st->st_ino == failed_ino;
+    copy_pages(from, source, target, torn, given_up);
+    /* What the file no longer has. */
+    copy_pages(to, source, target, torn, given_up);
     if (st->st_size) {
-        char *source = mmap(0, st->st_size, PROT_READ, MAP_SHARED, from, 0);
-        char *target = mmap(0, st->st_size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
-        if (source == MAP_FAILED || target == MAP_FAILED) broken("map");
-        copy_pages(from, source, target, st->st_size, torn);
-        /* What the file no longer has. */
-        copy_pages(to, source, target, st->st_size, torn);
-        munmap(source, st->st_size);
-        munmap(target, st->st_size);
+        munmap(source.at, st->st_size);
+        munmap(target.at, st->st_size);
     }
     close(from);
     close(to);
+}
+
+static void give_up(int fd, const struct stat *st) {
+    int from = reopen(fd);
+    struct image source = map(from, st->st_size, PROT_READ);
+    failed_ino = st->st_ino;
+    failed_size = st->st_size;
+    failed_bytes = malloc(st->st_size + 1);
+    if (!failed_bytes) broken("memory");
+    memcpy(failed_bytes, source.at, st->st_size);
+    close(from);
 }
 
 /* Says in the shadow what a name in a directory stands for: in one step, as a rename is one. */
@@ -199,10 +235,16 @@ static int sync_fd(int fd) {
     int last = ++syncs == cut_at, torn = last && !strcmp(how, "torn");
     if (last && !strcmp(how, "before")) power_off();
     snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
+    pin(AT_FDCWD, own, 0, st.st_ino);
+    if (last && !strcmp(how, "fails")) {
+        if (S_ISREG(st.st_mode)) give_up(fd, &st);
+        pthread_mutex_unlock(&lock);
+        errno = EIO;
+        return -1;
+    }
     if (S_ISDIR(st.st_mode)) {
         keep_names(fd, st.st_ino, torn);
     } else {
-        pin(AT_FDCWD, own, 0, st.st_ino);
         keep_file(fd, &st, torn);
         if (!torn) keep_blob_name(path, &st);
     }
