@@ -82,6 +82,11 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     let created = layout.contents()? == Contents::Nothing;
     if created {
         begin(&layout)?;
+    } else if let Some(missing) =
+        database::missing(&layout.db).map_err(|error| io_error("look into", &layout.db, error))?
+    {
+        let missing = missing.strip_prefix(&layout.dir).unwrap_or(&missing);
+        return Err(layout.incomplete(format!("`{}` is missing", missing.display())));
     }
     let history = progress::read(&layout.progress)
         .map_err(|error| io_error("read", &layout.progress, error))?
@@ -104,7 +109,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     }
 
     journal::trim(&scan.unwritten).map_err(|error| io_error("trim the journals in", &layout.db, error))?;
-    let (db, keyspaces) = database::open(&layout.db, options).map_err(|error| refused(&layout, error))?;
+    let (db, keyspaces) =
+        database::open_damaged(&layout.db, options).map_err(|error| refused(&layout, error))?;
     let unreadable = |source| OpenError::Read { dir: layout.dir.clone(), source };
     let mut partitions = database::partition_rows(&keyspaces).map_err(unreadable)?;
     let sequence = database::commit_row(&keyspaces).map_err(unreadable)?.map_or(0, |row| row.sequence);
@@ -172,10 +178,7 @@ fn begin(layout: &Layout) -> Result<(), OpenError> {
 
 /// The store is complete.
 fn finish(layout: &Layout) -> Result<(), OpenError> {
-    // fjall syncs what is in each keyspace's directory, and the directory of keyspaces before it has any: a power loss
-    // could take the keyspaces and leave the journals, and then fjall drops what belongs to no keyspace.
-    let keyspaces = layout.db.join("keyspaces");
-    layout::sync_dir(&keyspaces).map_err(|error| io_error("sync", &keyspaces, error))?;
+    database::sync_names(&layout.db).map_err(|error| io_error("sync", &layout.db, error))?;
     let removed = fs::remove_file(&layout.creating).and_then(|()| layout::sync_parent(&layout.creating));
     removed.map_err(|error| io_error("remove", &layout.creating, error))
 }

@@ -23,7 +23,7 @@ const COMMITS: u64 = 60;
 fn child() {
     let Ok(dir) = env::var(CHILD) else { return };
     let failure = match Store::open(Path::new(&dir), &Load::Small.options()) {
-        Ok((store, _)) => run(Load::Small, store, COMMITS, say).err().map(|error| error.to_string()),
+        Ok((store, _)) => run(Load::Small, store, COMMITS, &mut say).err().map(|error| error.to_string()),
         // A store that does not open has acknowledged nothing.
         Err(error) => {
             assert!(!matches!(error, OpenError::DataLoss(_)), "{error}");
@@ -84,7 +84,7 @@ fn fail(calls: &str, error: &str, nth: u64, paths: &[PathBuf], data: &Path, befo
     );
     told.check(Load::Small.check(&open(Load::Small, data)));
     // And goes on.
-    run(Load::Small, open(Load::Small, data), told.begun + 10, hush).unwrap();
+    run(Load::Small, open(Load::Small, data), told.begun + 10, &mut hush).unwrap();
     failed
 }
 
@@ -103,7 +103,7 @@ fn sweep(calls: &[&str], error: &str, up_to: u64, paths: &dyn Fn(&Path) -> Vec<P
         for begun in [0, 25] {
             let data = dir.path().join(rounds.to_string());
             if begun > 0 {
-                run(Load::Small, open(Load::Small, &data), begun, hush).unwrap();
+                run(Load::Small, open(Load::Small, &data), begun, &mut hush).unwrap();
             }
             let nth = 1 + random.below(up_to);
             let before = Told { synced: begun, begun };

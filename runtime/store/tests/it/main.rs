@@ -13,4 +13,5 @@ mod power_loss;
 mod reopen;
 mod rows;
 mod shadow;
+mod sweep;
 mod workload;

@@ -33,11 +33,11 @@ fn child() {
             let load = if load == "Small" { Load::Small } else { Load::Large };
             let until = env::var(UNTIL).unwrap().parse().unwrap();
             if env::var("POWERLOSS_HOW").is_ok_and(|how| how != "fails") {
-                return run(load, open(load, dir), until, say).unwrap();
+                return run(load, open(load, dir), until, &mut say).unwrap();
             }
             // A store that does not open has acknowledged nothing, nor does one whose writes fail.
             if let Ok((store, _)) = Store::open(dir, &load.options()) {
-                let _ = run(load, store, until, say);
+                let _ = run(load, store, until, &mut say);
             }
         }
     }

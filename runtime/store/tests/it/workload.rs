@@ -22,7 +22,8 @@ pub(crate) enum Load {
     Large,
 }
 
-const LAST: Counter = Counter(1);
+/// Holds the number of the last commit.
+pub(crate) const LAST: Counter = Counter(1);
 const AGAIN: Counter = Counter(2);
 /// Partitions from here on are created, filled and deleted.
 const SHORT_LIVED: u32 = 100;
@@ -76,7 +77,7 @@ impl Load {
     }
 
     /// Ends of the partitions after commit `number`.
-    fn ends(self, number: u64) -> BTreeMap<PartitionId, u64> {
+    pub(crate) fn ends(self, number: u64) -> BTreeMap<PartitionId, u64> {
         let mut ends = BTreeMap::new();
         for number in 1..=number {
             for (partition, count, _) in self.appends(number) {
@@ -106,6 +107,18 @@ impl Load {
 }
 
 impl Load {
+    /// Goes on until a write fails, which it must; returns how, and the newest commit acknowledged as durable.
+    pub(crate) fn until_failure(self, store: Store) -> (WriteError, u64) {
+        let mut acknowledged = 0;
+        let mut note = |what: &str, number| {
+            if what == "synced" {
+                acknowledged = number;
+            }
+        };
+        let error = run(self, store, u64::MAX, &mut note).unwrap_err();
+        (error, acknowledged)
+    }
+
     /// Checks that the store holds the commits up to `number`, whatever else it holds.
     pub(crate) fn check_holds(self, store: &Store, number: u64) {
         for (partition, end) in self.ends(number) {
@@ -167,7 +180,12 @@ pub(crate) fn open(load: Load, dir: &Path) -> Store {
 
 /// Checks the store, goes on up to commit `until` and closes it; what it was told it says. Should a write fail, checks
 /// that no other succeeds.
-pub(crate) fn run(load: Load, store: Store, until: u64, say: fn(&str, u64)) -> Result<(), WriteError> {
+pub(crate) fn run(
+    load: Load,
+    store: Store,
+    until: u64,
+    say: &mut dyn FnMut(&str, u64),
+) -> Result<(), WriteError> {
     let found = load.check(&store);
     // What a store shows after opening is durable: it was shown.
     say("begins", found);
@@ -184,7 +202,7 @@ pub(crate) fn run(load: Load, store: Store, until: u64, say: fn(&str, u64)) -> R
     Ok(())
 }
 
-fn go_on(load: Load, store: &Store, number: u64, say: fn(&str, u64)) -> Result<(), WriteError> {
+fn go_on(load: Load, store: &Store, number: u64, say: &mut dyn FnMut(&str, u64)) -> Result<(), WriteError> {
     load.commit(store, number)?;
     if load.persist(number) == Persist::Sync {
         say("synced", number);
