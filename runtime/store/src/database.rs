@@ -1,11 +1,6 @@
 //! The fjall database: its settings, its keyspaces, and the rows that recovery looks at.
 
-use std::{
-    collections::HashMap,
-    io,
-    panic::{self, AssertUnwindSafe},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, config::CompressionPolicy,
@@ -15,7 +10,6 @@ use millstream_types::PartitionId;
 use crate::{
     error::ReadError,
     keys::{self, COMMIT_KEY, CommitRow, Encoding as _, LogKey, PartitionKey, PartitionRow},
-    layout,
     options::{Options, WORKERS_MIN},
     read::{StoredBatch, key},
     store::Keyspaces,
@@ -43,6 +37,8 @@ pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, K
         rows().with_kv_separation(Some(
             KvSeparationOptions::default()
                 .separation_threshold(SEPARATION_BYTES)
+                // Of the files that are a quarter stale all are rewritten, not the oldest quarter, which of three is none.
+                .age_cutoff(1.0)
                 .compression(CompressionType::None),
         ))
     };
@@ -53,48 +49,6 @@ pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, K
     };
     Ok((db, keyspaces))
 }
-
-/// As [`open`], for files that may be damaged: lsm-tree asserts some of what it reads of them.
-pub(crate) fn open_damaged(path: &Path, options: &Options) -> fjall::Result<(Database, Keyspaces)> {
-    // Nothing of what was half opened is used afterwards.
-    panic::catch_unwind(AssertUnwindSafe(|| open(path, options))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref().copied()).unwrap_or("a panic");
-        Err(io::Error::new(io::ErrorKind::InvalidData, format!("its files are damaged ({text})")).into())
-    })
-}
-
-/// What must be there of the keyspaces of a store and is not. fjall takes a keyspace without its `current` for one that
-/// was never finished, deletes what else there is of it and makes it anew, and makes anew a lost directory of blobs, all
-/// without a word: so this is asked before it opens.
-pub(crate) fn missing(path: &Path) -> io::Result<Option<PathBuf>> {
-    for keyspace in keyspace_dirs(path) {
-        for name in ["current", "blobs"] {
-            let path = keyspace.join(name);
-            let separated = name != "blobs" || SEPARATED.iter().any(|id| keyspace.ends_with(id));
-            if separated && !path.try_exists()? {
-                return Ok(Some(path));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Makes the names of the keyspaces durable. fjall syncs what is in each keyspace's directory, and the directory of the
-/// keyspaces before it has any: a power loss could take the keyspaces and leave the journals, and then fjall drops what
-/// belongs to no keyspace.
-pub(crate) fn sync_names(path: &Path) -> io::Result<()> {
-    layout::sync_dir(&path.join("keyspaces"))?;
-    keyspace_dirs(path).try_for_each(|keyspace| layout::sync_dir(&keyspace))
-}
-
-/// fjall's own keyspace, and ours in the order in which `open` creates them.
-fn keyspace_dirs(path: &Path) -> impl Iterator<Item = PathBuf> {
-    ["0", "1", "2", "3"].into_iter().map(|id| path.join("keyspaces").join(id))
-}
-
-/// Which of them keep values apart.
-const SEPARATED: [&str; 2] = ["1", "3"];
 
 pub(crate) fn commit_row(keyspaces: &Keyspaces) -> Result<Option<CommitRow>, ReadError> {
     let Some(row) = keyspaces.state.get(COMMIT_KEY)? else { return Ok(None) };

@@ -23,6 +23,7 @@ use crate::{
     journal::{self, Damage, Scan},
     keys::{self, COMMIT_KEY, CommitRow, PartitionKey, PartitionRow},
     layout::{self, Contents, Layout, io_error},
+    manifest,
     options::Options,
     progress::{self, Advance, History, Progress, Record},
     read,
@@ -82,11 +83,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     let created = layout.contents()? == Contents::Nothing;
     if created {
         begin(&layout)?;
-    } else if let Some(missing) =
-        database::missing(&layout.db).map_err(|error| io_error("look into", &layout.db, error))?
-    {
-        let missing = missing.strip_prefix(&layout.dir).unwrap_or(&missing);
-        return Err(layout.incomplete(format!("`{}` is missing", missing.display())));
+    } else {
+        manifest::check(&layout)?;
     }
     let history = progress::read(&layout.progress)
         .map_err(|error| io_error("read", &layout.progress, error))?
@@ -109,8 +107,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     }
 
     journal::trim(&scan.unwritten).map_err(|error| io_error("trim the journals in", &layout.db, error))?;
-    let (db, keyspaces) =
-        database::open_damaged(&layout.db, options).map_err(|error| refused(&layout, error))?;
+    let (db, keyspaces) = database::open(&layout.db, options).map_err(|error| refused(&layout, error))?;
     let unreadable = |source| OpenError::Read { dir: layout.dir.clone(), source };
     let mut partitions = database::partition_rows(&keyspaces).map_err(unreadable)?;
     let sequence = database::commit_row(&keyspaces).map_err(unreadable)?.map_or(0, |row| row.sequence);
@@ -178,7 +175,7 @@ fn begin(layout: &Layout) -> Result<(), OpenError> {
 
 /// The store is complete.
 fn finish(layout: &Layout) -> Result<(), OpenError> {
-    database::sync_names(&layout.db).map_err(|error| io_error("sync", &layout.db, error))?;
+    manifest::sync_names(&layout.db).map_err(|error| io_error("sync", &layout.db, error))?;
     let removed = fs::remove_file(&layout.creating).and_then(|()| layout::sync_parent(&layout.creating));
     removed.map_err(|error| io_error("remove", &layout.creating, error))
 }

@@ -114,7 +114,7 @@ fn fill_free_and_open(disk: &Path, load: Load) {
         let store = workload::open(load, &data);
         let found = load.check(&store);
         assert!(found >= acknowledged, "{acknowledged} acknowledged, {found} found");
-        println!("{load:?}, {ballast_mib} MiB taken: {acknowledged} acknowledged, {found} found");
+        eprintln!("{load:?}, {ballast_mib} MiB taken: {acknowledged} acknowledged, {found} found");
         run(load, store, found + 5, &mut hush).unwrap();
         assert_eq!(load.check(&workload::open(load, &data)), found + 5);
         fs::remove_dir_all(&data).unwrap();

@@ -92,7 +92,10 @@ impl Random {
     /// From `MILLSTREAM_SEED`, or another each time.
     pub(crate) fn from_environment() -> Self {
         let given = env::var("MILLSTREAM_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
+        Self::new(given.unwrap_or_else(|| RandomState::new().hash_one(0)))
+    }
+
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

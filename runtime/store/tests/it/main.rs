@@ -14,4 +14,5 @@ mod reopen;
 mod rows;
 mod shadow;
 mod sweep;
+mod traps;
 mod workload;

@@ -3,9 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use bytes::Bytes;
@@ -124,10 +125,56 @@ fn files(dir: &Path, below: &Path, found: &mut Vec<PathBuf>) {
     found.sort_unstable();
 }
 
+const CHILD: &str = "MILLSTREAM_STORE_SWEEP_CHILD";
+const SEED: &str = "MILLSTREAM_STORE_SWEEP_SEED";
+const FROM: &str = "MILLSTREAM_STORE_SWEEP_FROM";
+
+/// Not a test by itself: tries the damages one after the other, from the one asked for. A process of its own, since
+/// lsm-tree ends it at some: it allocates what a damaged length says.
+#[test]
+fn child() {
+    let Ok(dir) = env::var(CHILD) else { return };
+    let (whole, work) = (Path::new(&dir).join("whole"), Path::new(&dir).join("work"));
+    let [from, seed] = [FROM, SEED].map(|name| env::var(name).unwrap().parse::<u64>().unwrap());
+    for (index, (path, damage)) in all_damages(&whole, seed).into_iter().enumerate().skip(from as usize) {
+        let _ = fs::remove_dir_all(&work);
+        copy(&whole, &work);
+        apply(damage, &work.join(path));
+        let outcome = catch_unwind(AssertUnwindSafe(|| match Store::open(&work, &Options::default()) {
+            Err(error) => {
+                assert!(error.to_string().len() > 20, "{error}");
+                "refused"
+            }
+            Ok((store, _)) => {
+                if read_all(&store).is_ok() {
+                    "harmless"
+                } else {
+                    "at reading"
+                }
+            }
+        }));
+        println!("@{index} {}", outcome.unwrap_or("silent"));
+    }
+}
+
+/// What is tried; the same each time for one seed.
+fn all_damages(whole: &Path, seed: u64) -> Vec<(PathBuf, Damage)> {
+    let mut paths = Vec::new();
+    files(whole, Path::new(""), &mut paths);
+    let mut random = Random::new(seed);
+    let mut all = Vec::new();
+    for path in paths {
+        let metadata = fs::metadata(whole.join(&path)).unwrap();
+        let length = if metadata.is_dir() { 0 } else { metadata.len() as usize };
+        all.extend(damages(length, &mut random).into_iter().map(|damage| (path.clone(), damage)));
+    }
+    all
+}
+
 #[test]
 fn damage_of_any_file_is_said_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, work) = (dir.path().join("whole"), dir.path().join("work"));
+    let whole = dir.path().join("whole");
     sample(&whole);
     read_all(&open(&whole).0).unwrap();
     trim_journal(&whole);
@@ -136,34 +183,42 @@ fn damage_of_any_file_is_said_or_harmless() {
     let has = |what: &str| paths.iter().any(|path| path.to_string_lossy().contains(what));
     assert!(has("1/tables/") && has("1/blobs/") && has("2/tables/") && has("3/blobs/"), "{paths:?}");
 
-    let mut random = Random::from_environment();
-    eprintln!("MILLSTREAM_SEED={}", random.seed());
-    let mut silent = Vec::new();
-    for path in &paths {
-        let mut outcomes = [0; 3];
-        let metadata = fs::metadata(whole.join(path)).unwrap();
-        let length = if metadata.is_dir() { 0 } else { metadata.len() as usize };
-        for damage in damages(length, &mut random) {
-            let _ = fs::remove_dir_all(&work);
-            copy(&whole, &work);
-            apply(damage, &work.join(path));
-            let outcome = catch_unwind(AssertUnwindSafe(|| match Store::open(&work, &Options::default()) {
-                Err(error) => {
-                    assert!(error.to_string().len() > 20, "{error}");
-                    0
-                }
-                Ok((store, _)) => 1 + usize::from(read_all(&store).is_ok()),
-            }));
-            match outcome {
-                Ok(outcome) => outcomes[outcome] += 1,
-                Err(_) => silent.push(format!("{}: {damage:?}", path.display())),
-            }
+    let seed = Random::from_environment().seed();
+    eprintln!("MILLSTREAM_SEED={seed}");
+    let mut outcomes = Vec::new();
+    loop {
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "sweep::child", "--nocapture"])
+            .env(CHILD, dir.path())
+            .env(FROM, outcomes.len().to_string())
+            .env(SEED, seed.to_string())
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        for line in stdout.lines().filter_map(|line| line.strip_prefix('@')) {
+            let (index, outcome) = line.split_once(' ').unwrap();
+            assert_eq!(index, outcomes.len().to_string());
+            outcomes.push(outcome.to_owned());
         }
-        let [refused, at_reading, harmless] = outcomes;
-        eprintln!(
-            "{} ({length}): {refused} refused, {at_reading} at reading, {harmless} harmless",
-            path.display()
-        );
+        if output.status.success() {
+            break;
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let allocated = stderr.contains("memory allocation of");
+        outcomes.push(if allocated { "ended".to_owned() } else { stderr.into_owned() });
+    }
+    let mut counts: BTreeMap<(&Path, &str), u32> = BTreeMap::new();
+    let mut silent = Vec::new();
+    let tried = all_damages(&whole, seed);
+    assert_eq!(outcomes.len(), tried.len());
+    for ((path, damage), outcome) in tried.iter().zip(&outcomes) {
+        *counts.entry((path, outcome)).or_default() += 1;
+        if !["refused", "at reading", "harmless", "ended"].contains(&outcome.as_str()) {
+            silent.push(format!("{} {damage:?}: {outcome}", path.display()));
+        }
+    }
+    for ((path, outcome), count) in counts {
+        eprintln!("{}: {count} {outcome}", path.display());
     }
     assert!(silent.is_empty(), "{silent:#?}");
 }
