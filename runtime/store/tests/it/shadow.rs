@@ -26,7 +26,7 @@ pub(crate) struct Cut {
     /// At which sync of the process; 0 for never.
     pub(crate) at: u64,
     /// `before`, `torn` or `after`: how much of that sync is done. `fails`: it fails and the process goes on; the power
-    /// goes when the process ends.
+    /// goes when the process ends. `hangs`: flushes never end.
     pub(crate) how: &'static str,
 }
 

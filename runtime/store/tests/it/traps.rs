@@ -1,13 +1,19 @@
 //! What others fell into with stores like this one, and where `flush.rs` and `log.rs` do not look: thousands of
-//! partitions, and space that deleted records keep.
+//! partitions, space that deleted records keep, and flushes that never end.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path, process, time::Duration};
 
 use millstream_store::{
-    Cleanup, Cursor, CursorsOf, Options, PartitionId, Persist, Producer, RemovedPartition, Store,
+    Cleanup, Cursor, CursorsOf, Options, PartitionId, Persist, Producer, RemovedPartition, Store, WriteError,
 };
 
-use crate::harness::{P0, P1, append, check_whole, open, publish};
+use crate::{
+    harness::{P0, P1, append, check_whole, open, publish},
+    shadow::{Cut, Disk},
+    workload::say,
+};
+
+const CHILD: &str = "MILLSTREAM_STORE_STALLED_CHILD";
 
 /// Fills memtables no further than this, so that little data makes many tables.
 fn small_memtables() -> Options {
@@ -116,4 +122,48 @@ fn a_removed_partition_gives_its_space_back() {
     assert_eq!((recovery.torn, recovery.loss), (None, None));
     assert_eq!(check_whole(&store, P1), 100);
     assert!(store.batch_at(P0, u64::MAX).unwrap().is_none());
+}
+
+/// Not a test by itself: what runs while flushes never end.
+#[test]
+fn child() {
+    let Ok(dir) = env::var(CHILD) else { return };
+    let options = Options {
+        memtable_bytes: 64 << 10,
+        memtable_bytes_max: 512 << 10,
+        flush_stall: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let (store, _) = Store::open(Path::new(&dir), &options).unwrap();
+    let mut acknowledged = 0;
+    let error = loop {
+        let mut batch = store.batch();
+        append(&mut batch, P0, acknowledged, 1, 20_000);
+        if let Err(error) = store.commit(batch, Persist::Sync) {
+            break error;
+        }
+        acknowledged += 1;
+        if let Err(error) = store.maintain() {
+            break error;
+        }
+    };
+    assert!(matches!(error, WriteError::FlushStalled { .. }), "{error}");
+    assert!(store.commit(store.batch(), Persist::Sync).is_err() && store.sync().is_err());
+    assert_eq!(check_whole(&store, P0), acknowledged);
+    say("acknowledged", acknowledged);
+    // Closing would wait for the workers.
+    process::exit(0);
+}
+
+#[test]
+fn flushes_that_never_end_are_reported_and_cost_nothing() {
+    let disk = Disk::new();
+    let data = disk.live().join("data");
+    let variables = [(CHILD, data.display().to_string())];
+    let run = disk.run("traps::child", &variables, Cut { at: 0, how: "hangs" });
+    let acknowledged: u64 = run.said[0].strip_prefix("acknowledged ").unwrap().parse().unwrap();
+    assert!(acknowledged > 10, "{}", run.stderr);
+    let (store, recovery) = open(&data);
+    assert_eq!((recovery.torn, recovery.loss), (None, None));
+    assert_eq!(check_whole(&store, P0), acknowledged);
 }
