@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{AbstractTree as _, Keyspace};
+use fjall::{AbstractTree as _, Database, Keyspace, PersistMode};
 
 use crate::{
     error::WriteError,
@@ -70,7 +70,7 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                self.flushes.rotate(keyspace)?;
+                self.flushes.rotate(&inner.db, keyspace)?;
                 if keyspace == log {
                     inner.log_rotated();
                 }
@@ -86,7 +86,7 @@ impl FlushWatch {
         if !has_room(log) {
             return Ok(false);
         }
-        self.flushes.rotate(log)?;
+        self.flushes.rotate(&inner.db, log)?;
         inner.log_rotated();
         self.written_at_rotation[0] = self.written;
         Ok(true)
@@ -118,9 +118,12 @@ impl FlushWatch {
 }
 
 impl Flushes {
-    fn rotate(&mut self, keyspace: &Keyspace) -> Result<(), WriteError> {
-        let rotated =
-            keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+    fn rotate(&mut self, db: &Database, keyspace: &Keyspace) -> Result<(), WriteError> {
+        // No table may hold what a power loss can take from the journal: the keyspaces would no longer agree on which
+        // commit is the last. fjall syncs the journal before a flush, but the flush takes every memtable sealed by then,
+        // also one sealed after that sync.
+        let rotated = db.persist(PersistMode::SyncData).and_then(|()| keyspace.rotate_memtable());
+        let rotated = rotated.map_err(|error| WriteError::Unknown { cause: error.into() })?;
         self.sealed_ever += usize::from(rotated);
         Ok(())
     }
