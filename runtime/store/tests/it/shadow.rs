@@ -26,7 +26,8 @@ pub(crate) struct Cut {
     /// At which sync of the process; 0 for never.
     pub(crate) at: u64,
     /// `before`, `torn` or `after`: how much of that sync is done. `fails`: it fails and the process goes on; the power
-    /// goes when the process ends. `hangs`: flushes never end.
+    /// goes when the process ends. `journal`: just before
+    /// that sync of a journal. `hangs`: flushes never end.
     pub(crate) how: &'static str,
 }
 

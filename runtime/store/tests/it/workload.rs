@@ -18,6 +18,8 @@ use crate::harness::{append, check_whole};
 pub(crate) enum Load {
     /// Small ones, synced or not, flushed often.
     Small,
+    /// Small ones, hardly ever synced, flushed all the time: what is flushed must not be ahead of the journal.
+    Buffered,
     /// Large ones, mostly not synced, so that journals fill up, change and go.
     Large,
 }
@@ -30,7 +32,11 @@ const SHORT_LIVED: u32 = 100;
 
 impl Load {
     pub(crate) fn options(self) -> Options {
-        let memtable_bytes = if self == Self::Small { 64 << 10 } else { 16 << 20 };
+        let memtable_bytes = match self {
+            Self::Small => 64 << 10,
+            Self::Buffered => 4 << 10,
+            Self::Large => 16 << 20,
+        };
         Options { memtable_bytes, memtable_bytes_max: 64 << 20, ..Options::default() }
     }
 
@@ -38,7 +44,7 @@ impl Load {
     fn appends(self, number: u64) -> Vec<(PartitionId, u64, usize)> {
         let partition = |number: u64| PartitionId((number % 3) as u32);
         match self {
-            Self::Small => {
+            Self::Small | Self::Buffered => {
                 let bytes = [20, 300, 5_000, 900][(number % 4) as usize];
                 let mut appends = vec![(partition(number), 1 + number % 4, bytes)];
                 if number.is_multiple_of(5) {
@@ -54,7 +60,11 @@ impl Load {
     }
 
     fn persist(self, number: u64) -> Persist {
-        let every = if self == Self::Small { 3 } else { 16 };
+        let every = match self {
+            Self::Small => 3,
+            Self::Buffered => 60,
+            Self::Large => 16,
+        };
         if number.is_multiple_of(every) { Persist::Sync } else { Persist::Buffer }
     }
 
@@ -65,7 +75,7 @@ impl Load {
             let base = store.partition(partition).map_or(0, |row| row.next_offset);
             append(&mut batch, partition, base, count, bytes);
         }
-        if self == Self::Small
+        if self != Self::Large
             && let Some(partition) = short_lived(number - 1)
             && short_lived(number).is_none()
         {
@@ -207,7 +217,7 @@ fn go_on(load: Load, store: &Store, number: u64, say: &mut dyn FnMut(&str, u64))
     if load.persist(number) == Persist::Sync {
         say("synced", number);
     }
-    if number.is_multiple_of(7) {
+    if load != Load::Buffered && number.is_multiple_of(7) {
         store.sync()?;
         say("synced", number);
     }

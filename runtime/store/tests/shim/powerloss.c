@@ -23,7 +23,9 @@
  *   POWERLOSS_HOW     before: the sync did nothing; torn: every other page, or the new names only; after: all of it;
  *                     fails: the power stays, the sync fails, and, as in Linux, the pages it should have written are
  *                     given up: a later sync of the file succeeds, but brings only what was changed since;
+ *                     journal: as before, and only syncs of journals count;
  *                     hangs: the power stays, and no sync of a table or blob ever ends
+ *   POWERLOSS_SLOW_US how long a sync of a table or blob takes: as a disk does, it lets others go on meanwhile
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -47,6 +49,7 @@ static char watch[PATH_MAX], shadow[PATH_MAX];
 static size_t watch_len;
 static long cut_at, syncs;
 static char how[16];
+static useconds_t slow_us;
 /* The file whose sync failed, and its bytes at that time. */
 static ino_t failed_ino;
 static char *failed_bytes;
@@ -71,6 +74,7 @@ __attribute__((constructor)) static void start(void) {
     if (!realpath(from, watch) || !realpath(to, shadow)) broken("the directories");
     watch_len = strlen(watch);
     cut_at = at ? atol(at) : 0;
+    slow_us = getenv("POWERLOSS_SLOW_US") ? atol(getenv("POWERLOSS_SLOW_US")) : 0;
     snprintf(how, sizeof how, "%s", by ? by : "before");
     struct rlimit files;
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
@@ -232,11 +236,15 @@ static int sync_fd(int fd) {
     char path[PATH_MAX], own[64];
     /* The disk under test is the shadow: nothing is gained by waiting for the real one. */
     if (!watched(fd, &st, path)) return 0;
-    if (!strcmp(how, "hangs") && (strstr(path, "/tables/") || strstr(path, "/blobs/")) && !strstr(path, "/keyspaces/0/"))
-        for (;;) pause();
+    if ((strstr(path, "/tables/") || strstr(path, "/blobs/")) && !strstr(path, "/keyspaces/0/")) {
+        while (!strcmp(how, "hangs")) pause();
+        usleep(slow_us);
+    }
     pthread_mutex_lock(&lock);
-    int last = ++syncs == cut_at, torn = last && !strcmp(how, "torn");
-    if (last && !strcmp(how, "before")) power_off();
+    size_t length = strlen(path);
+    int counts = strcmp(how, "journal") || (length > 4 && !strcmp(path + length - 4, ".jnl"));
+    int last = counts && ++syncs == cut_at, torn = last && !strcmp(how, "torn");
+    if (last && (!strcmp(how, "before") || !strcmp(how, "journal"))) power_off();
     snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
     pin(AT_FDCWD, own, 0, st.st_ino);
     if (last && !strcmp(how, "fails")) {
