@@ -37,6 +37,8 @@ pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, K
         rows().with_kv_separation(Some(
             KvSeparationOptions::default()
                 .separation_threshold(SEPARATION_BYTES)
+                // Of the files that are a quarter stale all are rewritten, not the oldest quarter, which of three is none.
+                .age_cutoff(1.0)
                 .compression(CompressionType::None),
         ))
     };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{AbstractTree as _, Keyspace};
+use fjall::{AbstractTree as _, Database, Keyspace, PersistMode};
 
 use crate::{
     error::WriteError,
@@ -70,10 +70,7 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                let rotated = keyspace
-                    .rotate_memtable()
-                    .map_err(|error| WriteError::Unknown { cause: error.into() })?;
-                self.flushes.sealed_ever += usize::from(rotated);
+                self.flushes.rotate(&inner.db, keyspace)?;
                 if keyspace == log {
                     inner.log_rotated();
                 }
@@ -81,6 +78,18 @@ impl FlushWatch {
             }
         }
         Ok(())
+    }
+
+    /// Rotates the log's memtable now; false if it has to wait.
+    pub(crate) fn rotate_log(&mut self, inner: &Inner) -> Result<bool, WriteError> {
+        let log = &inner.keyspaces.log;
+        if !has_room(log) {
+            return Ok(false);
+        }
+        self.flushes.rotate(&inner.db, log)?;
+        inner.log_rotated();
+        self.written_at_rotation[0] = self.written;
+        Ok(true)
     }
 
     fn watch(&mut self, inner: &Inner) -> Result<(), WriteError> {
@@ -109,6 +118,16 @@ impl FlushWatch {
 }
 
 impl Flushes {
+    fn rotate(&mut self, db: &Database, keyspace: &Keyspace) -> Result<(), WriteError> {
+        // No table may hold what a power loss can take from the journal: the keyspaces would no longer agree on which
+        // commit is the last. fjall syncs the journal before a flush, but the flush takes every memtable sealed by then,
+        // also one sealed after that sync.
+        let rotated = db.persist(PersistMode::SyncData).and_then(|()| keyspace.rotate_memtable());
+        let rotated = rotated.map_err(|error| WriteError::Unknown { cause: error.into() })?;
+        self.sealed_ever += usize::from(rotated);
+        Ok(())
+    }
+
     /// For how long no memtable has reached the disk, although some wait.
     fn stalled(&mut self, sealed: usize, now: Instant) -> Duration {
         let flushed = self.sealed_ever.saturating_sub(sealed);

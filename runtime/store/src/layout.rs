@@ -47,7 +47,7 @@ impl Layout {
         if fs::metadata(dir).is_ok_and(|found| !found.is_dir()) {
             return Err(OpenError::NotADirectory { path: dir.to_owned() });
         }
-        fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
+        create_durably(dir).map_err(|error| io_error("create", dir, error))?;
         let path = dir.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -134,6 +134,26 @@ pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
     }
 }
 
+/// Makes the directory `dir` and those above it that are missing, each with its name durable: a store whose directory
+/// is gone with all that is in it cannot even tell that something is missing.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_durably(parent)?;
+    }
+    match fs::create_dir(dir) {
+        // Somebody else was faster, or it is no directory.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        created => created?,
+    }
+    sync_parent(dir)
+}
+
 /// Replaces the file at `path` so that after a crash either the old or the new content is there, in full.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -148,7 +168,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes durable that `path` exists, or no longer does.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes durable which names `dir` holds.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 fn exists(path: &Path) -> Result<bool, OpenError> {

@@ -14,6 +14,7 @@ mod flush;
 mod journal;
 mod keys;
 mod layout;
+mod manifest;
 mod options;
 mod progress;
 mod read;

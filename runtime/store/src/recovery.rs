@@ -23,6 +23,7 @@ use crate::{
     journal::{self, Damage, Scan},
     keys::{self, COMMIT_KEY, CommitRow, PartitionKey, PartitionRow},
     layout::{self, Contents, Layout, io_error},
+    manifest,
     options::Options,
     progress::{self, Advance, History, Progress, Record},
     read,
@@ -82,6 +83,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     let created = layout.contents()? == Contents::Nothing;
     if created {
         begin(&layout)?;
+    } else {
+        manifest::check(&layout)?;
     }
     let history = progress::read(&layout.progress)
         .map_err(|error| io_error("read", &layout.progress, error))?
@@ -112,10 +115,14 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
         let missing = behind(&history, &partitions);
         lost(&layout, options, &mut recovery, sequence, history.synced(), evidence, missing)?;
     }
-    let missing = log_shortfall(&keyspaces, &partitions).map_err(unreadable)?;
-    if !missing.is_empty() {
-        let evidence = "the log ends before the partitions' rows".to_owned();
-        lost(&layout, options, &mut recovery, sequence, sequence, evidence, missing)?;
+    let (missing, in_part) = log_shortfall(&keyspaces, &partitions).map_err(unreadable)?;
+    for (missing, evidence) in [
+        (missing, "the log ends before the partitions' rows"),
+        (in_part, "the log goes on behind the partitions' rows, so a commit is there only in part"),
+    ] {
+        if !missing.is_empty() {
+            lost(&layout, options, &mut recovery, sequence, sequence, evidence.to_owned(), missing)?;
+        }
     }
 
     let mut position = Position { sequence, previous: scan.last.unwrap_or(sequence) };
@@ -168,6 +175,7 @@ fn begin(layout: &Layout) -> Result<(), OpenError> {
 
 /// The store is complete.
 fn finish(layout: &Layout) -> Result<(), OpenError> {
+    manifest::sync_names(&layout.db).map_err(|error| io_error("sync", &layout.db, error))?;
     let removed = fs::remove_file(&layout.creating).and_then(|()| layout::sync_parent(&layout.creating));
     removed.map_err(|error| io_error("remove", &layout.creating, error))
 }
@@ -294,23 +302,31 @@ fn behind(history: &History, partitions: &HashMap<PartitionId, PartitionRow>) ->
     ends.filter(|range| range.from < range.to).collect()
 }
 
-/// Partitions whose newest batch is not the one that their row names.
+/// Partitions whose newest batch is not the one that their row names: those that lack it, and those that have another
+/// behind it. The latter takes a failed fsync: Linux gives up what that should have written, and a worker that has not
+/// heard of it writes the log's newest memtable to the disk.
 fn log_shortfall(
     keyspaces: &Keyspaces,
     partitions: &HashMap<PartitionId, PartitionRow>,
-) -> Result<Vec<MissingRange>, ReadError> {
-    let mut missing = Vec::new();
+) -> Result<(Vec<MissingRange>, Vec<MissingRange>), ReadError> {
+    let (mut missing, mut in_part) = (Vec::new(), Vec::new());
     for (partition, row) in partitions {
         let Some(newest) = row.newest.filter(|_| row.low_watermark < row.next_offset) else { continue };
         let found = database::newest_key(keyspaces, *partition)?;
         if found.is_some_and(|found| found.base_offset == newest) {
             continue;
         }
-        let from = log_end(keyspaces, *partition)?.max(row.low_watermark).min(row.next_offset);
-        missing.push(MissingRange { partition: *partition, from, to: row.next_offset });
+        let end = log_end(keyspaces, *partition)?;
+        if end > row.next_offset {
+            in_part.push(MissingRange { partition: *partition, from: row.next_offset, to: end });
+        } else {
+            let from = end.max(row.low_watermark).min(row.next_offset);
+            missing.push(MissingRange { partition: *partition, from, to: row.next_offset });
+        }
     }
     missing.sort_unstable();
-    Ok(missing)
+    in_part.sort_unstable();
+    Ok((missing, in_part))
 }
 
 /// Offset after the newest batch of a partition.

@@ -8,9 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
-use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use fjall::{AbstractTree as _, Database, Keyspace, OwnedWriteBatch, PersistMode};
 use millstream_types::{Offset, PartitionId};
 
 use crate::{
@@ -54,6 +56,9 @@ pub(crate) struct Inner {
     // Dropped after the database: nobody else may open the directory before it is closed.
     _layout: Layout,
 }
+
+/// How often to look whether a flush is done: fjall tells nobody.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// The keyspaces of the database: few, since each costs to open and to flush.
 #[derive(Clone)]
@@ -172,6 +177,27 @@ impl Store {
         writer.note(result)
     }
 
+    /// Waits until what the log now holds in memory is in tables.
+    pub(crate) fn flush_log(&self) -> Result<(), WriteError> {
+        let mut rotated = false;
+        loop {
+            let mut writer = self.inner.writer();
+            writer.check()?;
+            if !rotated {
+                let result = writer.watch.rotate_log(&self.inner);
+                rotated = writer.note(result)?;
+            }
+            // A worker that failed flushes nothing more.
+            writer.ask(&self.inner)?;
+            drop(writer);
+            self.maintain()?;
+            if rotated && self.inner.keyspaces.log.tree.sealed_memtable_count() == 0 {
+                return Ok(());
+            }
+            thread::sleep(FLUSH_POLL);
+        }
+    }
+
     /// The row of a partition; `None` if there is no such partition.
     pub fn partition(&self, partition: PartitionId) -> Option<PartitionRow> {
         self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
@@ -202,7 +228,7 @@ impl Inner {
         self.in_memory_from.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(|poisoned| {
             // A panic cut a write short: what it left in the journal is unknown.
             let mut writer = poisoned.into_inner();
@@ -265,12 +291,21 @@ impl Writer {
 
     /// Notes that everything committed so far is durable.
     fn synced(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        // A worker may just have failed to sync the same journal. Linux tells that once and gives the data up, so our
+        // sync succeeds; and fjall lets go of the journal before it says that a worker failed. Asking once more is cheap.
+        self.ask(inner)?;
         self.synced = self.sequence;
         inner.synced.store(self.sequence, Ordering::Relaxed);
         let result = self.progress.append(self.sequence, &self.unsynced);
         self.unsynced.clear();
         // The data is durable, but a later loss of it would go unnoticed: that is not a store to go on with.
         self.note(result.map_err(|error| WriteError::Unknown { cause: DatabaseError::from(error) }))
+    }
+
+    /// Asks the database whether one of its workers has failed.
+    fn ask(&mut self, inner: &Inner) -> Result<(), WriteError> {
+        let answer = inner.db.persist(PersistMode::Buffer);
+        self.note(answer.map_err(|error| WriteError::Unknown { cause: error.into() }))
     }
 
     fn apply(&mut self, inner: &Inner, planned: BTreeMap<PartitionId, Planned>) {
@@ -300,7 +335,8 @@ impl Writer {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    fn note(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
+    /// Remembers a failure, after which nothing is written any more.
+    pub(crate) fn note<T>(&mut self, result: Result<T, WriteError>) -> Result<T, WriteError> {
         if let Err(error) = &result {
             self.failure.get_or_insert_with(|| error.clone());
         }

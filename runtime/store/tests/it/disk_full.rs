@@ -2,16 +2,22 @@
 //! acknowledged is there after the next open.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
+    io::Write as _,
     path::Path,
     process::{Command, Stdio},
 };
 
-use millstream_store::{Options, Persist, Store, WriteError};
+use millstream_store::{OpenError, Options, Persist, Store, WriteError};
 
-use crate::harness::{P0, append, check_whole, open, publish};
+use crate::{
+    harness::{P0, append, check_whole, open, publish},
+    workload::{self, Load, hush, run},
+};
 
 const CHILD: &str = "MILLSTREAM_STORE_FULL_CHILD";
+const SMALL_DISK: &str = "MILLSTREAM_STORE_SMALL_DISK";
 
 /// Not a test by itself: what the process with the bounded disk runs.
 #[test]
@@ -64,4 +70,87 @@ fn a_full_disk_refuses_writes_and_loses_nothing_acknowledged() {
     // The one whose outcome was unknown may be there.
     assert!((acknowledged..=acknowledged + 1).contains(&check_whole(&store, P0)));
     publish(&store, P0, 1, 10, Persist::Sync);
+}
+
+/// Not a test by itself: what the process runs that has a small disk to itself.
+#[test]
+fn child_on_a_small_disk() {
+    if let Ok(disk) = env::var(SMALL_DISK) {
+        fill_free_and_open(Path::new(&disk), Load::Small);
+        fill_free_and_open(Path::new(&disk), Load::Large);
+    }
+}
+
+fn fill_free_and_open(disk: &Path, load: Load) {
+    // A place at a time: what is full first is the journal, a table, a blob or the side file.
+    let ballasts: &[u64] = if load == Load::Small { &[127, 126, 124] } else { &[100, 40] };
+    for ballast_mib in ballasts {
+        let (data, ballast) = (disk.join("data"), disk.join("ballast"));
+        run(load, workload::open(load, &data), 3, &mut hush).unwrap();
+        take(&ballast, *ballast_mib);
+        let mut acknowledged = 3;
+        for attempt in 0..3 {
+            let store = match Store::open(&data, &load.options()) {
+                Ok((store, recovery)) => {
+                    assert_eq!(recovery.loss, None);
+                    store
+                }
+                // On a full disk it may not open, but must not speak of loss.
+                Err(error) => {
+                    assert!(!matches!(error, OpenError::DataLoss(_)) && attempt > 0, "{error}");
+                    continue;
+                }
+            };
+            let found = load.check(&store);
+            assert!(found >= acknowledged, "{acknowledged} acknowledged, {found} found");
+            let (failed, synced) = load.until_failure(store);
+            assert!(
+                failed.to_string().contains("No space left") || failed.to_string().contains("earlier"),
+                "{failed}"
+            );
+            acknowledged = found.max(synced);
+        }
+        fs::remove_file(&ballast).unwrap();
+        let store = workload::open(load, &data);
+        let found = load.check(&store);
+        assert!(found >= acknowledged, "{acknowledged} acknowledged, {found} found");
+        eprintln!("{load:?}, {ballast_mib} MiB taken: {acknowledged} acknowledged, {found} found");
+        run(load, store, found + 5, &mut hush).unwrap();
+        assert_eq!(load.check(&workload::open(load, &data)), found + 5);
+        fs::remove_dir_all(&data).unwrap();
+    }
+}
+
+/// Writes a file of that size, so that there is less space for others.
+fn take(path: &Path, mib: u64) {
+    let mut file = File::create(path).unwrap();
+    for _ in 0..mib {
+        file.write_all(&[1; 1 << 20]).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_and_has_space_again_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file system of its own, small, in a name space of its own: nobody else sees it, and it needs no rights.
+    let in_namespace = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-Urm", "sh", "-c", &format!("mount -t tmpfs -o size=128m tmpfs \"$0\" && {command}")]);
+        unshare.arg(dir.path()).arg(env::current_exe().unwrap()).env(SMALL_DISK, dir.path());
+        unshare
+    };
+    match in_namespace("true").output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            eprintln!("SKIPPED, nothing was tested: {}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        Err(error) => {
+            eprintln!("SKIPPED, nothing was tested: unshare: {error}");
+            return;
+        }
+    }
+    let status =
+        in_namespace("exec \"$1\" --exact disk_full::child_on_a_small_disk --nocapture").status().unwrap();
+    assert!(status.success());
 }

@@ -1,6 +1,10 @@
 //! What the tests share: real record batches, and a store in a temporary directory.
 
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    hash::{BuildHasher as _, RandomState},
+    path::Path,
+};
 
 use bytes::Bytes;
 use millstream_store::{Batch, Offset, Options, PartitionId, Persist, Recovery, Store};
@@ -76,4 +80,40 @@ pub(crate) fn journal(dir: &Path) -> (std::path::PathBuf, usize) {
 pub(crate) fn trim_journal(dir: &Path) {
     let (path, bytes) = journal(dir);
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes as u64 + 512).unwrap();
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+pub(crate) struct Random {
+    seed: u64,
+    state: u64,
+}
+
+impl Random {
+    /// From `MILLSTREAM_SEED`, or another each time.
+    pub(crate) fn from_environment() -> Self {
+        let given = env::var("MILLSTREAM_SEED").ok().map(|seed| seed.parse().unwrap());
+        Self::new(given.unwrap_or_else(|| RandomState::new().hash_one(0)))
+    }
+
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, state: seed }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// `rounds`, or many more when asked for by `MILLSTREAM_SOAK=1`.
+pub(crate) fn rounds_times(rounds: u64) -> u64 {
+    if env::var_os("MILLSTREAM_SOAK").is_some() { rounds * 20 } else { rounds }
 }

@@ -4,9 +4,15 @@
 mod damage;
 mod directory;
 mod disk_full;
+mod failed_io;
 mod flush;
 mod harness;
 mod kill;
 mod log;
+mod power_loss;
 mod reopen;
 mod rows;
+mod shadow;
+mod sweep;
+mod traps;
+mod workload;
