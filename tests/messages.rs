@@ -1,5 +1,7 @@
 //! Publish and subscribe, over real QUIC.
 
+use std::collections::BTreeMap;
+
 use millstream_client::{
     BatchBuilder, CallError, Client, Compression, Durability, ErrorCode, PublishOptions, Record, StartAt,
     SubscribeOptions, TopicConfig, TopicName,
@@ -285,4 +287,34 @@ async fn a_message_id_is_stored_once_also_over_a_restart() {
     let mut payloads: Vec<u32> = found.iter().map(|(.., payload)| payload.parse().unwrap()).collect();
     payloads.sort_unstable();
     assert_eq!(payloads, [0, 1, 2, 3, 4, 5, 11, 15, 22]);
+}
+
+#[tokio::test]
+async fn an_atomic_publish_is_there_as_a_whole_or_not_at_all() {
+    let server = TestServer::start().await;
+    let (client, orders) = server.topic("orders", 3).await;
+    let (_, audit) = server.topic("audit", 1).await;
+    let records: Vec<_> = (0..30)
+        .map(|n| (orders.clone(), Record::new(format!("{n}")).with_key(format!("k{n}"))))
+        .chain((0..5).map(|n| (audit.clone(), Record::new(format!("a{n}")))))
+        .collect();
+    let receipts = client.publish_atomically(records.clone()).await.unwrap();
+    let mut found = BTreeMap::new();
+    for topic in [&orders, &audit] {
+        for (partition, offset, payload) in read_all(&client, earliest(topic)).await {
+            found.insert((topic.clone(), partition, offset), payload);
+        }
+    }
+    assert_eq!(found.len(), 35);
+    for ((topic, record), receipt) in records.iter().zip(&receipts) {
+        let at = (topic.clone(), receipt.partition, receipt.offset);
+        assert_eq!(found[&at].as_bytes(), record.payload.as_deref().unwrap());
+    }
+    let missing: TopicName = "missing".parse().unwrap();
+    let refused = client.publish_atomically(vec![records[0].clone(), (missing, Record::new("x"))]).await;
+    assert!(refused.unwrap_err().to_string().contains("missing"));
+    let large = (0..5).map(|_| (audit.clone(), Record::new(vec![7; 900_000]))).collect();
+    let refused = client.publish_atomically(large).await.unwrap_err().to_string();
+    assert!(refused.contains("4194304"), "{refused}");
+    assert_eq!(read_all(&client, earliest(&orders)).await.len(), 30, "nothing was added");
 }

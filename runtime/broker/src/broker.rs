@@ -13,12 +13,12 @@ use millstream_store::{Cleanup, RemovedPartition, Store};
 use millstream_types::{
     DeadLetters, DeliveryConfig, DeliveryMode, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId,
     ProducerName, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig,
-    TopicInfo, TopicName,
+    TopicInfo, TopicName, limits::ATOMIC_BYTES_MAX,
 };
 use tokio::sync::watch;
 
 use crate::{
-    Error, Limits, Member, NewSubscription, Reading, Subscription, Topic, Window,
+    Appended, Error, Limits, Member, NewSubscription, Reading, Subscription, Topic, Window,
     append::{PendingAnswer, PendingAppend},
     catalog::Catalog,
     command::{Command, Outcome, Reply, Settlement},
@@ -232,6 +232,40 @@ impl Broker {
         let command = Command::Append { partition, batch, now };
         let reply = self.shared.submitter.submit(command).await?;
         Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+    }
+
+    /// Appends batches, each checked in full, to partitions of any topics: all of them or none. Not cancel-safe: they may be
+    /// appended all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::WrongProducer`] for a batch that
+    /// is marked, [`Error::TooLarge`], [`Error::ScheduledTooFar`], [`Error::Gone`] when a topic was deleted meanwhile;
+    /// nothing is appended then.
+    pub async fn append_all(
+        &self,
+        batches: Vec<(TopicName, u32, RecordBatch)>,
+    ) -> Result<Vec<Appended>, Error> {
+        let (now, mut bytes) = (now(), 0);
+        let placed = batches.into_iter().map(|(topic, partition, batch)| {
+            let view = batch.view();
+            if !view.is_dense() {
+                return Err(Error::SparseBatch);
+            }
+            if view.producer().id != 0 {
+                return Err(Error::WrongProducer { found: view.producer().id, expected: 0 });
+            }
+            check_schedule(&batch, now)?;
+            bytes += batch.as_bytes().len();
+            Ok((self.topic(&topic)?.partition(partition)?, batch))
+        });
+        let batches = placed.collect::<Result<Vec<_>, _>>()?;
+        if bytes > ATOMIC_BYTES_MAX {
+            return Err(Error::TooLarge { what: "an atomic publish", bytes, max: ATOMIC_BYTES_MAX });
+        }
+        match self.execute(Command::AppendAll { batches, now }).await? {
+            Outcome::AllAppended(appended) => Ok(appended),
+            other => Err(Error::Internal(format!("an atomic publish was answered by {other:?}"))),
+        }
     }
 
     /// The identity of a producer: what it was given before, if that still holds, or a new one for it if it begins `anew`;

@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Command {
     /// Appends a batch that was checked in full.
     Append { partition: PartitionId, batch: RecordBatch, now: Timestamp },
+    /// Appends batches that were checked in full, all or none.
+    AppendAll { batches: Vec<(PartitionId, RecordBatch)>, now: Timestamp },
     /// Gives the producer `name` its identity: `resume` if it has that still, with a new epoch if it begins `anew`; without
     /// `resume` a new epoch, and whoever had the name before is refused from then on. `id` is for a new name.
     OpenProducer { name: ProducerName, id: u64, resume: Option<ProducerId>, anew: bool },
@@ -67,6 +69,7 @@ impl Command {
     pub(crate) fn size_bytes(&self) -> usize {
         let payload = match self {
             Self::Append { batch, .. } => batch.as_bytes().len(),
+            Self::AppendAll { batches, .. } => batches.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
             Self::PutModule { wasm, .. } => wasm.len(),
             Self::DeadLetter { letters, sources, .. } => letters.as_bytes().len() + sources.len() * 16,
             Self::Settle { settlements, .. } => settlements.iter().map(Settlement::size_bytes).sum(),
@@ -128,6 +131,8 @@ pub(crate) enum Outcome {
     Done,
     /// The batch is in.
     Appended(Appended),
+    /// The batches are in.
+    AllAppended(Vec<Appended>),
     /// The batch of this producer was in before; where is for the log to tell.
     Duplicate { partition: PartitionId, stamp: ProducerStamp, records: usize },
     /// The producer is this one now.

@@ -96,5 +96,6 @@ pub(crate) const MODULE_JOBS_MAX: usize = 40_000;
 /// After so long without records a subscription gives its module instances up.
 pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
 
+const _: () = assert!(GROUP_BYTES_MAX >= millstream_types::limits::ATOMIC_BYTES_MAX);
 const _: () = assert!(GROUP_BYTES_MAX >= millstream_types::limits::BATCH_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES <= u32::MAX as usize);

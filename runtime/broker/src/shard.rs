@@ -123,6 +123,12 @@ impl Shard {
                 let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
                 (self.publish(partition, records, now, batch, effects), sync)
             }
+            Command::AppendAll { batches, now } => {
+                let sync =
+                    |(id, _): &(PartitionId, _)| self.partitions.get(id).is_some_and(|state| state.sync);
+                let sync = batches.iter().any(sync);
+                (self.append_all(batches, now, batch, effects).map(Outcome::AllAppended), sync)
+            }
             Command::OpenProducer { name, id, resume, anew } => {
                 (self.open_producer(name, id, resume, anew, batch), true)
             }
@@ -252,6 +258,26 @@ impl Shard {
             }
         }
         Outcome::Done
+    }
+
+    fn append_all(
+        &mut self,
+        batches: Vec<(PartitionId, RecordBatch)>,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Vec<Appended>, Error> {
+        // Whatever could be refused is seen before anything is changed.
+        for (partition, records) in &batches {
+            let state = self.partitions.get(partition).ok_or(Error::Gone)?;
+            if state.ids.concern(records) {
+                records.decompressed()?;
+            }
+        }
+        let appended = batches
+            .into_iter()
+            .map(|(partition, records)| self.append_fresh(partition, records, now, batch, effects));
+        appended.collect()
     }
 
     /// Appends what was not appended before by its message ids.

@@ -236,6 +236,7 @@ pub(crate) fn mismatch(found: &Response) -> CallError {
         Response::Subscriptions(_) => "subscriptions",
         Response::DeadLetters { .. } => "dead letters",
         Response::Count(_) => "a number",
+        Response::Receipts(_) => "receipts",
     };
     CallError::Protocol(format!("{kind} was answered to another request"))
 }

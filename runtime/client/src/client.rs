@@ -96,7 +96,10 @@ pub(crate) async fn request_on(link: &Link, request: Request, body: Bytes) -> Re
 async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Response, Bytes), CallError> {
     let repeatable = !matches!(
         request,
-        Request::DeleteTopic { .. } | Request::DeleteSubscription { .. } | Request::CloseDeadLetters { .. }
+        Request::DeleteTopic { .. }
+            | Request::DeleteSubscription { .. }
+            | Request::CloseDeadLetters { .. }
+            | Request::PublishAtomically { .. }
     );
     // The body of a request is a module; refused here, since the broker could only break the stream off.
     let too_large = |max: u64| {

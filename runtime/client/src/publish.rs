@@ -1,5 +1,6 @@
 //! Publishing: records into batches, batches up one stream, receipts down, and all of it again after a reconnect.
 
+mod atomic;
 mod outcome;
 mod publisher;
 mod queue;

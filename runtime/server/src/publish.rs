@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_broker::{Error, PendingAppend, Topic};
+use millstream_broker::{Appended, Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
 use millstream_wire::{
@@ -152,15 +152,15 @@ async fn receipt(partition: u32, pending: Result<PendingAppend, WireError>) -> A
     }
 }
 
-fn answer(partition: u32, done: Result<millstream_broker::Appended, Error>) -> Answer<Receipt> {
+fn answer(partition: u32, done: Result<Appended, Error>) -> Answer<Receipt> {
     match done {
-        Ok(done) => Answer::Ok(Receipt {
-            partition,
-            base_offset: done.base_offset,
-            records: done.records,
-            timestamp: done.timestamp,
-            offsets: done.offsets,
-        }),
+        Ok(done) => Answer::Ok(receipt_of(partition, done)),
         Err(error) => Answer::Err(to_wire(&error)),
     }
+}
+
+/// Where a batch stands, as the wire has it.
+pub(crate) fn receipt_of(partition: u32, done: Appended) -> Receipt {
+    let Appended { base_offset, records, timestamp, offsets } = done;
+    Receipt { partition, base_offset, records, timestamp, offsets }
 }

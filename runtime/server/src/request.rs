@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use millstream_broker::{Error, NewSubscription};
 use millstream_quic::FrameWriter;
-use millstream_types::RecordBatch;
-use millstream_wire::{Answer, Request, Response};
+use millstream_types::{Check, RecordBatch, TopicName};
+use millstream_wire::{Answer, AtomicPart, Request, Response};
 
-use crate::{error::to_wire, session::Context, stream::StreamError};
+use crate::{error::to_wire, publish::receipt_of as receipt, session::Context, stream::StreamError};
 
 /// Does what is asked and answers.
 pub(crate) async fn serve(
@@ -39,6 +39,12 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Res
             broker.delete_topic(&name).await?;
             Response::Done
         }
+        Request::PublishAtomically { parts } => {
+            let places: Vec<_> = parts.iter().map(|part| part.partition).collect();
+            let appended = broker.append_all(split(parts, body)?).await?;
+            let receipts = places.into_iter().zip(appended).map(|(partition, done)| receipt(partition, done));
+            Response::Receipts(receipts.collect())
+        }
         Request::PutModule { name } => Response::Module(broker.put_module(name, body).await?),
         Request::ListModules => Response::Modules(broker.modules()),
         Request::DescribeModule { reference } => Response::Module(broker.module(&reference)?),
@@ -69,4 +75,22 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Res
         }
     };
     Ok((response, Bytes::new()))
+}
+
+/// The batches that `body` holds, checked in full.
+fn split(parts: Vec<AtomicPart>, mut body: Bytes) -> Result<Vec<(TopicName, u32, RecordBatch)>, Error> {
+    let batches = parts.into_iter().map(|AtomicPart { topic, partition, bytes }| {
+        let bytes = bytes as usize;
+        if bytes > body.len() {
+            let text =
+                format!("a part of {bytes} bytes is announced, and {} are left of the body", body.len());
+            return Err(Error::BadFrame(text));
+        }
+        Ok((topic, partition, RecordBatch::new(body.split_to(bytes), Check::Full)?))
+    });
+    let batches = batches.collect::<Result<Vec<_>, _>>()?;
+    match body.len() {
+        0 => Ok(batches),
+        left => Err(Error::BadFrame(format!("{left} bytes of the body belong to no part"))),
+    }
 }

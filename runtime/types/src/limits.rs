@@ -4,6 +4,8 @@
 pub const NAME_BYTES_MAX: usize = 255;
 /// Largest record batch, header included, in bytes; a topic may ask for less.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Largest sum of batches that are published atomically, in bytes.
+pub const ATOMIC_BYTES_MAX: usize = 4 << 20;
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 65_536;
 /// Largest payload region once decompressed, in bytes: what a compressed batch may expand to.

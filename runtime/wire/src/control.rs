@@ -6,8 +6,8 @@ use millstream_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo,
-    WireError, Work,
+    Binding, ModuleInfo, OnFault, Receipt, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig,
+    TopicInfo, WireError, Work,
 };
 
 /// The first frame of a stream, from the client.
@@ -95,6 +95,12 @@ pub enum Request {
         /// Which.
         name: TopicName,
     },
+    /// Answered by [`Response::Receipts`], one for each part. The frame's body holds the parts' batches, one behind the
+    /// other, without a producer's mark. All are appended or none.
+    PublishAtomically {
+        /// What the body holds.
+        parts: Vec<AtomicPart>,
+    },
     /// Answered by [`Response::Module`]. Without a name the module is private: it can be bound by its digest and goes
     /// with the last subscription that binds it.
     PutModule {
@@ -158,6 +164,17 @@ pub enum Request {
     },
 }
 
+/// A batch of [`Request::PublishAtomically`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtomicPart {
+    /// Where it goes.
+    pub topic: TopicName,
+    /// Partition within the topic.
+    pub partition: u32,
+    /// Of the batch.
+    pub bytes: u32,
+}
+
 /// What a request gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -191,6 +208,8 @@ pub enum Response {
     },
     /// So many.
     Count(u64),
+    /// Where batches stand, in the order of the request.
+    Receipts(Vec<Receipt>),
 }
 
 /// The first frame of a stream from the broker: what was asked for, or why not.

@@ -22,7 +22,7 @@ mod work;
 
 pub use close::CloseCode;
 pub use consume::{Control, Delivery, PartitionSpan, Subscribe, Subscribed};
-pub use control::{Answer, Hello, Open, Request, Response, Welcome};
+pub use control::{Answer, AtomicPart, Hello, Open, Request, Response, Welcome};
 pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::ServerInfo;

@@ -22,6 +22,15 @@ pub struct RecordReceipt {
     pub timestamp: Timestamp,
 }
 
+impl RecordReceipt {
+    /// Of record `index` of a batch.
+    pub(super) fn of(receipt: &Receipt, index: usize) -> Self {
+        let following = || receipt.base_offset.saturating_add(index as u64);
+        let offset = receipt.offsets.get(index).copied().unwrap_or_else(following);
+        Self { partition: receipt.partition, offset, timestamp: receipt.timestamp }
+    }
+}
+
 /// The receipt of a record on its way. Dropping it does not take the record back.
 #[derive(Debug)]
 #[must_use = "whether the record was stored is known only from its receipt, or from `Publisher::flush`"]
@@ -42,14 +51,7 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let index = self.index;
-        self.waiter.poll(cx).map_ok(|receipt| RecordReceipt {
-            partition: receipt.partition,
-            offset: match receipt.offsets.get(index as usize) {
-                Some(offset) => *offset,
-                None => receipt.base_offset.saturating_add(u64::from(index)),
-            },
-            timestamp: receipt.timestamp,
-        })
+        self.waiter.poll(cx).map_ok(|receipt| RecordReceipt::of(&receipt, index as usize))
     }
 }
 
