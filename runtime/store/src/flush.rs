@@ -70,15 +70,17 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                let rotated = keyspace
-                    .rotate_memtable()
-                    .map_err(|error| WriteError::Unknown { cause: error.into() })?;
-                self.flushes.sealed_ever += usize::from(rotated);
-                if keyspace == log {
-                    inner.log_rotated();
-                }
+                self.flushes.sealed_ever += usize::from(rotate(inner, keyspace)?);
                 *rotated_at = self.written;
             }
+        }
+        Ok(())
+    }
+
+    /// Rotates the memtable of `keyspace` now, if it holds anything and there is room.
+    pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
+        if keyspace.tree.active_memtable().size() > 0 && has_room(keyspace) {
+            self.flushes.sealed_ever += usize::from(rotate(inner, keyspace)?);
         }
         Ok(())
     }
@@ -120,11 +122,19 @@ impl Flushes {
     }
 }
 
+fn rotate(inner: &Inner, keyspace: &Keyspace) -> Result<bool, WriteError> {
+    let rotated = keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+    if *keyspace == inner.keyspaces.log {
+        inner.log_rotated();
+    }
+    Ok(rotated)
+}
+
 fn has_room(keyspace: &Keyspace) -> bool {
     keyspace.tree.sealed_memtable_count() < SEALED_MAX && keyspace.tree.l0_run_count() < L0_RUNS_MAX
 }
 
-fn sealed(keyspaces: &Keyspaces) -> usize {
+pub(crate) fn sealed(keyspaces: &Keyspaces) -> usize {
     let Keyspaces { log, state, modules } = keyspaces;
     [log, state, modules].into_iter().map(|keyspace| keyspace.tree.sealed_memtable_count()).sum()
 }

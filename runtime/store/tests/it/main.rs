@@ -9,4 +9,5 @@ mod harness;
 mod kill;
 mod log;
 mod reopen;
+mod retention;
 mod rows;
