@@ -12,7 +12,7 @@ use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, CursorsOf, RemovedPartition, Store};
 use millstream_types::{
     ModuleInfo, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, StartAt,
-    SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig, TopicInfo, TopicName,
+    SubscriptionInfo, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
@@ -25,6 +25,7 @@ use crate::{
     limits::MODULE_JOBS_MAX,
     producers::Producers,
     registry::Registry,
+    retention::{self, offset_at_time},
     rows::{
         self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NODE, NamedProducerRow,
         SubscriptionRow, TopicRow, decode_u32,
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     node: String,
     fatal: watch::Receiver<Option<String>>,
     committer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    retention: retention::Thread,
 }
 
 impl Broker {
@@ -132,8 +134,11 @@ impl Broker {
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run());
         let thread =
             thread.map_err(|error| Error::Internal(format!("no thread for the committer: {error}")))?;
+        let submitter = Submitter::new(queue, settings.limits.commit_backlog_bytes);
+        let interval = settings.limits.retention_interval;
         let shared = Shared {
-            submitter: Submitter::new(queue, settings.limits.commit_backlog_bytes),
+            retention: retention::Thread::start(&store, &catalog, &submitter, interval)?,
+            submitter,
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
             store,
             catalog,
@@ -170,6 +175,7 @@ impl Broker {
 
     /// Refuses new commands, finishes those that were handed in, and syncs. Blocks.
     pub fn close(&self) {
+        self.shared.retention.stop();
         self.shared.submitter.close();
         let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -187,7 +193,24 @@ impl Broker {
 
     /// All topics, by name.
     pub fn topics(&self) -> Vec<TopicInfo> {
-        self.shared.catalog.topics().iter().map(|topic| topic.summary()).collect()
+        self.shared.catalog.topics().iter().map(|topic| topic.summary(&self.shared.store)).collect()
+    }
+
+    /// The topic called `name` as it stands.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Error> {
+        Ok(self.topic(name)?.info(&self.shared.store))
+    }
+
+    /// Changes settings of a topic. Not cancel-safe: they may be changed all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub async fn update_topic(&self, name: &TopicName, changes: Vec<TopicChange>) -> Result<(), Error> {
+        self.execute(Command::UpdateTopic { name: name.clone(), changes }).await?;
+        Ok(())
     }
 
     /// Creates a topic, or finds it there with the same settings. Not cancel-safe: it may be created all the same.
@@ -487,10 +510,16 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         let (key, value) = row?;
         let row: TopicRow = rows::decode("topic", &value)?;
         for partition in &row.partitions {
-            let next = store.partition(*partition).map_or(0, |row| row.next_offset);
-            let sync = row.config.durability == millstream_types::Durability::Sync;
-            let producers = Producers::default();
-            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers });
+            let stored = store.partition(*partition).unwrap_or_default();
+            let state = PartitionState {
+                next: stored.next_offset,
+                low: stored.low_watermark,
+                retention: row.config.retention,
+                sync: row.config.durability == millstream_types::Durability::Sync,
+                newest: stored.newest_ms,
+                producers: Producers::default(),
+            };
+            shard.partitions.insert(*partition, state);
         }
         shard.topics.insert(key.0, row);
     }
@@ -562,8 +591,9 @@ fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<C
         (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
     let start = |(partition, id): (u32, &PartitionId)| {
         let end = topic.end(partition);
+        let earliest = store.partition(*id).map_or(0, |row| row.low_watermark).min(end);
         let settled = match from {
-            StartAt::Earliest => 0,
+            StartAt::Earliest => earliest,
             StartAt::Latest => end,
             StartAt::Offset(offset) if *offset > highest => {
                 return Err(Error::OffsetOutOfRange {
@@ -572,7 +602,8 @@ fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<C
                     end: highest,
                 });
             }
-            StartAt::Offset(offset) => (*offset).min(end),
+            StartAt::Offset(offset) => (*offset).clamp(earliest, end),
+            // Of a reader that goes on: what it missed is told when it reads.
             StartAt::Offsets(offsets) => match offsets.get(partition as usize) {
                 Some(offset) => (*offset).min(end),
                 None => {
@@ -582,30 +613,9 @@ fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<C
                     });
                 }
             },
-            StartAt::Time(time) => offset_at_time(store, *id, end, *time)?,
+            StartAt::Time(time) => offset_at_time(store, *id, earliest..end, *time)?,
         };
         Ok(CursorRow { settled, routed: settled })
     };
     (0..).zip(topic.partitions()).map(start).collect()
-}
-
-/// The first batch appended at or after `time`, by bisection: timestamps do not run backwards within a partition.
-fn offset_at_time(
-    store: &Store,
-    partition: PartitionId,
-    end: Offset,
-    time: Timestamp,
-) -> Result<Offset, Error> {
-    let (mut low, mut high) = (0, end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let Some(stored) = store.batch_at(partition, middle)? else { return Ok(high) };
-        let batch = RecordBatch::new(stored.bytes, millstream_types::Check::Header)?;
-        if batch.view().timestamp() < time {
-            low = batch.view().next_offset().max(middle + 1);
-        } else {
-            high = stored.base_offset.max(low);
-        }
-    }
-    Ok(high)
 }

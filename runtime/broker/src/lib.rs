@@ -16,6 +16,7 @@ mod limits;
 mod producers;
 mod reading;
 mod registry;
+mod retention;
 mod routing;
 mod rows;
 mod shard;

@@ -83,7 +83,7 @@ async fn sinks(
 /// A sink that is not there yet has one partition, so that order is kept, and is as durable as its source.
 async fn create(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> Result<Arc<Topic>, Error> {
     let durability = if source.is_sync() { Durability::Sync } else { Durability::Interval };
-    let config = TopicConfig { partitions: 1, durability };
+    let config = TopicConfig { durability, ..TopicConfig::default() };
     let command = Command::CreateTopic { name: name.clone(), config, now: now() };
     match shared.submitter.execute(command).await {
         // Somebody else was first, with other settings: that one is it.

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    Binding, ModuleInfo, ModuleName, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicConfig,
-    TopicInfo, TopicName,
+    Binding, ModuleInfo, ModuleName, OnFault, StartAt, SubscriptionInfo, SubscriptionName, TopicChange,
+    TopicConfig, TopicInfo, TopicName,
 };
 use millstream_wire::{Request, Response, ServerInfo};
 
@@ -58,6 +58,19 @@ impl Client {
     /// [`CallError::Refused`] when it exists with other settings.
     pub async fn create_topic(&self, name: TopicName, config: TopicConfig) -> Result<TopicInfo, CallError> {
         let request = Request::CreateTopic { name, config };
+        expect!(self, request, Bytes::new(), Response::Topic(info) => info)
+    }
+
+    /// Changes settings of a topic that is in use. If cancelled, they may still be changed.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn update_topic(
+        &self,
+        name: TopicName,
+        changes: Vec<TopicChange>,
+    ) -> Result<TopicInfo, CallError> {
+        let request = Request::UpdateTopic { name, changes };
         expect!(self, request, Bytes::new(), Response::Topic(info) => info)
     }
 

@@ -4,8 +4,8 @@ use millstream_types::{ModuleName, ProducerId, ProducerName, SubscriptionName, T
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig, TopicInfo,
-    WireError,
+    Binding, ModuleInfo, OnFault, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicChange, TopicConfig,
+    TopicInfo, WireError,
 };
 
 /// The first frame of a stream, from the client.
@@ -78,6 +78,13 @@ pub enum Request {
         name: TopicName,
         /// Its settings.
         config: TopicConfig,
+    },
+    /// Answered by [`Response::Topic`]. Changes settings of a topic that is in use, all or none.
+    UpdateTopic {
+        /// Which.
+        name: TopicName,
+        /// What is to become of it; later ones win.
+        changes: Vec<TopicChange>,
     },
     /// Answered by [`Response::Topics`].
     ListTopics,

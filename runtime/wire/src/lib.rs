@@ -25,8 +25,8 @@ pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::ServerInfo;
 pub use millstream_types::{
-    Binding, Counters, Durability, ModuleInfo, OnFault, PartitionInfo, PositionInfo, StartAt,
-    SubscriptionInfo, SubscriptionState, TopicConfig, TopicInfo,
+    Binding, Counters, Durability, ModuleInfo, OnFault, PartitionInfo, PositionInfo, Retention, StartAt,
+    SubscriptionInfo, SubscriptionState, TopicChange, TopicConfig, TopicInfo,
 };
 pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
 

@@ -87,7 +87,7 @@ impl Broker {
         let name: TopicName = format!("bench-{}-{number}", std::process::id())
             .parse()
             .expect("letters, digits and hyphens are a topic's name");
-        let config = TopicConfig { partitions, durability };
+        let config = TopicConfig { partitions, durability, ..TopicConfig::default() };
         let client = self.client().await?;
         client.create_topic(name.clone(), config).await.map_err(Error::millstream("create a topic"))?;
         client.close().await;
