@@ -66,7 +66,10 @@ async fn the_tail_is_woken() {
     for (name, durability) in [("s", Durability::Sync), ("i", Durability::Interval)] {
         let client = server.client().await;
         let topic: TopicName = name.parse().unwrap();
-        client.create_topic(topic.clone(), TopicConfig { partitions: 2, durability }).await.unwrap();
+        client
+            .create_topic(topic.clone(), TopicConfig { partitions: 2, durability, ..TopicConfig::default() })
+            .await
+            .unwrap();
         let mut consumers = Vec::new();
         for _ in 0..3 {
             consumers.push(client.subscribe(SubscribeOptions::ephemeral(topic.clone())).await.unwrap());

@@ -87,7 +87,13 @@ async fn rounds(dir: &Path, durability: Durability) {
     for round in 0..ROUNDS {
         let broker = Binary::serve(dir);
         let client = connect(&broker).await;
-        client.create_topic(topic.clone(), TopicConfig { partitions: PARTITIONS, durability }).await.unwrap();
+        client
+            .create_topic(
+                topic.clone(),
+                TopicConfig { partitions: PARTITIONS, durability, ..TopicConfig::default() },
+            )
+            .await
+            .unwrap();
         check(&broker, &topic, &acknowledged).await;
         // Somewhere else each time: after the first receipts, in the middle of much.
         publish_and_kill(broker, &topic, round, 1 + round * round * 400, &mut acknowledged).await;
@@ -112,7 +118,13 @@ async fn nothing_acknowledged_is_lost_interval() {
 async fn lasting_client(broker: &Binary, durability: Durability) -> (Client, TopicName) {
     let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
     let topic: TopicName = "t".parse().unwrap();
-    client.create_topic(topic.clone(), TopicConfig { partitions: PARTITIONS, durability }).await.unwrap();
+    client
+        .create_topic(
+            topic.clone(),
+            TopicConfig { partitions: PARTITIONS, durability, ..TopicConfig::default() },
+        )
+        .await
+        .unwrap();
     (client, topic)
 }
 

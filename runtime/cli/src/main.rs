@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod render;
+mod retention;
 mod start;
 
 use std::process::ExitCode;
