@@ -8,13 +8,10 @@ use millstream_client::{Retention, TopicChange};
 
 use crate::output;
 
-/// What is kept. Each limit holds for each partition by itself; records go in whole batches, oldest first, as soon as one of the
-/// limits lets them, and the newest batch of a partition always stays.
+/// What is kept.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(
-    next_help_heading = "Retention: what is kept of each partition; `none` keeps everything [default: none]"
-)]
+#[command(next_help_heading = "Retention, of each partition by itself")]
 pub(crate) struct Limits {
     /// Delete records that were appended longer ago, as in 7d or 12h
     #[arg(long, value_name = "DURATION|none", value_parser = age)]
@@ -26,6 +23,11 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N|none", value_parser = records)]
     retention_records: Option<Limit>,
 }
+
+/// What is to be known of them.
+pub(crate) const HELP: &str = "Retention: the oldest records of a partition are deleted as soon as one of the limits lets them go, always in \
+     whole batches; the newest batch stays. A limit holds for each partition, so that a topic with 4 partitions and \
+     `--retention-bytes 10GiB` keeps up to about 40 GiB. `none` sets no limit; without any, everything is kept.";
 
 /// Their names.
 pub(crate) const FLAGS: [&str; 3] = ["retention_age", "retention_bytes", "retention_records"];

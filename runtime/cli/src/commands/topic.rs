@@ -28,6 +28,7 @@ pub(crate) enum Topic {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = retention::HELP)]
 pub(crate) struct Create {
     /// Segments of A-Z a-z 0-9 _ - separated by dots, as in orders.eu.created
     name: TopicName,
@@ -43,7 +44,7 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS)))]
+#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS)))]
 pub(crate) struct Update {
     /// Name of the topic
     name: TopicName,

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -188,6 +189,52 @@ fn the_batch_that_holds_the_low_watermark_stays() {
     assert_eq!(store.partition(P0).unwrap().low_watermark, 30);
     publish(&store, P0, 10, 10, Persist::Sync);
     assert_eq!(store.read(P0, 0, Offset::MAX, 0).unwrap()[0].base_offset, 30);
+}
+
+/// As in a broker: one thread commits, one lets go and takes back, one reads.
+#[test]
+fn space_is_taken_back_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { reclaim_bytes_min: 1, memtable_bytes: 2 << 20, ..Options::default() };
+    let (store, _) = Store::open(dir.path(), &options).unwrap();
+    let writing = AtomicBool::new(true);
+    let reclaimed = thread::scope(|scope| {
+        let reclaiming = scope.spawn(|| {
+            let (mut bytes, mut rounds) = (0, 0);
+            while writing.load(Ordering::Relaxed) || rounds == 0 {
+                if store.partition(P0).is_some() {
+                    retain(&store, P0, MIB);
+                }
+                bytes += store.reclaim().unwrap();
+                rounds += 1;
+            }
+            bytes
+        });
+        scope.spawn(|| {
+            let mut next = 0;
+            while writing.load(Ordering::Relaxed) {
+                for batch in store.read(P0, next, u64::MAX, 200_000).unwrap() {
+                    assert!(batch.base_offset >= next, "a reader may be carried on, never back");
+                    let view = millstream_types::BatchView::new(&batch.bytes, millstream_types::Check::Full);
+                    next = view.unwrap().next_offset();
+                }
+            }
+        });
+        for _ in 0..1_500 {
+            fill(&store, &[P0, P1], 1);
+        }
+        writing.store(false, Ordering::Relaxed);
+        reclaiming.join().unwrap()
+    });
+    assert!(reclaimed > 32 * MIB, "{reclaimed} bytes in the course of 95 MiB");
+    let low_watermark = retain(&store, P0, MIB);
+    check_kept(&store, P0, low_watermark);
+    assert_eq!(check_whole(&store, P1), 16 * 1_500);
+    drop(store);
+    let (store, recovery) = open(dir.path());
+    assert_eq!((recovery.torn, recovery.loss), (None, None));
+    check_kept(&store, P0, low_watermark);
+    assert_eq!(check_whole(&store, P1), 16 * 1_500);
 }
 
 const CHILD: &str = "MILLSTREAM_STORE_RETENTION_CHILD";
