@@ -179,8 +179,14 @@ fn the_batch_that_holds_the_low_watermark_stays() {
         batch.raise_low_watermark(P0, low_watermark, freed);
         store.commit(batch, Persist::Sync).unwrap();
         assert_eq!(store.reclaim().unwrap(), size);
-        let first = store.sizes(P0, 0, Offset::MAX).next().unwrap().unwrap();
-        assert_eq!(first, (left, size));
+        let first = || store.sizes(P0, 0, Offset::MAX).next().unwrap().unwrap();
+        assert_eq!(first(), (left, size));
+        // It stays when others go later.
+        publish(&store, P1, 10, 3_000, Persist::Buffer);
+        publish(&store, P1, 10, 3_000, Persist::Buffer);
+        retain(&store, P1, 1);
+        assert!(store.reclaim().unwrap() >= size);
+        assert_eq!(first(), (left, size));
     }
     drop(store);
     // All is below the low watermark, and no loss.
