@@ -70,7 +70,7 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                self.flushes.sealed_ever += usize::from(rotate(inner, keyspace)?);
+                self.flushes.rotate(inner, keyspace)?;
                 *rotated_at = self.written;
             }
         }
@@ -80,7 +80,7 @@ impl FlushWatch {
     /// Rotates the memtable of `keyspace` now, if it holds anything and there is room.
     pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
         if keyspace.tree.active_memtable().size() > 0 && has_room(keyspace) {
-            self.flushes.sealed_ever += usize::from(rotate(inner, keyspace)?);
+            self.flushes.rotate(inner, keyspace)?;
         }
         Ok(())
     }
@@ -111,6 +111,29 @@ impl FlushWatch {
 }
 
 impl Flushes {
+    fn rotate(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
+        let waiting = sealed(&inner.keyspaces);
+        let rotated =
+            keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+        if *keyspace == inner.keyspaces.log {
+            inner.log_rotated();
+        }
+        if rotated {
+            self.sealed_one(waiting, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// One more memtable waits, beside `waiting` others.
+    fn sealed_one(&mut self, waiting: usize, now: Instant) {
+        // After a quiet time nobody has looked for long, and nothing had to be done.
+        if waiting == 0 {
+            self.progress_at = now;
+            self.flushed = self.sealed_ever;
+        }
+        self.sealed_ever += 1;
+    }
+
     /// For how long no memtable has reached the disk, although some wait.
     fn stalled(&mut self, sealed: usize, now: Instant) -> Duration {
         let flushed = self.sealed_ever.saturating_sub(sealed);
@@ -120,14 +143,6 @@ impl Flushes {
         self.flushed = flushed;
         now.saturating_duration_since(self.progress_at)
     }
-}
-
-fn rotate(inner: &Inner, keyspace: &Keyspace) -> Result<bool, WriteError> {
-    let rotated = keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
-    if *keyspace == inner.keyspaces.log {
-        inner.log_rotated();
-    }
-    Ok(rotated)
 }
 
 fn has_room(keyspace: &Keyspace) -> bool {
@@ -155,5 +170,18 @@ mod tests {
         flushes.sealed_ever = 3;
         assert_eq!(flushes.stalled(2, at(150)), Duration::from_secs(30), "another one waits behind it");
         assert_eq!(flushes.stalled(0, at(160)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quiet_time_before_a_rotation_is_no_stall() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut flushes = Flushes { sealed_ever: 0, flushed: 0, progress_at: start };
+        flushes.sealed_one(0, at(1));
+        // It reaches the disk, and nobody looks for two minutes.
+        flushes.sealed_one(0, at(120));
+        assert_eq!(flushes.stalled(1, at(121)), Duration::from_secs(1));
+        flushes.sealed_one(1, at(140));
+        assert_eq!(flushes.stalled(2, at(150)), Duration::from_secs(30), "the first one waits still");
     }
 }
