@@ -5,6 +5,9 @@
 //! [`Store::reclaim`] brings both about where enough is to be had, since fjall compacts only what is written to.
 //!
 //! Floors are in memory alone: they follow from the low watermarks, which are durable before a floor is raised.
+//!
+//! The batches of removed partitions are deleted one by one (`cleanup.rs`), since nothing else would tell after a crash that
+//! they are; their disk space comes back in the same way.
 
 use std::{
     collections::HashMap,
@@ -56,17 +59,25 @@ pub(crate) struct Reclaiming {
     floors: Arc<Floors>,
     /// Bytes below the low watermarks, as far as they are not yet taken back.
     below_bytes: AtomicU64,
+    /// Bytes of removed partitions, as far as they are not yet taken back.
+    removed_bytes: AtomicU64,
 }
 
 impl Reclaiming {
     pub(crate) fn new(floors: Arc<Floors>, partitions: &HashMap<PartitionId, PartitionRow>) -> Self {
         let any = partitions.values().any(|row| row.low_watermark > 0);
-        Self { floors, below_bytes: AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 }) }
+        let below_bytes = AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 });
+        Self { floors, below_bytes, removed_bytes: AtomicU64::new(0) }
     }
 
     /// So many bytes fell below a low watermark.
     pub(crate) fn freed(&self, bytes: u64) {
         self.below_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes of a removed partition were deleted.
+    pub(crate) fn removed(&self, bytes: u64) {
+        self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Of what was `expected` below the low watermarks, `found` is there.
@@ -78,7 +89,7 @@ impl Reclaiming {
 }
 
 impl Store {
-    /// Takes back the disk space of batches below the low watermarks, where that is worth the work; returns how many bytes of
+    /// Takes back the disk space of batches below the low watermarks and of removed partitions, where that is worth the work; returns how many bytes of
     /// batches went. Blocks while the log is compacted: not to be called by the committer. One thread at a time.
     ///
     /// # Errors
@@ -86,7 +97,8 @@ impl Store {
     pub fn reclaim(&self) -> Result<u64, ReclaimError> {
         let inner = &self.inner;
         let expected = inner.reclaiming.below_bytes.load(Ordering::Relaxed);
-        if expected == 0 {
+        let removed = inner.reclaiming.removed_bytes.load(Ordering::Relaxed);
+        if expected == 0 && removed == 0 {
             return Ok(0);
         }
         let low_watermarks = self.partitions();
@@ -94,15 +106,19 @@ impl Store {
         self.sync()?;
         let floors = self.floors(low_watermarks)?;
         inner.reclaiming.floors.set(Arc::clone(&floors));
-        if !inner.is_worth(expected) {
+        if !inner.is_worth(expected + removed) {
             return Ok(0);
         }
         let found = self.bytes_below(&floors)?;
         inner.reclaiming.correct(expected, found);
-        if !inner.is_worth(found) {
+        if !inner.is_worth(found + removed) {
             return Ok(0);
         }
-        self.flush_below(&floors)?;
+        if removed > 0 {
+            self.flush_all()?;
+        } else {
+            self.flush_below(&floors)?;
+        }
         let log = &inner.keyspaces.log;
         // The first leaves the batches out, the second drops the blob files that hold nothing else and rewrites those that
         // hold little else.
@@ -112,7 +128,8 @@ impl Store {
         self.forget_old_versions()?;
         let left = self.bytes_below(&floors)?;
         inner.reclaiming.correct(found, left);
-        Ok(found.saturating_sub(left))
+        inner.reclaiming.removed_bytes.fetch_sub(removed, Ordering::Relaxed);
+        Ok(removed + found.saturating_sub(left))
     }
 
     /// Base offset of the batch that holds each low watermark.
@@ -157,6 +174,15 @@ impl Store {
         if floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
             self.rotate_now(&[&self.inner.keyspaces.log])?;
         }
+        self.wait_for_flushes();
+        Ok(())
+    }
+
+    /// Writes the deletions to tables. And everything else: a journal is only given up once the log's tables reach as far as
+    /// it does, and without what is deleted they may no longer do so.
+    fn flush_all(&self) -> Result<(), WriteError> {
+        let Keyspaces { log, state, modules } = &self.inner.keyspaces;
+        self.rotate_now(&[log, modules, state])?;
         self.wait_for_flushes();
         Ok(())
     }
