@@ -77,6 +77,16 @@ impl FlushWatch {
         Ok(())
     }
 
+    /// How many memtables have been sealed, ever.
+    pub(crate) fn sealed_ever(&self) -> usize {
+        self.flushes.sealed_ever
+    }
+
+    /// How many of them have reached the disk.
+    pub(crate) fn flushed(&self, inner: &Inner) -> usize {
+        self.flushes.sealed_ever.saturating_sub(sealed(&inner.keyspaces))
+    }
+
     /// Rotates the memtable of `keyspace` now, if it holds anything and there is room.
     pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
         if keyspace.tree.active_memtable().size() > 0 && has_room(keyspace) {
@@ -149,7 +159,7 @@ fn has_room(keyspace: &Keyspace) -> bool {
     keyspace.tree.sealed_memtable_count() < SEALED_MAX && keyspace.tree.l0_run_count() < L0_RUNS_MAX
 }
 
-pub(crate) fn sealed(keyspaces: &Keyspaces) -> usize {
+fn sealed(keyspaces: &Keyspaces) -> usize {
     let Keyspaces { log, state, modules } = keyspaces;
     [log, state, modules].into_iter().map(|keyspace| keyspace.tree.sealed_memtable_count()).sum()
 }
