@@ -244,13 +244,13 @@ fn space_is_taken_back_under_load() {
     let (since, reclaiming) = (Instant::now(), AtomicBool::new(true));
     let written = thread::scope(|scope| {
         scope.spawn(|| {
-            let mut bytes = 0;
-            while bytes < 32 * MIB && since.elapsed() < PATIENCE {
-                retain(&store, P0, MIB);
-                bytes += store.reclaim().unwrap();
+            let mut low_watermark = 0;
+            while low_watermark < 16 * 1_024 && since.elapsed() < PATIENCE {
+                low_watermark = retain(&store, P0, MIB);
+                store.reclaim().unwrap();
             }
             reclaiming.store(false, Ordering::Relaxed);
-            assert!(bytes >= 32 * MIB, "only {bytes} bytes: {:?}", store.stats());
+            assert!(low_watermark >= 16 * 1_024, "only {low_watermark}: {:?}", store.stats());
         });
         scope.spawn(|| {
             let mut next = 0;
@@ -264,12 +264,16 @@ fn space_is_taken_back_under_load() {
         });
         let mut written = 1;
         while reclaiming.load(Ordering::Relaxed) && since.elapsed() < PATIENCE {
-            fill(&store, &[P0, P1], 1);
+            fill(&store, &[P0, P0, P0, P1], 1);
             written += 1;
         }
         written
     });
     let low_watermark = retain(&store, P0, MIB);
+    // Some went with compactions of the store's own, some is taken back now. Of 64 MiB and more of the one and a third of that
+    // of the other, twice what is kept may be there.
+    let kept = store.partition(P0).unwrap().bytes + store.partition(P1).unwrap().bytes;
+    reclaim_below(&store, dir.path(), 2 * kept + MIB);
     check_kept(&store, P0, low_watermark);
     assert_eq!(check_whole(&store, P1), 16 * written);
     drop(store);
