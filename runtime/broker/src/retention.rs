@@ -250,6 +250,9 @@ impl Thread {
     }
 }
 
+/// A shorter interval would keep a core busy.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// The thread's state.
 struct Sweeper {
     store: Store,
@@ -261,6 +264,7 @@ struct Sweeper {
 
 impl Sweeper {
     fn run(mut self, stopped: &Receiver<()>, interval: Duration) {
+        let interval = interval.max(INTERVAL_MIN);
         let mut wait = interval;
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
             let swept = self.sweep(now());
