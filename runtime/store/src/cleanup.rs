@@ -1,7 +1,8 @@
 //! Deleting the batches of a partition whose topic is gone: in chunks, so that nobody waits long, and resumable, since
 //! the partition stays listed under [`RemovedPartition`] until the last chunk.
 
-use millstream_types::{Offset, PartitionId};
+use fjall::Readable as _;
+use millstream_types::PartitionId;
 
 use crate::{
     error::{ReadError, WriteError},
@@ -47,12 +48,12 @@ impl Store {
             return Ok(Cleanup::Done);
         }
         let mut batch = self.batch();
-        let (mut deleted, mut bytes) = (0, 0);
-        for size in self.sizes(partition, 0, Offset::MAX).take(CHUNK_BATCHES) {
-            let (base_offset, batch_bytes) = size?;
-            batch.remove_log_row(key(partition, base_offset).to_vec().into());
+        let mut deleted = 0;
+        let snapshot = self.inner.db.snapshot();
+        let range = key(partition, 0)..=key(partition, u64::MAX);
+        for guard in snapshot.range(&self.inner.keyspaces.log, range).take(CHUNK_BATCHES) {
+            batch.remove_log_row(guard.key().map_err(ReadError::from)?.into());
             deleted += 1;
-            bytes += batch_bytes;
         }
         let done = deleted < CHUNK_BATCHES;
         if done {
@@ -60,7 +61,6 @@ impl Store {
         }
         // Nothing was promised: a lost chunk is deleted again.
         self.commit(batch, Persist::Buffer)?;
-        self.inner.reclaiming.removed(bytes);
         Ok(if done { Cleanup::Done } else { Cleanup::More { deleted } })
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{AbstractTree as _, Keyspace};
+use fjall::{AbstractTree as _, Keyspace, PersistMode};
 
 use crate::{
     error::WriteError,
@@ -123,8 +123,11 @@ impl FlushWatch {
 impl Flushes {
     fn rotate(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
         let waiting = sealed(&inner.keyspaces);
-        let rotated =
-            keyspace.rotate_memtable().map_err(|error| WriteError::Unknown { cause: error.into() })?;
+        // No table may hold what a power loss can take from the journal: the keyspaces would no longer agree on which
+        // commit is the last. fjall syncs the journal before a flush, but the flush takes every memtable sealed by then,
+        // also one sealed after that sync.
+        let rotated = inner.db.persist(PersistMode::SyncData).and_then(|()| keyspace.rotate_memtable());
+        let rotated = rotated.map_err(|error| WriteError::Unknown { cause: error.into() })?;
         if *keyspace == inner.keyspaces.log {
             inner.log_rotated();
         }

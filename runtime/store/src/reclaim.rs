@@ -5,9 +5,6 @@
 //! [`Store::reclaim`] brings both about where enough is to be had, since fjall compacts only what is written to.
 //!
 //! Floors are in memory alone: they follow from the low watermarks, which are durable before a floor is raised.
-//!
-//! The batches of removed partitions are deleted one by one (`cleanup.rs`), since nothing else would tell after a crash that
-//! they are; their disk space comes back in the same way.
 
 use std::{
     collections::HashMap,
@@ -26,7 +23,7 @@ use fjall::{
 use millstream_types::{Offset, PartitionId};
 
 use crate::{
-    error::{DatabaseError, ReadError, WriteError},
+    error::{ReadError, WriteError},
     keys::{LogKey, PartitionRow},
     store::{Inner, Keyspaces, Store},
 };
@@ -37,12 +34,9 @@ pub enum ReclaimError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store takes no writes any more.
+    /// The store takes no writes any more, since the compaction failed or something else did before.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The compaction failed.
-    #[error("the log cannot be compacted: {0}")]
-    Compact(DatabaseError),
 }
 
 /// More than is ever there: how much it is has to be looked up.
@@ -58,25 +52,17 @@ pub(crate) struct Reclaiming {
     floors: Arc<Floors>,
     /// Bytes below the low watermarks, as far as they are not yet taken back.
     below_bytes: AtomicU64,
-    /// Bytes of removed partitions, as far as they are not yet taken back.
-    removed_bytes: AtomicU64,
 }
 
 impl Reclaiming {
     pub(crate) fn new(floors: Arc<Floors>, partitions: &HashMap<PartitionId, PartitionRow>) -> Self {
         let any = partitions.values().any(|row| row.low_watermark > 0);
-        let below_bytes = AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 });
-        Self { floors, below_bytes, removed_bytes: AtomicU64::new(0) }
+        Self { floors, below_bytes: AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 }) }
     }
 
     /// So many bytes fell below a low watermark.
     pub(crate) fn freed(&self, bytes: u64) {
         self.below_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// So many bytes of a removed partition were deleted.
-    pub(crate) fn removed(&self, bytes: u64) {
-        self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Of what was `expected` below the low watermarks, `found` is there.
@@ -88,16 +74,15 @@ impl Reclaiming {
 }
 
 impl Store {
-    /// Takes back the disk space of batches below the low watermarks and of removed partitions, where that is worth the work; returns how many bytes of
+    /// Takes back the disk space of batches below the low watermarks, where that is worth the work; returns how many bytes of
     /// batches went. Blocks while the log is compacted: not to be called by the committer. One thread at a time.
     ///
     /// # Errors
-    /// [`ReclaimError`]; the batches are then taken back by a later call.
+    /// [`ReclaimError`]; the batches are then taken back by a later call, or after the store was opened again.
     pub fn reclaim(&self) -> Result<u64, ReclaimError> {
         let inner = &self.inner;
         let expected = inner.reclaiming.below_bytes.load(Ordering::Relaxed);
-        let removed = inner.reclaiming.removed_bytes.load(Ordering::Relaxed);
-        if expected == 0 && removed == 0 {
+        if expected == 0 {
             return Ok(0);
         }
         let low_watermarks = self.partitions();
@@ -105,30 +90,28 @@ impl Store {
         self.sync()?;
         let floors = self.floors(low_watermarks)?;
         inner.reclaiming.floors.set(Arc::clone(&floors));
-        if !inner.is_worth(expected + removed) {
+        if !inner.is_worth(expected) {
             return Ok(0);
         }
         let found = self.bytes_below(&floors)?;
         inner.reclaiming.correct(expected, found);
-        if !inner.is_worth(found + removed) {
+        if !inner.is_worth(found) {
             return Ok(0);
         }
-        if removed > 0 {
-            self.flush_all()?;
-        } else {
-            self.flush_below(&floors)?;
-        }
+        self.flush_below(&floors)?;
         let log = &inner.keyspaces.log;
         // The first leaves the batches out, the second drops the blob files that hold nothing else and rewrites those that
         // hold little else.
         for _ in 0..2 {
-            log.major_compact().map_err(|error| ReclaimError::Compact(error.into()))?;
+            // One that fails may leave files of which nobody knows whether they count: as with fjall's own compactions,
+            // nothing is written any more.
+            let compacted = log.major_compact().map_err(|error| WriteError::Unknown { cause: error.into() });
+            inner.writer().note(compacted)?;
         }
         self.forget_old_versions()?;
         let left = self.bytes_below(&floors)?;
         inner.reclaiming.correct(found, left);
-        inner.reclaiming.removed_bytes.fetch_sub(removed, Ordering::Relaxed);
-        Ok(removed + found.saturating_sub(left))
+        Ok(found.saturating_sub(left))
     }
 
     /// Base offset of the batch that holds each low watermark.
@@ -173,15 +156,6 @@ impl Store {
         if floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
             self.rotate_now(&[&self.inner.keyspaces.log])?;
         }
-        self.wait_for_flushes();
-        Ok(())
-    }
-
-    /// Writes the deletions to tables. And everything else: a journal is only given up once the log's tables reach as far as
-    /// it does, and without what is deleted they may no longer do so.
-    fn flush_all(&self) -> Result<(), WriteError> {
-        let Keyspaces { log, state, modules } = &self.inner.keyspaces;
-        self.rotate_now(&[log, modules, state])?;
         self.wait_for_flushes();
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_store::{Batch, Cleanup, Counter, Offset, Options, PartitionId, Persist, Store};
+use millstream_store::{Batch, Offset, Options, PartitionId, Persist, Store};
 use proptest::prelude::*;
 
 use crate::harness::{P0, P1, append, check_whole, open, publish, records};
@@ -130,43 +130,6 @@ fn partitions_that_keep_everything_share_the_log() {
     let (store, _) = open(dir.path());
     check_kept(&store, P0, low_watermark);
     assert_eq!(check_whole(&store, P1), 16 * 2_048);
-}
-
-#[test]
-fn a_removed_partition_gives_its_disk_space_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(dir.path());
-    fill(&store, &[P0, P1], 2_048);
-    for round in 0..2u64 {
-        let mut batch = store.batch();
-        batch.delete_partition(if round == 0 { P0 } else { P1 });
-        store.commit(batch, Persist::Sync).unwrap();
-        while store.remove_partition(if round == 0 { P0 } else { P1 }).unwrap() != Cleanup::Done {}
-        reclaim_below(&store, dir.path(), 150 * MIB * (1 - round) + 4 * MIB);
-        if round == 0 {
-            assert_eq!(check_whole(&store, P1), 16 * 2_048);
-        }
-    }
-    println!("{} bytes with {} of log", disk_bytes(dir.path()), log_bytes(dir.path()));
-    assert!(disk_bytes(dir.path()) < 80 * MIB, "{:?}", store.stats());
-    // The log holds nothing now: journals come and go all the same.
-    for round in 0..60u64 {
-        let mut batch = store.batch();
-        (0..50).for_each(|row| batch.put(&Counter(row), vec![round as u8; 100_000]));
-        store.commit(batch, Persist::Buffer).unwrap();
-        store.maintain().unwrap();
-    }
-    let since = Instant::now();
-    while store.stats().journal_bytes > 256 * MIB || store.stats().memtables_sealed > 0 {
-        assert!(since.elapsed() < PATIENCE, "{:?}", store.stats());
-        store.maintain().unwrap();
-        thread::yield_now();
-    }
-    drop(store);
-    let (store, recovery) = open(dir.path());
-    assert_eq!((recovery.torn, recovery.loss), (None, None));
-    assert_eq!(store.partitions().len(), 0);
-    assert_eq!([P0, P1].map(|partition| store.batch_at(partition, Offset::MAX).unwrap()), [None, None]);
 }
 
 #[test]
