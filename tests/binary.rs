@@ -9,6 +9,8 @@ mod cli; // commands, exit codes, bad input
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]
 mod flights; // real data
+#[path = "binary/retention.rs"]
+mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]
 mod start; // what keeps a broker from starting
 #[path = "binary/workers.rs"]

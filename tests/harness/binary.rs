@@ -76,11 +76,20 @@ impl Binary {
     /// # Panics
     /// When it does not.
     pub fn serve_at(data: &Path, address: &str) -> Self {
+        Self::serve_with(data, &["--listen", address])
+    }
+
+    /// The same, with these flags.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn serve_with(data: &Path, flags: &[&str]) -> Self {
         // Left behind by a broker that was killed.
         let _ = std::fs::remove_file(data.join("client.url"));
         let child = Command::new(millstream())
-            .args(["serve", "--listen", address, "--data"])
+            .args(["serve", "--data"])
             .arg(data)
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()

@@ -84,8 +84,10 @@ fn search(
     stamp: ProducerStamp,
     records: usize,
 ) -> Result<Appended, Error> {
-    let mut end = store.partition(partition).ok_or(Error::Gone)?.next_offset;
+    let row = store.partition(partition).ok_or(Error::Gone)?;
+    let mut end = row.next_offset;
     while let Some(last) = end.checked_sub(1)
+        && last >= row.low_watermark
         && let Some(stored) = store.batch_at(partition, last)?
     {
         let batch = RecordBatch::new(stored.bytes, Check::Header)?;

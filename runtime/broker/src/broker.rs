@@ -12,8 +12,8 @@ use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, RemovedPartition, Store};
 use millstream_types::{
     DeadLetters, DeliveryConfig, DeliveryMode, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId,
-    ProducerName, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicConfig,
-    TopicInfo, TopicName, limits::ATOMIC_BYTES_MAX,
+    ProducerName, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange,
+    TopicConfig, TopicInfo, TopicName, limits::ATOMIC_BYTES_MAX,
 };
 use tokio::sync::watch;
 
@@ -28,6 +28,7 @@ use crate::{
     limits::{MODULE_JOBS_MAX, SCHEDULE_AHEAD_MAX},
     recover::recover,
     registry::Registry,
+    retention,
     rows::{self, CursorRow, ModuleRow, NODE, SubscriptionRow},
     start_at::start_positions,
 };
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     node: String,
     fatal: watch::Receiver<Option<String>>,
     committer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    retention: retention::Thread,
 }
 
 impl Broker {
@@ -134,8 +136,11 @@ impl Broker {
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run());
         let thread =
             thread.map_err(|error| Error::Internal(format!("no thread for the committer: {error}")))?;
+        let submitter = Submitter::new(queue, settings.limits.commit_backlog_bytes);
+        let interval = settings.limits.retention_interval;
         let shared = Shared {
-            submitter: Submitter::new(queue, settings.limits.commit_backlog_bytes),
+            retention: retention::Thread::start(&store, &catalog, &submitter, interval)?,
+            submitter,
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
             store,
             catalog,
@@ -173,6 +178,7 @@ impl Broker {
 
     /// Refuses new commands, finishes those that were handed in, and syncs. Blocks.
     pub fn close(&self) {
+        self.shared.retention.stop();
         self.shared.submitter.close();
         let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -190,7 +196,24 @@ impl Broker {
 
     /// All topics, by name.
     pub fn topics(&self) -> Vec<TopicInfo> {
-        self.shared.catalog.topics().iter().map(|topic| topic.summary()).collect()
+        self.shared.catalog.topics().iter().map(|topic| topic.summary(&self.shared.store)).collect()
+    }
+
+    /// The topic called `name` as it stands.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Error> {
+        Ok(self.topic(name)?.info(&self.shared.store))
+    }
+
+    /// Changes settings of a topic. Not cancel-safe: they may be changed all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub async fn update_topic(&self, name: &TopicName, changes: Vec<TopicChange>) -> Result<(), Error> {
+        self.execute(Command::UpdateTopic { name: name.clone(), changes }).await?;
+        Ok(())
     }
 
     /// Creates a topic, or finds it there with the same settings. Not cancel-safe: it may be created all the same.

@@ -133,6 +133,11 @@ impl Inner {
                 let ends = vec![0 as Offset; row.partitions.len()];
                 self.add_topic(Topic::new(name, row, ends.into_iter()));
             }
+            Effect::TopicUpdated { name, config } => {
+                if let Some(topic) = self.topics.get(&name) {
+                    topic.set_retention(config.retention);
+                }
+            }
             Effect::TopicDeleted { name, partitions } => {
                 for partition in partitions {
                     self.partitions.remove(&partition);

@@ -4,8 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use millstream_types::{
-    ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, SubscriptionName,
-    Timestamp, TopicConfig, TopicName,
+    ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, Retention,
+    SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
 };
 
 use crate::{
@@ -27,6 +27,17 @@ pub(crate) enum Command {
     ExpireProducers { before: Timestamp },
     /// Creates a topic, or finds it there with the same settings.
     CreateTopic { name: TopicName, config: TopicConfig, now: Timestamp },
+    /// Changes settings of a topic.
+    UpdateTopic { name: TopicName, changes: Vec<TopicChange> },
+    /// Lets the batches of a partition between its low watermark `from` and `to` go, as `retention` asks. Does nothing when
+    /// that is no longer its low watermark or its topic's retention.
+    RaiseLowWatermark {
+        partition: PartitionId,
+        retention: Retention,
+        from: Offset,
+        to: Offset,
+        freed_bytes: u64,
+    },
     /// Deletes a topic with its records and subscriptions.
     DeleteTopic { name: TopicName },
     /// Stores a module: by name, or by its digest alone.

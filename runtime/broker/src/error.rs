@@ -14,7 +14,8 @@ pub enum Error {
     UnknownTopic(TopicName),
     /// The topic has other settings.
     #[error(
-        "topic {0} exists with other settings: `millstream topic describe {0}` shows them; delete it first, or take another name"
+        "topic {0} exists with other settings: `millstream topic describe {0}` shows them; what it keeps can be changed with \
+         `millstream topic update {0}`; else delete it first, or take another name"
     )]
     TopicExists(TopicName),
     /// Out of bounds.

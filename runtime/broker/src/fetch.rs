@@ -19,7 +19,7 @@ use crate::{
     limits::{
         BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, SMALL_BYTES,
     },
-    routing,
+    retention, routing,
 };
 
 /// What to fetch.
@@ -57,10 +57,7 @@ pub(crate) fn plain(
     bytes_max: usize,
 ) -> Result<Fetched, Error> {
     let mut fetched = Fetched { next: source.from, ..Fetched::default() };
-    let batches = read(store, topic, source, bytes_max)?;
-    if batches.is_empty() {
-        fetched.pass_over(source);
-    }
+    let batches = fetched.read(store, topic, source, bytes_max)?;
     for batch in batches {
         let view = batch.view();
         let next = view.next_offset();
@@ -197,11 +194,8 @@ impl Work {
         if source.from >= source.end || enough {
             return Ok(false);
         }
-        self.batches = read(store, self.subscription.topic(), source, JUDGED_STEP_BYTES)?.into();
+        self.batches = self.fetched.read(store, self.subscription.topic(), source, JUDGED_STEP_BYTES)?.into();
         self.bytes_read += self.batches.iter().map(|batch| batch.as_bytes().len()).sum::<usize>();
-        if self.batches.is_empty() {
-            self.fetched.pass_over(source);
-        }
         Ok(true)
     }
 
@@ -263,6 +257,7 @@ impl Work {
             routed: counted.routed,
             rejected: counted.rejected,
             faulted: counted.faulted,
+            missed: 0,
             bytes_in: (batch.as_bytes().len() * outcome.done.len() / view.len().max(1)) as u64,
             bytes_out: 0,
             module_ns: counted.guest_ns,
@@ -332,6 +327,23 @@ impl Work {
 }
 
 impl Fetched {
+    /// The batches that hold the first records of `source`, each checked. Where there are none any more, that is passed over.
+    fn read(
+        &mut self,
+        store: &Store,
+        topic: &Topic,
+        source: Source,
+        bytes_max: usize,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let batches = read(store, topic, source, bytes_max)?;
+        let found = batches.first().map_or(source.end, |batch| batch.view().base_offset());
+        retention::note_missed(self, store, topic, source, found);
+        if batches.is_empty() {
+            self.pass_over(source);
+        }
+        Ok(batches)
+    }
+
     fn deliver(&mut self, partition: u32, next: Offset, batch: RecordBatch) {
         self.next = next;
         self.steps.push(Step::Batch { partition, next, batch });
@@ -343,7 +355,7 @@ impl Fetched {
     }
 
     /// Everything below `next` is scanned: told with the last batch, or by itself when there is none.
-    fn progress(&mut self, partition: u32, next: Offset) {
+    pub(crate) fn progress(&mut self, partition: u32, next: Offset) {
         self.next = next;
         match self.steps.last_mut() {
             Some(Step::Batch { next: told, .. } | Step::Progress { next: told, .. }) => *told = next,

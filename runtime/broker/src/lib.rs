@@ -22,6 +22,7 @@ mod pump;
 mod reading;
 mod recover;
 mod registry;
+mod retention;
 mod routing;
 mod rows;
 mod scan;

@@ -19,6 +19,8 @@ pub struct Limits {
     pub producers_max: usize,
     /// Longest time an append to an `interval` topic stays unsynced.
     pub sync_interval: Duration,
+    /// How often it is looked what retention lets go.
+    pub retention_interval: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +32,7 @@ impl Default for Limits {
             partitions_max: 50_000,
             producers_max: 10_000,
             sync_interval: Duration::from_millis(50),
+            retention_interval: Duration::from_secs(5),
         }
     }
 }
@@ -46,6 +49,12 @@ pub(crate) const SCHEDULE_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 6
 pub(crate) const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often those are looked for.
 pub(crate) const PRODUCER_EXPIRY_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Batches of a partition that retention lets go in one step.
+pub(crate) const CUT_BATCHES_MAX: usize = 100_000;
+/// Partitions whose low watermarks are on their way to the disk at the same time.
+pub(crate) const CUTS_MAX: usize = 256;
+/// How long closing waits for a compaction to end.
+pub(crate) const RETENTION_STOP: Duration = Duration::from_secs(10);
 /// Bytes of batches that one group commit takes at most.
 pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Commands that one group commit takes at most.

@@ -20,10 +20,17 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         let (key, value) = row?;
         let row: TopicRow = rows::decode("topic", &value)?;
         for partition in &row.partitions {
-            let next = store.partition(*partition).map_or(0, |row| row.next_offset);
-            let sync = row.config.durability == Durability::Sync;
-            let (producers, ids) = (Producers::default(), MessageIds::new(row.config.dedup_window_ms));
-            shard.partitions.insert(*partition, PartitionState { next, sync, newest: 0, producers, ids });
+            let stored = store.partition(*partition).unwrap_or_default();
+            let state = PartitionState {
+                next: stored.next_offset,
+                low: stored.low_watermark,
+                retention: row.config.retention,
+                sync: row.config.durability == Durability::Sync,
+                newest: stored.newest_ms,
+                producers: Producers::default(),
+                ids: MessageIds::new(row.config.dedup_window_ms),
+            };
+            shard.partitions.insert(*partition, state);
         }
         shard.topics.insert(key.0, row);
     }

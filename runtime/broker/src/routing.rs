@@ -87,7 +87,7 @@ pub(crate) async fn create(
     name: &TopicName,
 ) -> Result<Arc<Topic>, Error> {
     let durability = if source.is_sync() { Durability::Sync } else { Durability::Interval };
-    let config = TopicConfig { partitions: 1, durability, ..TopicConfig::default() };
+    let config = TopicConfig { durability, ..TopicConfig::default() };
     let command = Command::CreateTopic { name: name.clone(), config, now: now() };
     match shared.submitter.execute(command).await {
         // Somebody else was first, with other settings: that one is it.

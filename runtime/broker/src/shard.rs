@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
-    Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, SubscriptionName,
-    Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
+    Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, Retention,
+    SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{
@@ -32,6 +32,10 @@ pub(crate) enum Effect {
     TopicCreated {
         name: TopicName,
         row: TopicRow,
+    },
+    TopicUpdated {
+        name: TopicName,
+        config: TopicConfig,
     },
     TopicDeleted {
         name: TopicName,
@@ -85,6 +89,9 @@ pub(crate) struct Shard {
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionState {
     pub(crate) next: Offset,
+    /// Nothing below it is read any more.
+    pub(crate) low: Offset,
+    pub(crate) retention: Retention,
     pub(crate) sync: bool,
     /// Timestamps do not run backwards within a partition, whatever the clock does.
     pub(crate) newest: Timestamp,
@@ -135,6 +142,12 @@ impl Shard {
             Command::ExpireProducers { before } => (Ok(self.expire_producers(before, batch)), false),
             Command::CreateTopic { name, config, now } => {
                 (self.create_topic(name, config, now, batch, effects), true)
+            }
+            Command::UpdateTopic { name, changes } => {
+                (self.update_topic(&name, &changes, batch, effects), true)
+            }
+            Command::RaiseLowWatermark { partition, retention, from, to, freed_bytes } => {
+                (Ok(self.raise_low_watermark(partition, retention, from..to, freed_bytes, batch)), true)
             }
             Command::DeleteTopic { name } => (self.delete_topic(&name, batch, effects), true),
             Command::PutModule { name, row, wasm } => {
@@ -381,8 +394,9 @@ impl Shard {
         let sync = config.durability == Durability::Sync;
         for partition in &partitions {
             batch.create_partition(*partition);
-            let ids = MessageIds::new(config.dedup_window_ms);
-            let state = PartitionState { next: 0, sync, newest: 0, producers: Producers::default(), ids };
+            let (producers, ids) = (Producers::default(), MessageIds::new(config.dedup_window_ms));
+            let retention = config.retention;
+            let state = PartitionState { next: 0, low: 0, retention, sync, newest: 0, producers, ids };
             self.partitions.insert(*partition, state);
         }
         let row = TopicRow { config, created_ms: now, partitions };

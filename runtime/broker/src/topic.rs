@@ -1,8 +1,14 @@
 //! A topic as readers and publishers see it: what is committed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
-use millstream_types::{Durability, Offset, PartitionId, PartitionInfo, TopicConfig, TopicInfo, TopicName};
+use millstream_store::Store;
+use millstream_types::{
+    Durability, Offset, PartitionId, PartitionInfo, Retention, TopicConfig, TopicInfo, TopicName,
+};
 use tokio::sync::watch;
 
 use crate::{Error, rows::TopicRow};
@@ -12,6 +18,8 @@ use crate::{Error, rows::TopicRow};
 pub struct Topic {
     name: TopicName,
     row: TopicRow,
+    /// As it is now; that of the row is as it was when the topic was created or found.
+    retention: RwLock<Retention>,
     ends: Vec<AtomicU64>,
     deleted: AtomicBool,
     /// Wakes readers; the number itself means nothing.
@@ -21,7 +29,8 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn new(name: TopicName, row: TopicRow, ends: impl Iterator<Item = Offset>) -> Self {
         let ends = ends.map(AtomicU64::new).collect();
-        Self { name, row, ends, deleted: AtomicBool::new(false), changed: watch::Sender::new(0) }
+        let retention = RwLock::new(row.config.retention);
+        Self { name, row, retention, ends, deleted: AtomicBool::new(false), changed: watch::Sender::new(0) }
     }
 
     /// Its name.
@@ -30,8 +39,16 @@ impl Topic {
     }
 
     /// Its settings.
-    pub fn config(&self) -> &TopicConfig {
-        &self.row.config
+    pub fn config(&self) -> TopicConfig {
+        TopicConfig { retention: self.retention(), ..self.row.config.clone() }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
     }
 
     pub(crate) fn is_sync(&self) -> bool {
@@ -80,21 +97,27 @@ impl Topic {
     }
 
     /// How it stands, with each partition's offsets.
-    pub fn info(&self) -> TopicInfo {
-        let offsets = (0..self.row.config.partitions)
-            .map(|partition| PartitionInfo { partition, earliest: 0, latest: self.end(partition) })
+    pub(crate) fn info(&self, store: &Store) -> TopicInfo {
+        let offsets: Vec<_> = (0..)
+            .zip(&self.row.partitions)
+            .map(|(partition, id)| {
+                let row = store.partition(*id).unwrap_or_default();
+                let latest = self.end(partition);
+                PartitionInfo { partition, earliest: row.low_watermark.min(latest), latest, bytes: row.bytes }
+            })
             .collect();
-        TopicInfo { offsets, ..self.summary() }
+        TopicInfo {
+            name: self.name.clone(),
+            config: self.config(),
+            created_ms: self.row.created_ms,
+            records: offsets.iter().map(|partition| partition.latest - partition.earliest).sum(),
+            bytes: offsets.iter().map(|partition| partition.bytes).sum(),
+            offsets,
+        }
     }
 
     /// How it stands, without its partitions.
-    pub fn summary(&self) -> TopicInfo {
-        TopicInfo {
-            name: self.name.clone(),
-            config: self.row.config.clone(),
-            created_ms: self.row.created_ms,
-            records: (0..self.row.config.partitions).map(|partition| self.end(partition)).sum(),
-            offsets: Vec::new(),
-        }
+    pub(crate) fn summary(&self, store: &Store) -> TopicInfo {
+        TopicInfo { offsets: Vec::new(), ..self.info(store) }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Common {
 enum Command {
     /// Run the broker
     Serve(commands::serve::Serve),
-    /// Create, list, describe and delete topics
+    /// Create, list, describe, update and delete topics
     #[command(subcommand)]
     Topic(commands::topic::Topic),
     /// Publish lines, JSON or CSV from a file or standard input

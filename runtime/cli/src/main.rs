@@ -11,6 +11,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod render;
+mod retention;
 mod start;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use millstream_types::{
     Binding, Check, DeliveryConfig, ModuleInfo, ModuleName, Offset, OnFault, RecordBatch, StartAt,
-    SubscriptionInfo, SubscriptionName, TopicConfig, TopicInfo, TopicName,
+    SubscriptionInfo, SubscriptionName, TopicChange, TopicConfig, TopicInfo, TopicName,
 };
 use millstream_wire::{Request, Response, ServerInfo};
 
@@ -75,6 +75,19 @@ impl Client {
     /// [`CallError::Refused`] when it exists with other settings.
     pub async fn create_topic(&self, name: TopicName, config: TopicConfig) -> Result<TopicInfo, CallError> {
         let request = Request::CreateTopic { name, config };
+        expect!(self, request, Bytes::new(), Response::Topic(info) => info)
+    }
+
+    /// Changes settings of a topic that is in use. If cancelled, they may still be changed.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name.
+    pub async fn update_topic(
+        &self,
+        name: TopicName,
+        changes: Vec<TopicChange>,
+    ) -> Result<TopicInfo, CallError> {
+        let request = Request::UpdateTopic { name, changes };
         expect!(self, request, Bytes::new(), Response::Topic(info) => info)
     }
 

@@ -77,6 +77,7 @@ impl ServerConfig {
         set(&mut self.listen, file.listen);
         set(&mut self.connections_max, file.connections_max);
         set(&mut self.broker.sync_interval, file.sync_interval_ms.map(Duration::from_millis));
+        set(&mut self.broker.retention_interval, file.retention_interval_ms.map(Duration::from_millis));
         set(&mut self.broker.topics_max, file.topics_max);
         set(&mut self.broker.subscriptions_max, file.subscriptions_max);
         set(&mut self.modules.memory_bytes, file.modules.memory_bytes);
@@ -93,6 +94,7 @@ struct File {
     listen: Option<SocketAddr>,
     connections_max: Option<usize>,
     sync_interval_ms: Option<u64>,
+    retention_interval_ms: Option<u64>,
     topics_max: Option<usize>,
     subscriptions_max: Option<usize>,
     #[serde(default)]

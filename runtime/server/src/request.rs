@@ -31,10 +31,15 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Res
         Request::Ping => Response::Done,
         Request::Info => Response::Server(context.info()),
         Request::CreateTopic { name, config } => {
-            Response::Topic(broker.create_topic(&name, config).await?.info())
+            broker.create_topic(&name, config).await?;
+            Response::Topic(broker.describe_topic(&name)?)
+        }
+        Request::UpdateTopic { name, changes } => {
+            broker.update_topic(&name, changes).await?;
+            Response::Topic(broker.describe_topic(&name)?)
         }
         Request::ListTopics => Response::Topics(broker.topics()),
-        Request::DescribeTopic { name } => Response::Topic(broker.topic(&name)?.info()),
+        Request::DescribeTopic { name } => Response::Topic(broker.describe_topic(&name)?),
         Request::DeleteTopic { name } => {
             broker.delete_topic(&name).await?;
             Response::Done

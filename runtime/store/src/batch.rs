@@ -31,6 +31,8 @@ pub(crate) struct Append {
 pub(crate) struct PartitionChange {
     pub(crate) delete: bool,
     pub(crate) low_watermark: Option<Offset>,
+    /// Bytes of the batches that fall below it.
+    pub(crate) freed_bytes: u64,
 }
 
 /// Rough cost of a row beside its bytes, so that a batch of many small rows does not count as nothing.
@@ -53,11 +55,13 @@ impl Batch {
         self.partitions.entry(partition).or_default();
     }
 
-    /// Raises the offset below which nothing of `partition` is read any more. It never falls.
-    pub fn raise_low_watermark(&mut self, partition: PartitionId, low_watermark: Offset) {
+    /// Raises the offset below which nothing of `partition` is read any more. It never falls. The batches that fall below
+    /// it have `freed_bytes`; [`Store::reclaim`](crate::Store::reclaim) gives their disk space back.
+    pub fn raise_low_watermark(&mut self, partition: PartitionId, low_watermark: Offset, freed_bytes: u64) {
         self.bytes += ROW_OVERHEAD_BYTES;
         let change = self.partitions.entry(partition).or_default();
         change.low_watermark = change.low_watermark.max(Some(low_watermark));
+        change.freed_bytes += freed_bytes;
     }
 
     /// Deletes `partition`: its row at once, its batches by `Store::remove_partition` in its own time. Its id must not be

@@ -1,25 +1,37 @@
 //! The fjall database: its settings, its keyspaces, and the rows that recovery looks at.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use fjall::{
-    CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, config::CompressionPolicy,
+    CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, compaction::filter::Factory,
+    config::CompressionPolicy,
 };
-use millstream_types::PartitionId;
+use millstream_types::{Offset, PartitionId};
 
 use crate::{
     error::ReadError,
     keys::{self, COMMIT_KEY, CommitRow, Encoding as _, LogKey, PartitionKey, PartitionRow},
     options::{Options, WORKERS_MIN},
     read::{StoredBatch, key},
+    reclaim::Floors,
     store::Keyspaces,
 };
 
+const LOG: &str = "log";
 /// Values from this size on live in blob files, which compaction does not rewrite.
 const SEPARATION_BYTES: u32 = 1_024;
 
-/// Opens the database in `path`, creating what is not there.
-pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, Keyspaces)> {
+/// A blob file of which this share is stale is rewritten when its tables are compacted. Partitions whose batches go at
+/// different times share blob files: a lower share would rewrite more of what stays than it frees.
+const STALE_SHARE: f32 = 0.5;
+
+/// Opens the database in `path`, creating what is not there. What lies below `floors` goes whenever it is compacted.
+pub(crate) fn open(
+    path: &Path,
+    options: &Options,
+    floors: &Arc<Floors>,
+) -> fjall::Result<(Database, Keyspaces)> {
+    let filter = Arc::clone(floors);
     let db = Database::builder(path)
         .cache_size(options.cache_bytes)
         .worker_threads(options.workers.max(WORKERS_MIN))
@@ -27,6 +39,9 @@ pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, K
         .journal_compression(CompressionType::None)
         // Bounded by `flush.rs`: fjall's way goes through the queue that can block.
         .max_journaling_size(u64::MAX)
+        .with_compaction_filter_factories(Arc::new(move |name| {
+            (name == LOG).then(|| Arc::clone(&filter) as Arc<dyn Factory>)
+        }))
         .open()?;
     let rows = || {
         KeyspaceCreateOptions::default()
@@ -37,13 +52,14 @@ pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<(Database, K
         rows().with_kv_separation(Some(
             KvSeparationOptions::default()
                 .separation_threshold(SEPARATION_BYTES)
-                // Of the files that are a quarter stale all are rewritten, not the oldest quarter, which of three is none.
+                .staleness_threshold(STALE_SHARE)
+                // All of those that are so stale, not the oldest quarter, which of three is none.
                 .age_cutoff(1.0)
                 .compression(CompressionType::None),
         ))
     };
     let keyspaces = Keyspaces {
-        log: db.keyspace("log", separated)?,
+        log: db.keyspace(LOG, separated)?,
         state: db.keyspace("state", rows)?,
         modules: db.keyspace("modules", separated)?,
     };
@@ -61,7 +77,11 @@ pub(crate) fn partition_rows(keyspaces: &Keyspaces) -> Result<HashMap<PartitionI
         let (key, value) = guard.into_inner()?;
         let partition: PartitionKey =
             keys::decode(&key).ok_or_else(|| ReadError::damaged("partition key", &key))?;
-        let row = PartitionRow::decode(&value).ok_or_else(|| ReadError::damaged("partition row", &key))?;
+        let mut row =
+            PartitionRow::decode(&value).ok_or_else(|| ReadError::damaged("partition row", &key))?;
+        if value.len() == PartitionRow::UNCOUNTED_LEN {
+            row.bytes = bytes_from(keyspaces, partition.0, row.low_watermark)?;
+        }
         rows.insert(partition.0, row);
     }
     Ok(rows)
@@ -74,6 +94,16 @@ pub(crate) fn newest_key(keyspaces: &Keyspaces, partition: PartitionId) -> Resul
     };
     let key = guard.key()?;
     LogKey::decode(&key).map(Some).ok_or_else(|| ReadError::damaged("log key", &key))
+}
+
+/// Bytes of a partition's batches from the one at `offset` on.
+pub(crate) fn bytes_from(
+    keyspaces: &Keyspaces,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<u64, ReadError> {
+    let batches = keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX));
+    batches.map(|guard| Ok(u64::from(guard.size()?))).sum()
 }
 
 /// The batch under a key.

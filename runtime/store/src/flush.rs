@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{AbstractTree as _, Database, Keyspace, PersistMode};
+use fjall::{AbstractTree as _, Keyspace, PersistMode};
 
 use crate::{
     error::WriteError,
@@ -70,10 +70,7 @@ impl FlushWatch {
             let due = bytes >= inner.options.memtable_bytes
                 || (bytes > 0 && self.written - *rotated_at >= journal_share);
             if due && has_room(keyspace) {
-                self.flushes.rotate(&inner.db, keyspace)?;
-                if keyspace == log {
-                    inner.log_rotated();
-                }
+                self.flushes.rotate(inner, keyspace)?;
                 *rotated_at = self.written;
             }
         }
@@ -86,10 +83,27 @@ impl FlushWatch {
         if !has_room(log) {
             return Ok(false);
         }
-        self.flushes.rotate(&inner.db, log)?;
-        inner.log_rotated();
+        self.flushes.rotate(inner, log)?;
         self.written_at_rotation[0] = self.written;
         Ok(true)
+    }
+
+    /// How many memtables have been sealed, ever.
+    pub(crate) fn sealed_ever(&self) -> usize {
+        self.flushes.sealed_ever
+    }
+
+    /// How many of them have reached the disk.
+    pub(crate) fn flushed(&self, inner: &Inner) -> usize {
+        self.flushes.sealed_ever.saturating_sub(sealed(&inner.keyspaces))
+    }
+
+    /// Rotates the memtable of `keyspace` now, if it holds anything and there is room.
+    pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
+        if keyspace.tree.active_memtable().size() > 0 && has_room(keyspace) {
+            self.flushes.rotate(inner, keyspace)?;
+        }
+        Ok(())
     }
 
     fn watch(&mut self, inner: &Inner) -> Result<(), WriteError> {
@@ -118,14 +132,30 @@ impl FlushWatch {
 }
 
 impl Flushes {
-    fn rotate(&mut self, db: &Database, keyspace: &Keyspace) -> Result<(), WriteError> {
+    fn rotate(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
+        let waiting = sealed(&inner.keyspaces);
         // No table may hold what a power loss can take from the journal: the keyspaces would no longer agree on which
         // commit is the last. fjall syncs the journal before a flush, but the flush takes every memtable sealed by then,
         // also one sealed after that sync.
-        let rotated = db.persist(PersistMode::SyncData).and_then(|()| keyspace.rotate_memtable());
+        let rotated = inner.db.persist(PersistMode::SyncData).and_then(|()| keyspace.rotate_memtable());
         let rotated = rotated.map_err(|error| WriteError::Unknown { cause: error.into() })?;
-        self.sealed_ever += usize::from(rotated);
+        if *keyspace == inner.keyspaces.log {
+            inner.log_rotated();
+        }
+        if rotated {
+            self.sealed_one(waiting, Instant::now());
+        }
         Ok(())
+    }
+
+    /// One more memtable waits, beside `waiting` others.
+    fn sealed_one(&mut self, waiting: usize, now: Instant) {
+        // After a quiet time nobody has looked for long, and nothing had to be done.
+        if waiting == 0 {
+            self.progress_at = now;
+            self.flushed = self.sealed_ever;
+        }
+        self.sealed_ever += 1;
     }
 
     /// For how long no memtable has reached the disk, although some wait.
@@ -164,5 +194,18 @@ mod tests {
         flushes.sealed_ever = 3;
         assert_eq!(flushes.stalled(2, at(150)), Duration::from_secs(30), "another one waits behind it");
         assert_eq!(flushes.stalled(0, at(160)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quiet_time_before_a_rotation_is_no_stall() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut flushes = Flushes { sealed_ever: 0, flushed: 0, progress_at: start };
+        flushes.sealed_one(0, at(1));
+        // It reaches the disk, and nobody looks for two minutes.
+        flushes.sealed_one(0, at(120));
+        assert_eq!(flushes.stalled(1, at(121)), Duration::from_secs(1));
+        flushes.sealed_one(1, at(140));
+        assert_eq!(flushes.stalled(2, at(150)), Duration::from_secs(30), "the first one waits still");
     }
 }

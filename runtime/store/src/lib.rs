@@ -18,6 +18,7 @@ mod manifest;
 mod options;
 mod progress;
 mod read;
+mod reclaim;
 mod recovery;
 mod stats;
 mod store;
@@ -32,7 +33,8 @@ pub use keys::{
 };
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;
-pub use read::{Scan, StoredBatch};
+pub use read::{Scan, Sizes, StoredBatch};
+pub use reclaim::ReclaimError;
 pub use recovery::{MissingRange, Recovery, Torn};
 pub use stats::Stats;
 pub use store::{Persist, Store};

@@ -19,6 +19,8 @@ pub struct Options {
     pub journal_bytes_max: u64,
     /// Threads that flush and compact. Fewer than four are raised to four: fjall's pool can stall with less.
     pub workers: usize,
+    /// Disk space of batches below low watermarks is taken back once there are so many bytes of them.
+    pub reclaim_bytes_min: u64,
     /// How long flushes may make no progress before the store reports itself stuck.
     pub flush_stall: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for Options {
             cache_bytes: 4 << 20,
             journal_bytes_max: 256 << 20,
             workers: WORKERS_MIN,
+            reclaim_bytes_min: 8 << 20,
             flush_stall: Duration::from_secs(30),
         }
     }

@@ -71,6 +71,13 @@ impl Store {
         Ok(batches)
     }
 
+    /// Base offset and size of each batch of `partition` whose base offset is in `from..end`, ascending. Reads no batch.
+    pub fn sizes(&self, partition: PartitionId, from: Offset, end: Offset) -> Sizes {
+        let range = key(partition, from)..key(partition, end.max(from));
+        let (snapshot, log) = (self.inner.db.snapshot(), &self.inner.keyspaces.log);
+        Sizes { keys: snapshot.range(log, range.clone()), values: snapshot.range(log, range) }
+    }
+
     /// The newest batch of `partition` whose base offset is at most `offset`.
     ///
     /// # Errors
@@ -124,6 +131,22 @@ impl Store {
     }
 }
 
+/// Base offset and size of batches, ascending.
+pub struct Sizes {
+    // Both over the same: fjall gives either the key of a row or its size, or else reads it.
+    keys: fjall::Iter,
+    values: fjall::Iter,
+}
+
+impl Iterator for Sizes {
+    type Item = Result<(Offset, u64), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = (self.keys.next()?, self.values.next()?);
+        Some(size_of(key, value))
+    }
+}
+
 /// Rows of one kind, in the order of their keys.
 pub struct Scan<K> {
     rows: fjall::Iter,
@@ -152,6 +175,12 @@ pub(crate) fn next_offset(batch: &StoredBatch) -> Option<Offset> {
 
 pub(crate) fn key(partition: PartitionId, base_offset: Offset) -> [u8; 12] {
     LogKey { partition, base_offset }.encode()
+}
+
+fn size_of(key: fjall::Guard, value: fjall::Guard) -> Result<(Offset, u64), ReadError> {
+    let key = key.key()?;
+    let decoded = LogKey::decode(&key).ok_or_else(|| ReadError::damaged("log key", &key))?;
+    Ok((decoded.base_offset, u64::from(value.size()?)))
 }
 
 fn stored(guard: fjall::Guard) -> Result<StoredBatch, ReadError> {

@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use fjall::{Database, PersistMode};
@@ -27,6 +28,7 @@ use crate::{
     options::Options,
     progress::{self, Advance, History, Progress, Record},
     read,
+    reclaim::Floors,
     store::{Keyspaces, Position, Store},
 };
 
@@ -107,7 +109,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     }
 
     journal::trim(&scan.unwritten).map_err(|error| io_error("trim the journals in", &layout.db, error))?;
-    let (db, keyspaces) = database::open(&layout.db, options).map_err(|error| refused(&layout, error))?;
+    let floors = Arc::new(Floors::default());
+    let (db, keyspaces) =
+        database::open(&layout.db, options, &floors).map_err(|error| refused(&layout, error))?;
     let unreadable = |source| OpenError::Read { dir: layout.dir.clone(), source };
     let mut partitions = database::partition_rows(&keyspaces).map_err(unreadable)?;
     let sequence = database::commit_row(&keyspaces).map_err(unreadable)?.map_or(0, |row| row.sequence);
@@ -140,7 +144,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Store, Recovery), O
     if created {
         finish(&layout)?;
     }
-    let opened = Opened { layout, db, keyspaces, partitions, position, journal_bytes: scan.bytes, progress };
+    let journal_bytes = scan.bytes;
+    let opened = Opened { layout, db, keyspaces, floors, partitions, position, journal_bytes, progress };
     Ok((Store::assemble(opened, options), recovery))
 }
 
@@ -149,6 +154,7 @@ pub(crate) struct Opened {
     pub(crate) layout: Layout,
     pub(crate) db: Database,
     pub(crate) keyspaces: Keyspaces,
+    pub(crate) floors: Arc<Floors>,
     pub(crate) partitions: HashMap<PartitionId, PartitionRow>,
     pub(crate) position: Position,
     pub(crate) journal_bytes: u64,
@@ -357,6 +363,7 @@ fn repaired_rows(
         row.newest = database::newest_key(keyspaces, *partition)?.map(|key| key.base_offset);
         let known = ends.get(partition).copied().unwrap_or(0);
         row.next_offset = row.next_offset.max(known).max(log_end(keyspaces, *partition)?);
+        row.bytes = database::bytes_from(keyspaces, *partition, row.low_watermark)?;
     }
     Ok(repaired)
 }

@@ -6,14 +6,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
 use fjall::{AbstractTree as _, Database, Keyspace, OwnedWriteBatch, PersistMode};
-use millstream_types::{Offset, PartitionId};
+use millstream_types::{BatchView, Check, Offset, PartitionId};
 
 use crate::{
     batch::Batch,
@@ -23,6 +23,7 @@ use crate::{
     layout::Layout,
     options::Options,
     progress::{Advance, Progress},
+    reclaim::Reclaiming,
     recovery::{self, Opened, Recovery},
 };
 
@@ -48,7 +49,10 @@ pub(crate) struct Inner {
     pub(crate) partitions: RwLock<HashMap<PartitionId, PartitionRow>>,
     /// From which offset on partitions lie in the log's active memtable.
     in_memory_from: RwLock<HashMap<PartitionId, Offset>>,
+    /// Whether that memtable also holds what the journals held at open, of which `in_memory_from` knows nothing.
+    holds_recovered: AtomicBool,
     pub(crate) options: Options,
+    pub(crate) reclaiming: Reclaiming,
     writer: Mutex<Writer>,
     /// Newest commit, and newest durable one: for `stats`, which must not wait for a sync.
     pub(crate) committed: AtomicU64,
@@ -111,7 +115,7 @@ impl Store {
     }
 
     pub(crate) fn assemble(opened: Opened, options: &Options) -> Self {
-        let Opened { layout, db, keyspaces, partitions, position, journal_bytes, progress } = opened;
+        let Opened { layout, db, keyspaces, floors, partitions, position, journal_bytes, progress } = opened;
         let writer = Writer {
             sequence: position.sequence,
             previous: position.previous,
@@ -125,8 +129,10 @@ impl Store {
             inner: Arc::new(Inner {
                 db,
                 keyspaces,
+                reclaiming: Reclaiming::new(floors, &partitions),
                 partitions: RwLock::new(partitions),
                 in_memory_from: RwLock::default(),
+                holds_recovered: AtomicBool::new(journal_bytes > 0),
                 options: options.clone(),
                 writer: Mutex::new(writer),
                 committed: AtomicU64::new(position.sequence),
@@ -155,6 +161,11 @@ impl Store {
             };
         }
         writer.commit(&self.inner, batch, persist)
+    }
+
+    /// Commits nothing but the number of the commit.
+    pub(crate) fn commit_nothing(&self) -> Result<(), WriteError> {
+        self.inner.writer().commit(&self.inner, Batch::default(), Persist::Buffer)
     }
 
     /// Makes everything committed so far durable; does nothing if it is.
@@ -203,6 +214,13 @@ impl Store {
         self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
+    /// Whether the log's active memtable may hold something of `partition` below `offset`.
+    pub(crate) fn may_be_in_memory_below(&self, partition: PartitionId, offset: Offset) -> bool {
+        let in_memory_from = self.inner.in_memory_from.read().unwrap_or_else(PoisonError::into_inner);
+        self.inner.holds_recovered.load(Ordering::Relaxed)
+            || in_memory_from.get(&partition).is_some_and(|from| *from < offset)
+    }
+
     /// Whether what `partition` holds from `offset` on is in memory, so that reading it waits for no disk.
     pub fn is_in_memory(&self, partition: PartitionId, offset: Offset) -> bool {
         let in_memory_from = self.inner.in_memory_from.read().unwrap_or_else(PoisonError::into_inner);
@@ -226,6 +244,7 @@ impl Inner {
     /// The log's active memtable became a sealed one, which goes to the disk.
     pub(crate) fn log_rotated(&self) {
         self.in_memory_from.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.holds_recovered.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -311,7 +330,8 @@ impl Writer {
     fn apply(&mut self, inner: &Inner, planned: BTreeMap<PartitionId, Planned>) {
         let mut partitions = inner.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let mut in_memory_from = inner.in_memory_from.write().unwrap_or_else(PoisonError::into_inner);
-        for (partition, Planned { row, from }) in planned {
+        for (partition, Planned { row, from, freed_bytes }) in planned {
+            inner.reclaiming.freed(freed_bytes);
             let advance = match row {
                 Some(row) => {
                     partitions.insert(partition, row);
@@ -331,7 +351,7 @@ impl Writer {
         }
     }
 
-    fn check(&self) -> Result<(), WriteError> {
+    pub(crate) fn check(&self) -> Result<(), WriteError> {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
@@ -349,6 +369,8 @@ struct Planned {
     row: Option<PartitionRow>,
     /// The partition's end before the batch.
     from: Offset,
+    /// Bytes that fell below its low watermark.
+    freed_bytes: u64,
 }
 
 fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, WriteError> {
@@ -358,7 +380,7 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
     for append in &batch.appends {
         let plan = planned.entry(append.partition).or_insert_with(|| {
             let row = now(&append.partition);
-            Planned { row: Some(row), from: row.next_offset }
+            Planned { row: Some(row), from: row.next_offset, freed_bytes: 0 }
         });
         let row = plan.row.get_or_insert_default();
         if append.base_offset < row.next_offset || append.next_offset <= append.base_offset {
@@ -371,16 +393,26 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
         }
         row.next_offset = append.next_offset;
         row.newest = Some(append.base_offset);
+        row.bytes += append.bytes.len() as u64;
+        // What cannot be read is for its reader to report.
+        if let Ok(view) = BatchView::new(&append.bytes, Check::Header) {
+            row.newest_ms = view.timestamp();
+        }
     }
     for (partition, change) in &batch.partitions {
         let plan = planned.entry(*partition).or_insert_with(|| {
             let row = now(partition);
-            Planned { row: Some(row), from: row.next_offset }
+            Planned { row: Some(row), from: row.next_offset, freed_bytes: 0 }
         });
         if change.delete {
             plan.row = None;
         } else if let (Some(row), Some(low_watermark)) = (&mut plan.row, change.low_watermark) {
-            row.low_watermark = row.low_watermark.max(low_watermark.min(row.next_offset));
+            let low_watermark = low_watermark.min(row.next_offset);
+            if low_watermark > row.low_watermark {
+                row.low_watermark = low_watermark;
+                row.bytes = row.bytes.saturating_sub(change.freed_bytes);
+                plan.freed_bytes = change.freed_bytes;
+            }
         }
     }
     Ok(planned)

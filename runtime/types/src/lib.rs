@@ -28,7 +28,7 @@ pub use record::{Header, Record};
 pub use subscription::{
     Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState,
 };
-pub use topic::{Durability, PartitionInfo, TopicConfig, TopicInfo};
+pub use topic::{Durability, PartitionInfo, Retention, TopicChange, TopicConfig, TopicInfo};
 pub use verdict::{
     Field, Output, OutputView, OutputsView, Verdict, VerdictError, VerdictWriter, VerdictsView,
 };

@@ -120,6 +120,9 @@ pub struct Counters {
     pub rejected: u64,
     /// Records that a module failed on.
     pub faulted: u64,
+    /// Offsets that retention deleted before they were scanned.
+    #[serde(default)]
+    pub missed: u64,
     /// Bytes of the batches scanned.
     pub bytes_in: u64,
     /// Bytes of the batches delivered.
@@ -138,6 +141,7 @@ impl AddAssign for Counters {
         self.routed += more.routed;
         self.rejected += more.rejected;
         self.faulted += more.faulted;
+        self.missed += more.missed;
         self.bytes_in += more.bytes_in;
         self.bytes_out += more.bytes_out;
         self.module_ns += more.module_ns;

@@ -1,5 +1,7 @@
 //! Topics: their settings, and how they stand.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Offset, Timestamp, TopicName};
@@ -26,6 +28,9 @@ pub struct TopicConfig {
     /// How long at least a record with a message id is not appended again, ms; 0: message ids mean nothing here.
     #[serde(default = "dedup_window_ms")]
     pub dedup_window_ms: u32,
+    /// What is deleted of it in time.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// 2 minutes.
@@ -35,7 +40,58 @@ fn dedup_window_ms() -> u32 {
 
 impl Default for TopicConfig {
     fn default() -> Self {
-        Self { partitions: 1, durability: Durability::Sync, dedup_window_ms: dedup_window_ms() }
+        Self {
+            partitions: 1,
+            durability: Durability::Sync,
+            dedup_window_ms: dedup_window_ms(),
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// How much of a topic is kept: of each of its partitions by itself. By default everything is.
+///
+/// The oldest batches of a partition go as soon as one of the limits lets them, always whole; the newest one stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Records appended at most so many ms ago are kept.
+    #[serde(default)]
+    pub age_ms: Option<NonZeroU64>,
+    /// The newest records of a partition of at least so many bytes, as they are stored, are kept.
+    #[serde(default)]
+    pub bytes: Option<NonZeroU64>,
+    /// At least so many of the newest records of a partition are kept.
+    #[serde(default)]
+    pub records: Option<NonZeroU64>,
+}
+
+impl Retention {
+    /// Whether everything is kept.
+    pub fn keeps_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A setting of a topic that can be changed while it is in use, and what it becomes; `None` lifts a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicChange {
+    /// [`Retention::age_ms`].
+    RetentionAgeMs(Option<NonZeroU64>),
+    /// [`Retention::bytes`].
+    RetentionBytes(Option<NonZeroU64>),
+    /// [`Retention::records`].
+    RetentionRecords(Option<NonZeroU64>),
+}
+
+impl TopicConfig {
+    /// Makes the change.
+    pub fn apply(&mut self, change: TopicChange) {
+        match change {
+            TopicChange::RetentionAgeMs(age_ms) => self.retention.age_ms = age_ms,
+            TopicChange::RetentionBytes(bytes) => self.retention.bytes = bytes,
+            TopicChange::RetentionRecords(records) => self.retention.records = records,
+        }
     }
 }
 
@@ -49,8 +105,11 @@ pub struct TopicInfo {
     pub config: TopicConfig,
     /// When it was created, ms since the Unix epoch.
     pub created_ms: Timestamp,
-    /// Records in all partitions.
+    /// Records kept in all partitions.
     pub records: u64,
+    /// Bytes of their batches as they are stored.
+    #[serde(default)]
+    pub bytes: u64,
     /// One for each partition, in order. Left out of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offsets: Vec<PartitionInfo>,
@@ -65,4 +124,7 @@ pub struct PartitionInfo {
     pub earliest: Offset,
     /// One past the newest readable offset.
     pub latest: Offset,
+    /// Bytes of the batches kept, as they are stored.
+    #[serde(default)]
+    pub bytes: u64,
 }

@@ -6,8 +6,8 @@ use millstream_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, ModuleInfo, OnFault, Receipt, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicConfig,
-    TopicInfo, WireError, Work,
+    Binding, ModuleInfo, OnFault, Receipt, ServerInfo, StartAt, Subscribe, SubscriptionInfo, TopicChange,
+    TopicConfig, TopicInfo, WireError, Work,
 };
 
 /// The first frame of a stream, from the client.
@@ -82,6 +82,13 @@ pub enum Request {
         name: TopicName,
         /// Its settings.
         config: TopicConfig,
+    },
+    /// Answered by [`Response::Topic`]. Changes settings of a topic that is in use, all or none.
+    UpdateTopic {
+        /// Which.
+        name: TopicName,
+        /// What is to become of it; later ones win.
+        changes: Vec<TopicChange>,
     },
     /// Answered by [`Response::Topics`].
     ListTopics,

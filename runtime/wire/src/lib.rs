@@ -28,7 +28,8 @@ pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, dec
 pub use info::ServerInfo;
 pub use millstream_types::{
     Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, OnFault,
-    PartitionInfo, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicConfig, TopicInfo,
+    PartitionInfo, PositionInfo, Retention, StartAt, SubscriptionInfo, SubscriptionState, TopicChange,
+    TopicConfig, TopicInfo,
 };
 pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
 pub use work::{Assignment, Joined, SettleAs, Settlement, Work, WorkControl};

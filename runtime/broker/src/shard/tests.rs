@@ -1,12 +1,15 @@
 //! The shard against a plain model: whatever comes, offsets are dense, refusals change nothing, and what a store gives
 //! back after a restart is what was there before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+};
 
 use millstream_store::{Batch, Options, Persist, Store};
 use millstream_types::{
     BatchBuilder, DeliveryConfig, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerId,
-    ProducerName, ProducerStamp, Record, RecordBatch, SubscriptionName, TopicConfig, TopicName,
+    ProducerName, ProducerStamp, Record, RecordBatch, SubscriptionName, TopicChange, TopicConfig, TopicName,
 };
 use proptest::prelude::*;
 
@@ -86,6 +89,18 @@ enum Act {
         name: u8,
         content: u8,
     },
+    /// Sets or lifts a limit of retention.
+    Update {
+        topic: u8,
+        records: u64,
+    },
+    /// Lets records go: as it was decided under the topic's retention and low watermark, or under others.
+    Raise {
+        topic: u8,
+        partition: u32,
+        by: Offset,
+        stale: bool,
+    },
     Restart,
 }
 
@@ -108,6 +123,10 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(name, letter, source)| Act::Close { name, letter, source }),
         2 => (0..3u8, 0..10u64, 1..5u64, 0..3u8).prop_map(|(name, from, len, sink)| Act::Route { name, from, len, sink }),
         1 => (0..2u8, 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
+        1 => (0..3u8, 0..2u64).prop_map(|(topic, records)| Act::Update { topic, records }),
+        3 => (0..3u8, 0..4u32, 0..6u64, proptest::bool::weighted(0.2)).prop_map(
+            |(topic, partition, by, stale)| Act::Raise { topic, partition, by, stale }
+        ),
         1 => Just(Act::Restart),
     ]
 }
@@ -141,6 +160,8 @@ impl CursorModel {
 struct Model {
     /// Settings and ends of each topic's partitions.
     topics: BTreeMap<u8, (TopicConfig, Vec<Offset>)>,
+    /// Low watermarks that are not 0.
+    lows: BTreeMap<PartitionId, Offset>,
     /// Topic, policy, and settled and routed offsets of each subscription.
     subscriptions: BTreeMap<u8, (u8, bool, Cursors)>,
     modules: BTreeMap<u8, u8>,
@@ -197,6 +218,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
         Act::Delete { topic } => {
             for partition in (0..8).map(|index| partition_of(topic, index)) {
                 model.produced.retain(|(of, _), _| *of != partition);
+                model.lows.remove(&partition);
             }
             model.subscriptions.retain(|_, (read, ..)| *read != topic);
             let accepted = model.topics.remove(&topic).is_some();
@@ -369,6 +391,31 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let name = ModuleName::new(format!("m{name}@1")).unwrap();
             (Command::PutModule { name: Some(name), row, wasm: vec![content].into() }, accepted)
         }
+        Act::Update { topic, records } => {
+            let change = TopicChange::RetentionRecords(NonZeroU64::new(records));
+            let found = model.topics.get_mut(&topic);
+            let accepted = found.is_some();
+            found.into_iter().for_each(|(config, _)| config.apply(change));
+            (Command::UpdateTopic { name: topic_name(topic), changes: vec![change] }, accepted)
+        }
+        Act::Raise { topic, partition, by, stale } => {
+            let id = partition_of(topic, partition);
+            let found = model.topics.get(&topic);
+            let mut retention = found.map(|(config, _)| config.retention).unwrap_or_default();
+            let mut from = model.lows.get(&id).copied().unwrap_or(0);
+            let to = from + by;
+            let end = found.and_then(|(_, ends)| ends.get(partition as usize)).copied().unwrap_or(0);
+            match stale {
+                true if by % 2 == 0 => retention.age_ms = NonZeroU64::new(7),
+                true => from += 1,
+                // The newest record stays.
+                false if by > 0 && to < end => {
+                    model.lows.insert(id, to);
+                }
+                false => {}
+            }
+            (Command::RaiseLowWatermark { partition: id, retention, from, to, freed_bytes: 0 }, true)
+        }
         Act::Restart => return None,
     })
 }
@@ -381,6 +428,11 @@ fn assert_agree(shard: &Shard, model: &Model) {
         assert_eq!(&row.config, config);
         let found: Vec<_> = row.partitions.iter().map(|id| shard.partitions[id].next).collect();
         assert_eq!(&found, ends, "topic {topic}");
+        for id in &row.partitions {
+            let state = &shard.partitions[id];
+            assert_eq!(state.low, model.lows.get(id).copied().unwrap_or(0), "topic {topic}");
+            assert_eq!(state.retention, config.retention, "topic {topic}");
+        }
     }
     assert_eq!(shard.partitions.len(), model.topics.values().map(|(_, ends)| ends.len()).sum::<usize>());
     assert_eq!(shard.subscriptions.len(), model.subscriptions.len());
@@ -489,6 +541,27 @@ fn timestamps_do_not_run_backwards() {
         }
     };
     assert_eq!([append(100), append(40), append(101)], [100, 100, 101]);
+}
+
+#[test]
+fn timestamps_do_not_run_backwards_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
+    let append = |shard: &mut Shard, now| {
+        let (mut batch, mut effects) = (Batch::default(), Vec::new());
+        let config = TopicConfig::default();
+        let create = Command::CreateTopic { name: topic_name(0), config, now: 5 };
+        shard.apply(create, &mut batch, &mut effects).result.unwrap();
+        let command = Command::Append { partition: PartitionId(0), batch: batch_of(1), now };
+        let result = shard.apply(command, &mut batch, &mut effects).result;
+        store.commit(batch, Persist::Buffer).unwrap();
+        match result {
+            Ok(Outcome::Appended(appended)) => appended.timestamp,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(append(&mut recover(&store, Limits::default()).unwrap(), 100), 100);
+    assert_eq!(append(&mut recover(&store, Limits::default()).unwrap(), 40), 100);
 }
 
 #[test]

@@ -25,6 +25,7 @@ Settings of the TOML file, all optional:
   listen = \"127.0.0.1:7433\"
   connections_max = 10000
   sync_interval_ms = 50        # of topics with durability `interval`
+  retention_interval_ms = 5000 # how often it is looked what retention lets go
   topics_max = 10000
   subscriptions_max = 20000
   [modules]

@@ -158,6 +158,7 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         ("routed      ", counters.routed),
         ("rejected    ", counters.rejected),
         ("faulted     ", counters.faulted),
+        ("missed      ", counters.missed),
     ] {
         lines.push(format!("{name}  {}", output::count(count)));
     }

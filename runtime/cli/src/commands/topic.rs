@@ -1,12 +1,12 @@
-//! `millstream topic`: create, list, describe, delete.
+//! `millstream topic`: create, list, describe, update, delete.
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
 
-use crate::{broker::connect, cli::Common, failure::Failure, output};
+use crate::{broker::connect, cli::Common, failure::Failure, output, retention};
 
 /// See the module's head.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,8 @@ pub(crate) enum Topic {
         /// Name of the topic
         name: TopicName,
     },
+    /// Change what is kept of a topic; what is not named stays as it is
+    Update(Update),
     /// Delete a topic with its records and subscriptions
     Delete {
         /// Name of the topic
@@ -28,6 +30,7 @@ pub(crate) enum Topic {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = retention::HELP)]
 pub(crate) struct Create {
     /// Segments of A-Z a-z 0-9 _ - separated by dots, as in orders.eu.created
     name: TopicName,
@@ -41,6 +44,17 @@ pub(crate) struct Create {
     /// How long at least a record with a message id is not appended again; 0s: message ids mean nothing here
     #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = humantime::parse_duration)]
     dedup_window: Duration,
+    #[command(flatten)]
+    retention: retention::Limits,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS)))]
+pub(crate) struct Update {
+    /// Name of the topic
+    name: TopicName,
+    #[command(flatten)]
+    retention: retention::Limits,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,19 +70,21 @@ impl Topic {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, partitions, durability, dedup_window }) => {
+            Self::Create(Create { name, partitions, durability, dedup_window, retention }) => {
                 let dedup_window_ms = u32::try_from(dedup_window.as_millis()).unwrap_or(u32::MAX);
                 let durability = match durability {
                     When::Sync => Durability::Sync,
                     When::Interval => Durability::Interval,
                 };
-                let topic = client
-                    .create_topic(name, TopicConfig { partitions, durability, dedup_window_ms })
-                    .await?;
-                show(common, &topic, |topic| {
-                    let TopicConfig { partitions, durability, .. } = &topic.config;
-                    format!("topic {}: partitions {partitions}, durability {}", topic.name, word(*durability))
-                })?;
+                let mut config =
+                    TopicConfig { partitions, durability, dedup_window_ms, ..TopicConfig::default() };
+                retention.changes().into_iter().for_each(|change| config.apply(change));
+                let topic = client.create_topic(name, config).await?;
+                show(common, &topic, settings)?;
+            }
+            Self::Update(Update { name, retention }) => {
+                let topic = client.update_topic(name, retention.changes()).await?;
+                show(common, &topic, settings)?;
             }
             Self::List => {
                 let topics = client.list_topics().await?;
@@ -76,16 +92,18 @@ impl Topic {
                     output::json(&topics)?;
                 } else {
                     let rows = topics.iter().map(|topic| {
-                        let TopicConfig { partitions, durability, .. } = &topic.config;
-                        let durability = word(*durability).to_owned();
+                        let TopicConfig { partitions, durability, retention, .. } = &topic.config;
                         [
                             topic.name.to_string(),
                             partitions.to_string(),
-                            durability,
+                            word(*durability).to_owned(),
+                            retention::text(retention),
                             output::count(topic.records),
+                            output::bytes(topic.bytes),
                         ]
                     });
-                    let table = output::table(["TOPIC", "PARTITIONS", "DURABILITY", "RECORDS"], rows);
+                    let head = ["TOPIC", "PARTITIONS", "DURABILITY", "KEEPS", "RECORDS", "SIZE"];
+                    let table = output::table(head, rows);
                     output::line(table.to_string())?;
                 }
             }
@@ -119,17 +137,31 @@ fn describe(topic: &TopicInfo) -> String {
             partition.earliest.to_string(),
             partition.latest.to_string(),
             records,
+            output::bytes(partition.bytes),
         ]
     });
-    let partitions = output::table(["PARTITION", "EARLIEST", "NEXT", "RECORDS"], rows);
-    format!(
-        "topic       {}\npartitions  {}\ndurability  {}\nrecords     {}\ncreated     {}\n\n{partitions}",
-        topic.name,
-        topic.config.partitions,
-        word(topic.config.durability),
-        output::count(topic.records),
-        output::time(topic.created_ms),
-    )
+    let partitions = output::table(["PARTITION", "EARLIEST", "NEXT", "RECORDS", "SIZE"], rows);
+    let each = if topic.config.partitions > 1 && !topic.config.retention.keeps_all() {
+        " (of each partition)"
+    } else {
+        ""
+    };
+    let lines = [
+        format!("topic       {}", topic.name),
+        format!("partitions  {}", topic.config.partitions),
+        format!("durability  {}", word(topic.config.durability)),
+        format!("keeps       {}{each}", retention::text(&topic.config.retention)),
+        format!("records     {}", output::count(topic.records)),
+        format!("size        {}", output::bytes(topic.bytes)),
+        format!("created     {}", output::time(topic.created_ms)),
+    ];
+    format!("{}\n\n{partitions}", lines.join("\n"))
+}
+
+fn settings(topic: &TopicInfo) -> String {
+    let TopicConfig { partitions, durability, retention, .. } = &topic.config;
+    let (durability, keeps) = (word(*durability), retention::text(retention));
+    format!("topic {}: partitions {partitions}, durability {durability}, keeps {keeps}", topic.name)
 }
 
 fn word(durability: Durability) -> &'static str {

@@ -2,11 +2,12 @@
 //!
 //! | key                 | value |
 //! |---------------------|-------|
-//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, CRC-32C of these u32 |
+//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, time of the newest batch i64, bytes kept u64, CRC-32C of these u32 |
 //!
-//! `u64::MAX` as base offset: the log holds no batch of the partition that recovery should look for.
+//! `u64::MAX` as base offset: the log holds no batch of the partition that recovery should look for. Rows written before
+//! there was retention end with that offset and the checksum: their bytes are counted when the store opens.
 
-use millstream_types::{Offset, PartitionId};
+use millstream_types::{Offset, PartitionId, Timestamp};
 
 use super::{Encoding, Family, exactly, take};
 
@@ -35,17 +36,26 @@ pub struct PartitionRow {
     /// Offset below which nothing is read any more.
     pub low_watermark: Offset,
     /// Base offset of the newest batch: at open, the log must end with it.
-    pub(crate) newest: Option<Offset>,
+    pub newest: Option<Offset>,
+    /// When that one was appended, as its header says; 0 if that is not known.
+    pub newest_ms: Timestamp,
+    /// Bytes of the batches at the low watermark and above.
+    pub bytes: u64,
 }
 
 const NO_BATCH: Offset = Offset::MAX;
 
 impl PartitionRow {
+    /// Length of a row that does not tell its bytes.
+    pub(crate) const UNCOUNTED_LEN: usize = 28;
+
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(28);
+        let mut out = Vec::with_capacity(44);
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.low_watermark.to_be_bytes());
         out.extend_from_slice(&self.newest.unwrap_or(NO_BATCH).to_be_bytes());
+        out.extend_from_slice(&self.newest_ms.to_be_bytes());
+        out.extend_from_slice(&self.bytes.to_be_bytes());
         let crc = crc_fast::crc32_iscsi(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
@@ -58,11 +68,21 @@ impl PartitionRow {
         }
         let (next_offset, rest) = take(body)?;
         let (low_watermark, rest) = take(rest)?;
-        let newest = u64::from_be_bytes(exactly(rest)?);
+        let (newest, rest) = take(rest)?;
+        let newest = u64::from_be_bytes(newest);
+        let (newest_ms, bytes) = match bytes.len() {
+            Self::UNCOUNTED_LEN => ([0; 8], [0; 8]),
+            _ => {
+                let (newest_ms, rest) = take(rest)?;
+                (newest_ms, exactly(rest)?)
+            }
+        };
         Some(Self {
             next_offset: u64::from_be_bytes(next_offset),
             low_watermark: u64::from_be_bytes(low_watermark),
             newest: (newest != NO_BATCH).then_some(newest),
+            newest_ms: Timestamp::from_be_bytes(newest_ms),
+            bytes: u64::from_be_bytes(bytes),
         })
     }
 }
@@ -82,13 +102,23 @@ mod tests {
 
         #[test]
         fn partition_row_round_trips_and_notices_a_flip(
-            next_offset: u64, low_watermark: u64, newest in proptest::option::of(0..u64::MAX), bit in 0usize..224,
+            next_offset: u64, low_watermark: u64, newest in proptest::option::of(0..u64::MAX), newest_ms: i64, bytes: u64,
+            bit in 0usize..352,
         ) {
-            let row = PartitionRow { next_offset, low_watermark, newest };
+            let row = PartitionRow { next_offset, low_watermark, newest, newest_ms, bytes };
             let mut bytes = row.encode();
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(PartitionRow::decode(&bytes), None);
+        }
+
+        #[test]
+        fn a_row_from_before_retention_is_read(next_offset: u64, low_watermark: u64, newest in 0..u64::MAX) {
+            let fields = [next_offset, low_watermark, newest].map(u64::to_be_bytes).concat();
+            let bytes = [&fields[..], &crc_fast::crc32_iscsi(&fields).to_be_bytes()].concat();
+            let row = PartitionRow { next_offset, low_watermark, newest: Some(newest), newest_ms: 0, bytes: 0 };
+            prop_assert_eq!(bytes.len(), PartitionRow::UNCOUNTED_LEN);
+            prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
         }
     }
 }

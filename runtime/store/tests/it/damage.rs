@@ -86,6 +86,8 @@ fn a_torn_acknowledged_end_is_refused_until_accepted() {
         let (store, recovery) = accept(&work);
         assert_eq!(recovery.loss.unwrap().missing, [MissingRange { partition: P0, from: 20, to: 30 }]);
         assert_eq!(store.partition(P0).unwrap().next_offset, 30, "no offset is given twice");
+        let sizes = store.sizes(P0, 0, u64::MAX).map(|size| size.unwrap().1);
+        assert_eq!(store.partition(P0).unwrap().bytes, sizes.sum::<u64>(), "what is lost is not counted");
         publish(&store, P0, 5, 20, Persist::Sync);
         drop(store);
         let (store, recovery) = open(&work);

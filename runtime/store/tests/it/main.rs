@@ -11,6 +11,7 @@ mod kill;
 mod log;
 mod power_loss;
 mod reopen;
+mod retention;
 mod rows;
 mod shadow;
 mod sweep;

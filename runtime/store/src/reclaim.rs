@@ -1,0 +1,251 @@
+//! Taking back the disk space of batches that fell below their partition's low watermark.
+//!
+//! Deleting them one by one would write as many tombstones. Instead each partition has a *floor*, and whenever tables of
+//! the log are compacted, a filter leaves out what lies below it; the blob files that held it go with the next compaction.
+//! [`Store::reclaim`] brings both about where enough is to be had, since fjall compacts only what is written to.
+//!
+//! Floors are in memory alone: they follow from the low watermarks, which are durable before a floor is raised.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use fjall::{
+    AbstractTree as _,
+    compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
+};
+use millstream_types::{Offset, PartitionId};
+
+use crate::{
+    error::{ReadError, WriteError},
+    keys::{LogKey, PartitionRow},
+    store::{Inner, Keyspaces, Store},
+};
+
+/// Why disk space was not taken back. Nothing is lost by that: it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReclaimError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes no writes any more, since the compaction failed or something else did before.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// More than is ever there: how much it is has to be looked up.
+const UNKNOWN_BYTES: u64 = 1 << 62;
+/// From so many bytes on it is worth it, however much the log holds.
+const ENOUGH_BYTES: u64 = 1 << 30;
+/// How often it is looked whether memtables have reached the disk.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
+
+/// What of the log is to be taken back.
+#[derive(Debug)]
+pub(crate) struct Reclaiming {
+    floors: Arc<Floors>,
+    /// Bytes below the low watermarks, as far as they are not yet taken back.
+    below_bytes: AtomicU64,
+}
+
+impl Reclaiming {
+    pub(crate) fn new(floors: Arc<Floors>, partitions: &HashMap<PartitionId, PartitionRow>) -> Self {
+        let any = partitions.values().any(|row| row.low_watermark > 0);
+        Self { floors, below_bytes: AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 }) }
+    }
+
+    /// So many bytes fell below a low watermark.
+    pub(crate) fn freed(&self, bytes: u64) {
+        self.below_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Of what was `expected` below the low watermarks, `found` is there.
+    fn correct(&self, expected: u64, found: u64) {
+        // Bytes may have been added meanwhile.
+        self.below_bytes.fetch_add(found, Ordering::Relaxed);
+        self.below_bytes.fetch_sub(expected, Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// Takes back the disk space of batches below the low watermarks, where that is worth the work; returns how many bytes of
+    /// batches went. Blocks while the log is compacted: not to be called by the committer. One thread at a time.
+    ///
+    /// # Errors
+    /// [`ReclaimError`]; the batches are then taken back by a later call, or after the store was opened again.
+    pub fn reclaim(&self) -> Result<u64, ReclaimError> {
+        let inner = &self.inner;
+        let expected = inner.reclaiming.below_bytes.load(Ordering::Relaxed);
+        if expected == 0 {
+            return Ok(0);
+        }
+        let low_watermarks = self.partitions();
+        // What goes must stay below its low watermark, also when the power fails now.
+        self.sync()?;
+        let floors = self.floors(low_watermarks)?;
+        inner.reclaiming.floors.set(Arc::clone(&floors));
+        if !inner.is_worth(expected) {
+            return Ok(0);
+        }
+        let found = self.bytes_below(&floors)?;
+        inner.reclaiming.correct(expected, found);
+        if !inner.is_worth(found) {
+            return Ok(0);
+        }
+        self.flush_below(&floors)?;
+        let log = &inner.keyspaces.log;
+        // The first leaves the batches out, the second drops the blob files that hold nothing else and rewrites those that
+        // hold little else.
+        for _ in 0..2 {
+            // One that fails may leave files of which nobody knows whether they count: as with fjall's own compactions,
+            // nothing is written any more.
+            let compacted = log.major_compact().map_err(|error| WriteError::Unknown { cause: error.into() });
+            inner.writer().note(compacted)?;
+        }
+        self.forget_old_versions()?;
+        let left = self.bytes_below(&floors)?;
+        inner.reclaiming.correct(found, left);
+        Ok(found.saturating_sub(left))
+    }
+
+    /// Base offset of the batch that holds each low watermark.
+    fn floors(
+        &self,
+        partitions: impl IntoIterator<Item = (PartitionId, PartitionRow)>,
+    ) -> Result<Arc<FloorMap>, ReadError> {
+        let before = self.inner.reclaiming.floors.now();
+        let mut floors = FloorMap::default();
+        for (partition, row) in partitions.into_iter().filter(|(_, row)| row.low_watermark > 0) {
+            let low_watermark = row.low_watermark;
+            let floor = match before.get(&partition) {
+                Some(known) if known.low_watermark == low_watermark => known.floor,
+                _ => self.floor(partition, low_watermark)?,
+            };
+            floors.insert(partition, Floor { low_watermark, floor });
+        }
+        Ok(Arc::new(floors))
+    }
+
+    fn floor(&self, partition: PartitionId, low_watermark: Offset) -> Result<Offset, ReadError> {
+        // Nearly always there is a batch with just this offset.
+        if let Some(size) = self.sizes(partition, low_watermark, low_watermark.saturating_add(1)).next() {
+            return size.map(|(base_offset, _)| base_offset);
+        }
+        Ok(self.batch_at(partition, low_watermark)?.map_or(0, |batch| batch.base_offset))
+    }
+
+    fn bytes_below(&self, floors: &FloorMap) -> Result<u64, ReadError> {
+        let mut bytes = 0;
+        for (partition, Floor { floor, .. }) in floors {
+            for size in self.sizes(*partition, 0, *floor) {
+                bytes += size?.1;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes what lies below the floors and is still in memory to tables, where a compaction can leave it out.
+    fn flush_below(&self, floors: &FloorMap) -> Result<(), WriteError> {
+        let mut floors = floors.iter();
+        if floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
+            self.rotate_now(&[&self.inner.keyspaces.log])?;
+        }
+        self.wait_for_flushes();
+        Ok(())
+    }
+
+    /// fjall keeps the files of earlier versions until a memtable is rotated after a later write.
+    fn forget_old_versions(&self) -> Result<(), WriteError> {
+        self.commit_nothing()?;
+        let Keyspaces { state, modules, .. } = &self.inner.keyspaces;
+        // And journals until everything in them is in tables.
+        self.rotate_now(&[modules, state])?;
+        self.wait_for_flushes();
+        Ok(())
+    }
+
+    fn rotate_now(&self, keyspaces: &[&fjall::Keyspace]) -> Result<(), WriteError> {
+        let mut writer = self.inner.writer();
+        writer.check()?;
+        for keyspace in keyspaces {
+            let result = writer.watch.rotate_now(&self.inner, keyspace);
+            writer.note(result)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until what is sealed by now has reached the disk.
+    fn wait_for_flushes(&self) {
+        let since = Instant::now();
+        // Under load there is always one that waits.
+        let wanted = self.inner.writer().watch.sealed_ever();
+        let reached = || self.inner.writer().watch.flushed(&self.inner) >= wanted;
+        // Should they stall, the committer finds out.
+        while !reached() && since.elapsed() < self.inner.options.flush_stall {
+            thread::sleep(FLUSH_POLL);
+        }
+    }
+}
+
+impl Inner {
+    /// Whether taking `bytes` back is worth reading all tables of the log and writing what is left of them.
+    fn is_worth(&self, bytes: u64) -> bool {
+        let tree = &self.keyspaces.log.tree;
+        let tables: u64 = tree.current_version().iter_levels().map(|level| level.size()).sum();
+        bytes >= self.options.reclaim_bytes_min.max(1)
+            && bytes >= tables / 4
+            && bytes >= (tree.disk_space() / 8).min(ENOUGH_BYTES)
+    }
+}
+
+/// Below which offset a partition's batches are left out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Floor {
+    /// From which it follows.
+    low_watermark: Offset,
+    floor: Offset,
+}
+
+type FloorMap = HashMap<PartitionId, Floor>;
+
+/// The floors, shared with the compactions.
+#[derive(Debug, Default)]
+pub(crate) struct Floors(RwLock<Arc<FloorMap>>);
+
+impl Floors {
+    fn now(&self) -> Arc<FloorMap> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, floors: Arc<FloorMap>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = floors;
+    }
+}
+
+impl Factory for Floors {
+    fn name(&self) -> &str {
+        "low watermarks"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(AboveFloors(self.now()))
+    }
+}
+
+/// Leaves out what lies below the floors, as they were when the compaction began.
+struct AboveFloors(Arc<FloorMap>);
+
+impl CompactionFilter for AboveFloors {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        let below = LogKey::decode(item.key())
+            .is_some_and(|key| self.0.get(&key.partition).is_some_and(|floor| key.base_offset < floor.floor));
+        // Without a tombstone, which is right for keys that are written once.
+        Ok(if below { Verdict::Destroy } else { Verdict::Keep })
+    }
+}
