@@ -267,7 +267,7 @@ impl Group {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
         part.settled.reopen(offset, &mut |_| {});
         if offset < part.scanned && !part.open.contains_key(&offset) {
-            part.open.insert(offset, Open { tag: 0, unit: 0, bytes: 0, state: State::Ready });
+            part.open.insert(offset, Open::new(0, 0, State::Ready));
             self.open += 1;
             self.ready.insert((partition, offset));
         }
@@ -275,11 +275,7 @@ impl Group {
 
     /// Records leased, and waiting for something, in a partition.
     pub(crate) fn counts(&self, partition: u32) -> (u64, u64) {
-        let open = self.parts.get(partition as usize).into_iter().flat_map(|part| part.open.values());
-        open.fold((0, 0), |(leased, waiting), open| match open.state {
-            State::Leased => (leased + 1, waiting),
-            _ => (leased, waiting + 1),
-        })
+        self.part(partition).map_or((0, 0), |part| (part.leased, part.open.len() as u64 - part.leased))
     }
 
     pub(crate) fn is_read(&self) -> bool {

@@ -60,8 +60,10 @@ pub(crate) struct TriedRow {
     pub(crate) deliveries: u32,
     /// How often that failed.
     pub(crate) failures: u32,
-    /// Not before this time again.
+    /// Not before this time again, nor longer than the wait that was set then: a clock that jumps back does not prolong it.
     pub(crate) due_ms: Timestamp,
+    #[serde(default)]
+    pub(crate) wait_ms: u64,
     /// When it was delivered first.
     pub(crate) first_ms: Timestamp,
     /// Why it failed last, in the consumer's words.

@@ -24,7 +24,7 @@ impl Group {
         row.failures = row.failures.saturating_add(1);
         row.error = error.map(cut);
         let wait = delay_ms.unwrap_or_else(|| self.config.backoff(row.failures, moment.chance));
-        row.due_ms = moment.wall.saturating_add_unsigned(wait);
+        (row.due_ms, row.wait_ms) = (moment.wall.saturating_add_unsigned(wait), wait);
         let row = row.clone();
         let dead = row.failures >= tries && !off;
         self.news.settlements.entry(partition).or_default().tried.push((offset, row.clone()));
@@ -127,8 +127,8 @@ impl Group {
     /// The unit of the record.
     fn take_one_back(&mut self, partition: u32, offset: Offset, moment: Moment) -> Option<u64> {
         let open = *self.parts.get(partition as usize)?.open.get(&offset)?;
-        if open.state == State::Leased {
-            let granted = self.leases.get(&open.tag).map_or(moment.wall, |lease| lease.granted);
+        if open.state() == State::Leased {
+            let granted = self.leases.get(&{ open.tag }).map_or(moment.wall, |lease| lease.granted);
             self.unlease(&open);
             self.put(partition, offset, State::Held, 0);
             let part = self.parts.get_mut(partition as usize)?;
@@ -145,13 +145,13 @@ impl Group {
         let Some(found) = self.leases.get(&lease) else { return Vec::new() };
         let part = self.part(found.partition).into_iter();
         let open = part.flat_map(|part| part.open.range(found.first..found.end));
-        let under = open.filter(|(_, open)| open.state == State::Leased && open.tag == lease);
+        let under = open.filter(|(_, open)| open.state() == State::Leased && open.tag == lease);
         under.map(|(offset, _)| (found.partition, *offset)).collect()
     }
 
     fn is_under(&self, partition: u32, offset: Offset, lease: u64) -> bool {
         let open = self.part(partition).and_then(|part| part.open.get(&offset));
-        open.is_some_and(|open| open.state == State::Leased && open.tag == lease)
+        open.is_some_and(|open| open.state() == State::Leased && open.tag == lease)
     }
 }
 

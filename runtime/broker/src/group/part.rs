@@ -17,6 +17,8 @@ pub(super) struct Part {
     reached: Offset,
     routed: Offset,
     pub(super) open: BTreeMap<Offset, Open>,
+    /// How many of those consumers have.
+    pub(super) leased: u64,
     /// Records that were delivered in vain.
     pub(super) tried: BTreeMap<Offset, TriedRow>,
     /// Whether the shard is behind over records that were dropped.
@@ -24,14 +26,56 @@ pub(super) struct Part {
 }
 
 /// A record that is neither settled nor still to be scanned.
+///
+/// There may be very many: packed, one takes 20 bytes.
 #[derive(Debug, Clone, Copy)]
+#[repr(Rust, packed(4))]
 pub(super) struct Open {
     /// The lease it is under, or the time for which it waits.
     pub(super) tag: u64,
     /// What it is kept in order with; 0 for nothing.
     pub(super) unit: u64,
-    pub(super) bytes: u32,
-    pub(super) state: State,
+    /// Bytes in the lower bits, the state above.
+    word: u32,
+}
+
+const STATE_AT: u32 = 29;
+const BYTES_MAX: u32 = (1 << STATE_AT) - 1;
+
+impl Open {
+    pub(super) fn new(unit: u64, bytes: u32, state: State) -> Self {
+        Self { tag: 0, unit, word: bytes.min(BYTES_MAX) | (state as u32) << STATE_AT }
+    }
+
+    /// What it takes of a window.
+    pub(super) fn bytes(self) -> u32 {
+        self.word & BYTES_MAX
+    }
+
+    pub(super) fn state(self) -> State {
+        match self.word >> STATE_AT {
+            0 => State::Leased,
+            1 => State::Waiting,
+            2 => State::Ready,
+            3 => State::Fetching,
+            4 => State::Held,
+            _ => State::Dead,
+        }
+    }
+
+    fn set(&mut self, state: State, tag: u64) {
+        self.tag = tag;
+        self.word = self.bytes() | (state as u32) << STATE_AT;
+    }
+
+    pub(super) fn set_bytes(&mut self, bytes: u32) {
+        self.word = bytes.min(BYTES_MAX) | (self.state() as u32) << STATE_AT;
+    }
+
+    pub(super) fn set_leased(&mut self, lease: u64, bytes: u32) {
+        self.set_bytes(bytes);
+        self.set(State::Leased, lease);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +103,7 @@ impl From<PartitionCursor> for Part {
             reached: below,
             routed: cursor.routed,
             open: BTreeMap::new(),
+            leased: 0,
             tried: cursor.tried,
             unsaved: false,
         }
@@ -151,7 +196,7 @@ impl Group {
 
     pub(super) fn is_leased(&self, partition: u32, offset: Offset) -> bool {
         let open = self.part(partition).and_then(|part| part.open.get(&offset));
-        open.is_some_and(|open| open.state == State::Leased)
+        open.is_some_and(|open| open.state() == State::Leased)
     }
 
     /// The offsets that `member` holds of those `said`.
@@ -161,9 +206,9 @@ impl Group {
             return Vec::new();
         }
         let mine = |open: &Open| {
-            open.state == State::Leased
+            open.state() == State::Leased
                 && said.lease.is_none_or(|lease| lease == open.tag)
-                && self.leases.get(&open.tag).is_some_and(|lease| lease.member == member)
+                && self.leases.get(&{ open.tag }).is_some_and(|lease| lease.member == member)
         };
         let open = part.open.range(said.offsets.clone());
         open.filter(|(_, open)| mine(open)).map(|(offset, _)| *offset).collect()
@@ -191,7 +236,7 @@ impl Group {
         let part = self.parts.get_mut(partition as usize);
         let Some(open) = part.and_then(|part| part.open.remove(&offset)) else { return };
         self.open -= 1;
-        match open.state {
+        match open.state() {
             State::Leased => self.unlease(&open),
             State::Waiting => drop(self.due.remove(&(open.tag, partition, offset))),
             State::Ready => drop(self.ready.remove(&(partition, offset))),
@@ -204,15 +249,20 @@ impl Group {
 
     /// Gives back what a leased record takes of its consumer's window.
     pub(super) fn unlease(&mut self, open: &Open) {
-        let Some(lease) = self.leases.get_mut(&open.tag) else { return };
+        let Some(lease) = self.leases.get_mut(&{ open.tag }) else { return };
         if let Some(member) = self.members.get_mut(&lease.member) {
             member.records -= 1;
-            member.bytes -= u64::from(open.bytes);
+            member.bytes -= u64::from(open.bytes());
         }
         lease.left -= 1;
-        if lease.left == 0 {
+        let (partition, left) = (lease.partition, lease.left);
+        if let Some(part) = self.parts.get_mut(partition as usize) {
+            part.leased -= 1;
+        }
+        if left == 0
+            && let Some(lease) = self.leases.remove(&{ open.tag })
+        {
             self.deadlines.remove(&(lease.deadline, open.tag));
-            self.leases.remove(&open.tag);
         }
     }
 
@@ -220,7 +270,7 @@ impl Group {
     pub(super) fn put(&mut self, partition: u32, offset: Offset, state: State, tag: u64) {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
         let Some(open) = part.open.get_mut(&offset) else { return };
-        (open.state, open.tag) = (state, tag);
+        open.set(state, tag);
         match state {
             State::Waiting => drop(self.due.insert((tag, partition, offset))),
             State::Ready => drop(self.ready.insert((partition, offset))),

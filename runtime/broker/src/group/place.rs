@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use millstream_types::{BatchView, DeliveryMode, Offset, RecordView};
+use millstream_types::{BatchView, DeliveryMode, Offset, RecordView, Timestamp};
 
 use super::{Group, Lease, MemberId, Moment, Open, State};
 use crate::limits::{GRANT_RECORDS_MAX, GROUP_OPEN_MAX};
@@ -132,7 +132,7 @@ impl Group {
     pub(crate) fn fetched(&mut self, partition: u32, offsets: &[Offset], brought: &[Offset]) {
         let fetching = |group: &Self, offset| {
             let open = group.part(partition).and_then(|part| part.open.get(offset));
-            open.filter(|open| open.state == State::Fetching).copied()
+            open.filter(|open| open.state() == State::Fetching).copied()
         };
         let mut gone = Vec::new();
         for offset in offsets {
@@ -166,7 +166,7 @@ impl Group {
         }
         match part.open.get(&offset) {
             // A module made more of it than one batch holds.
-            Some(open) if open.state == State::Leased => return Place::Under(open.tag),
+            Some(open) if open.state() == State::Leased => return Place::Under(open.tag),
             Some(_) => return Place::Pass,
             None => {}
         }
@@ -178,8 +178,12 @@ impl Group {
             self.expired(partition, offset);
             return Place::Pass;
         }
-        let until = record.deliver_at.into_iter().chain(part.tried.get(&offset).map(|row| row.due_ms)).max();
-        if let Some(wait) = until.map(|until| until - moment.wall).filter(|wait| *wait > 0) {
+        let retried = part.tried.get(&offset).map(|row| {
+            let left = row.due_ms.saturating_sub(moment.wall);
+            left.min(Timestamp::try_from(row.wait_ms).unwrap_or(Timestamp::MAX))
+        });
+        let delayed = record.deliver_at.map(|at| at.saturating_sub(moment.wall));
+        if let Some(wait) = delayed.max(retried).filter(|wait| *wait > 0) {
             // What is delayed has no place in the order.
             let unit = if record.deliver_at.is_some() { 0 } else { self.unit_of(partition, record) };
             self.open(partition, offset, unit, bytes);
@@ -222,8 +226,8 @@ impl Group {
         let offset = record.offset;
         let part = self.parts.get_mut(partition as usize);
         let Some(open) = part.and_then(|part| part.open.get_mut(&offset)) else { return Place::Pass };
-        match open.state {
-            State::Fetching => open.bytes = bytes,
+        match open.state() {
+            State::Fetching => open.set_bytes(bytes),
             State::Leased => return Place::Under(open.tag),
             _ => return Place::Pass,
         }
@@ -243,7 +247,7 @@ impl Group {
 
     fn open(&mut self, partition: u32, offset: Offset, unit: u64, bytes: u32) {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
-        part.open.insert(offset, Open { tag: 0, unit, bytes, state: State::Held });
+        part.open.insert(offset, Open::new(unit, bytes, State::Held));
         self.open += 1;
         if unit != 0 {
             self.enter_unit(unit, partition, offset);
@@ -285,8 +289,9 @@ impl Group {
     fn lease(&mut self, partition: u32, offset: Offset, lease: u64, bytes: u32) {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
         let Some(open) = part.open.get_mut(&offset) else { return };
-        (open.state, open.tag, open.bytes) = (State::Leased, lease, bytes);
-        let unit = open.unit;
+        open.set_leased(lease, bytes);
+        let (unit, bytes) = (open.unit, open.bytes());
+        part.leased += 1;
         if let Some(lease) = self.leases.get_mut(&lease) {
             lease.left += 1;
             lease.first = lease.first.min(offset);

@@ -50,6 +50,10 @@ enum Act {
     Pass {
         ms: u64,
     },
+    /// The clock on the wall jumps; leases and waits are none of its business.
+    Jump {
+        hours: i64,
+    },
     Bury {
         written: bool,
     },
@@ -71,6 +75,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..64usize).prop_map(|which| Act::Extend { which }),
         1 => (0..8usize, 0..9u32).prop_map(|(who, records)| Act::Window { who, records }),
         4 => prop_oneof![1..600u64, 600..6_000u64].prop_map(|ms| Act::Pass { ms }),
+        1 => (-2..=2i64).prop_map(|hours| Act::Jump { hours }),
         3 => any::<bool>().prop_map(|written| Act::Bury { written }),
         1 => (0..64usize).prop_map(|which| Act::Redrive { which }),
         1 => Just(Act::Restart),
@@ -85,6 +90,8 @@ struct World {
     /// What a restart would find.
     shard: Vec<PartitionCursor>,
     ms: u64,
+    /// What the clock on the wall is ahead by, ms.
+    ahead: i64,
     members: Vec<MemberId>,
     windows: BTreeMap<MemberId, u32>,
     /// Who holds what, under which lease.
@@ -142,6 +149,7 @@ impl World {
             group: Group::new(config(mode), shard.clone()),
             shard,
             ms: 1,
+            ahead: 0,
             members: Vec::new(),
             windows: BTreeMap::new(),
             holders: BTreeMap::new(),
@@ -155,7 +163,7 @@ impl World {
     }
 
     fn moment(&self) -> Moment {
-        Moment { ms: self.ms, wall: i64::try_from(self.ms).unwrap(), chance: 0.5 }
+        Moment { ms: self.ms, wall: i64::try_from(self.ms).unwrap() + self.ahead, chance: 0.5 }
     }
 
     fn unit(&self, (partition, offset): Place) -> Option<(u32, u64)> {
@@ -298,6 +306,7 @@ impl World {
                 }
             }
             Act::Pass { ms } => self.pass(ms),
+            Act::Jump { hours } => self.ahead += hours * 3_600_000,
             Act::Bury { written } => {
                 let Some(place) = self.dead.pop() else { return };
                 if written {
@@ -459,13 +468,17 @@ impl World {
                 assert!(open.is_none() || !settled, "{place:?} is settled and open");
                 let known = settled || open.is_some() || offset >= part.scanned || is_dropped(offset);
                 assert!(known, "{place:?} is forgotten");
-                let leased = open.filter(|open| open.state == State::Leased).map(|open| open.tag);
+                let leased = open.filter(|open| open.state() == State::Leased).map(|open| open.tag);
                 assert_eq!(leased, self.holders.get(&place).map(|holder| holder.1), "{place:?}");
                 if self.dead.contains(&place) {
-                    assert!(open.is_some_and(|open| open.state == State::Dead));
+                    assert!(open.is_some_and(|open| open.state() == State::Dead));
                 }
             }
             assert!(self.shard[partition as usize].settled.below() <= part.settled.below());
+        }
+        for (partition, part) in (0..).zip(&self.group.parts) {
+            let held = self.holders.keys().filter(|place| place.0 == partition).count() as u64;
+            assert_eq!(self.group.counts(partition), (held, part.open.len() as u64 - held));
         }
         assert_eq!(self.group.open, self.group.parts.iter().map(|part| part.open.len()).sum::<usize>());
     }
@@ -525,3 +538,70 @@ proptest! {
         world.drain();
     }
 }
+
+/// Heap bytes a record, of what `fill` makes of so many.
+fn bytes_a_record<T>(records: usize, fill: impl FnOnce() -> T) -> f64 {
+    let before = dhat::HeapStats::get().curr_bytes;
+    let filled = fill();
+    let bytes = dhat::HeapStats::get().curr_bytes - before;
+    drop(filled);
+    bytes as f64 / records as f64
+}
+
+#[test]
+fn a_leased_record_takes_at_most_64_bytes() {
+    const BATCHES: u64 = 200;
+    const EACH: u64 = 500;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let payloads: Vec<_> = (0..BATCHES)
+        .map(|n| {
+            let mut builder = BatchBuilder::new().with_stamp(n * EACH, 0);
+            (0..EACH).for_each(|_| builder.push(&Record::new("x")).unwrap());
+            builder.build().unwrap()
+        })
+        .collect();
+    let bytes = bytes_a_record((BATCHES * EACH) as usize, || {
+        let mut group = Group::new(config(DeliveryMode::Shared), vec![PartitionCursor::default()]);
+        for _ in 0..4 {
+            group.join(Window { records: 1_000_000, bytes: 1 << 40 }).unwrap();
+        }
+        for (n, batch) in payloads.iter().enumerate() {
+            let next = (n as u64 + 1) * EACH;
+            let moment = Moment { ms: 1, wall: 1, chance: 0.5 };
+            assert_eq!(group.place(0, &batch.view(), 0, next, false, moment).upto as u64, EACH);
+        }
+        assert_eq!(group.counts(0), (BATCHES * EACH, 0));
+        group
+    });
+    println!("{bytes:.1} bytes a leased record");
+    assert!(bytes <= 64.0, "{bytes:.1} bytes a leased record");
+}
+
+#[test]
+fn a_message_id_takes_at_most_64_bytes() {
+    const RECORDS: usize = 100_000;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let batches: Vec<_> = (0..RECORDS / 500)
+        .map(|n| {
+            let mut builder = BatchBuilder::new();
+            for k in 0..500 {
+                let message_id = Some(format!("order-{n}-{k}").into());
+                builder.push(&Record { message_id, ..Record::new("x") }).unwrap();
+            }
+            builder.build().unwrap()
+        })
+        .collect();
+    let bytes = bytes_a_record(RECORDS, || {
+        let mut ids = crate::message_ids::MessageIds::new(120_000);
+        for (n, batch) in batches.iter().enumerate() {
+            assert!(ids.appended(batch, n as u64 * 500, 1).is_empty());
+        }
+        ids
+    });
+    println!("{bytes:.1} bytes a message id");
+    assert!(bytes <= 64.0, "{bytes:.1} bytes a message id");
+}
+
+/// Counts what tests ask it to count, and is the system's otherwise.
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
