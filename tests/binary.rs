@@ -9,6 +9,8 @@ mod cli; // commands, exit codes, bad input
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]
 mod flights; // real data
+#[path = "binary/peak.rs"]
+mod peak; // a burst, and who is slow
 #[path = "binary/retention.rs"]
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]

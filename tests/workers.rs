@@ -361,8 +361,10 @@ async fn a_worker_without_room_holds_nobody_up() {
         busy.ack(&message);
     }
     busy.flush().await.unwrap();
-    let at = client.describe_subscription(jobs()).await.unwrap().positions[0];
-    assert_eq!((at.leased, at.scanned), (10, 1_000));
+    let info = client.describe_subscription(jobs()).await.unwrap();
+    assert_eq!((info.positions[0].leased, info.positions[0].scanned), (10, 1_000));
+    assert_eq!((info.pending(), info.unscanned(), info.consumers), (10, 0, 3));
+    assert!(info.oldest_unsettled_ms.is_some_and(|oldest| oldest > 0));
     // Leaving in good order gives back what was not done, without a failure.
     idle.close().await.unwrap();
     for _ in 0..10 {
@@ -372,6 +374,7 @@ async fn a_worker_without_room_holds_nobody_up() {
         busy.ack(&message);
     }
     all_settled(&client, 1_000).await;
+    assert_eq!(client.describe_subscription(jobs()).await.unwrap().oldest_unsettled_ms, None);
     drop(paused);
 }
 

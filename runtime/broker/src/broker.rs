@@ -367,6 +367,22 @@ impl Broker {
         self.shared.catalog.subscription(name)
     }
 
+    /// How a subscription stands, with the age of what is oldest in its backlog. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscription`]; a failing store.
+    pub async fn describe_subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo, Error> {
+        let subscription = self.subscription(name)?;
+        let (store, mut info) = (self.shared.store.clone(), subscription.info());
+        let behind = info.positions.iter().filter(|at| at.settled < at.latest);
+        let behind = behind.map(|at| Ok((subscription.topic().partition(at.partition)?, at.settled)));
+        let behind = behind.collect::<Result<Vec<_>, Error>>()?;
+        if !behind.is_empty() {
+            info.oldest_unsettled_ms = blocking(move || oldest(&store, &behind)).await??;
+        }
+        Ok(info)
+    }
+
     /// Creates a durable subscription, or finds it there with the same settings. Its modules are bound once, so that a
     /// bad configuration is refused here. Not cancel-safe: it may be created all the same.
     ///
@@ -584,6 +600,21 @@ impl Shared {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+}
+
+/// When the oldest of the records at these places was appended.
+fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Timestamp>, Error> {
+    let mut oldest = None;
+    for (partition, offset) in places {
+        // What retention deleted is no backlog any more.
+        let Some(row) = store.partition(*partition) else { continue };
+        if let Some(stored) = store.batch_at(*partition, (*offset).max(row.low_watermark))? {
+            let appended =
+                RecordBatch::new(stored.bytes, millstream_types::Check::Header)?.view().timestamp();
+            oldest = Some(oldest.map_or(appended, |oldest: Timestamp| oldest.min(appended)));
+        }
+    }
+    Ok(oldest)
 }
 
 /// Whether no record of `batch` is to be delivered too far ahead.

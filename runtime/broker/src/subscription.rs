@@ -225,6 +225,7 @@ impl Subscription {
             consumers: group.consumers() as u64,
             state,
             fault,
+            oldest_unsettled_ms: None,
             positions: positions.collect(),
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }

@@ -59,7 +59,9 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Res
             Response::Subscription(broker.create_subscription(name, wanted).await?.info())
         }
         Request::ListSubscriptions => Response::Subscriptions(broker.subscriptions()),
-        Request::DescribeSubscription { name } => Response::Subscription(broker.subscription(&name)?.info()),
+        Request::DescribeSubscription { name } => {
+            Response::Subscription(broker.describe_subscription(&name).await?)
+        }
         Request::DeleteSubscription { name } => {
             broker.delete_subscription(&name).await?;
             Response::Done

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeliveryConfig, Offset, SubscriptionName, Timestamp, TopicName};
+use crate::{DeliveryConfig, DeliveryMode, Offset, SubscriptionName, Timestamp, TopicName};
 
 /// Where a new subscription starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,10 @@ pub struct SubscriptionInfo {
     /// Why it is faulted.
     #[serde(default)]
     pub fault: Option<String>,
+    /// When the oldest record was appended that is not settled, ms since the Unix epoch; none where everything is, or where
+    /// subscriptions are listed.
+    #[serde(default)]
+    pub oldest_unsettled_ms: Option<Timestamp>,
     /// One for each partition, in order.
     pub positions: Vec<PositionInfo>,
     /// Since the broker started.
@@ -103,6 +107,23 @@ pub struct PositionInfo {
     /// Records that were scanned and wait: for their time, for others of their key, or for a consumer with room.
     #[serde(default)]
     pub waiting: u64,
+}
+
+impl SubscriptionInfo {
+    /// Records that were scanned, are for the consumers and are not settled: exact. Of a subscription that is read as a
+    /// stream it is what was scanned and not acknowledged, with what modules dropped of that.
+    pub fn pending(&self) -> u64 {
+        let pending = self.positions.iter().map(|at| match at.leased + at.waiting {
+            0 if self.delivery.mode == DeliveryMode::Exclusive => at.scanned.saturating_sub(at.settled),
+            open => open,
+        });
+        pending.sum()
+    }
+
+    /// Records that are still to be scanned: an estimate of what is for the consumers, before modules.
+    pub fn unscanned(&self) -> u64 {
+        self.positions.iter().map(|at| at.latest.saturating_sub(at.scanned.max(at.settled))).sum()
+    }
 }
 
 /// What a subscription has done since the broker started.

@@ -95,11 +95,13 @@ impl Subscription {
                             if subscription.durable { "durable" } else { "ephemeral" }.to_owned(),
                             subscription.delivery.mode.to_string(),
                             state(subscription),
-                            output::count(backlog(subscription)),
+                            output::count(subscription.pending()),
+                            output::count(subscription.unscanned()),
                             modules(subscription),
                         ]
                     });
-                    let head = ["SUBSCRIPTION", "TOPIC", "KIND", "MODE", "STATE", "UNSETTLED", "MODULES"];
+                    let head =
+                        ["SUBSCRIPTION", "TOPIC", "KIND", "MODE", "STATE", "PENDING", "UNSCANNED", "MODULES"];
                     output::line(output::table(head, rows).to_string())?;
                 }
             }
@@ -145,6 +147,14 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),
         format!("dead letters  {}", dead_letters(subscription)),
     ];
+    lines.push(format!(
+        "backlog       {} pending, {} not yet scanned (an estimate where modules drop)",
+        output::count(subscription.pending()),
+        output::count(subscription.unscanned())
+    ));
+    if let Some(oldest) = subscription.oldest_unsettled_ms {
+        lines.push(format!("oldest        unsettled since {}", output::time(oldest)));
+    }
     if let Some(fault) = &subscription.fault {
         lines.push(format!("fault         {fault}"));
     }
@@ -191,10 +201,6 @@ fn dead_letters(subscription: &SubscriptionInfo) -> String {
 
 fn state(subscription: &SubscriptionInfo) -> String {
     format!("{:?}", subscription.state).to_lowercase()
-}
-
-fn backlog(subscription: &SubscriptionInfo) -> u64 {
-    subscription.positions.iter().map(|at| at.latest.saturating_sub(at.settled)).sum()
 }
 
 fn modules(subscription: &SubscriptionInfo) -> String {
