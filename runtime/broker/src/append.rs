@@ -1,14 +1,88 @@
-//! An append on its way: from being handed in to its receipt.
+//! Appending what producers send: handed in, on its way, answered with a receipt.
 
 use millstream_store::Store;
-use millstream_types::{Check, PartitionId, ProducerStamp, RecordBatch};
+use millstream_types::{
+    Check, PartitionId, ProducerStamp, RecordBatch, Timestamp, TopicName, limits::ATOMIC_BYTES_MAX,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    Error,
-    command::{Appended, Outcome, Reply},
+    Broker, Error, Topic,
+    broker::now,
+    command::{Appended, Command, Outcome, Reply},
     committer::answer,
+    limits::SCHEDULE_AHEAD_MAX,
 };
+
+impl Broker {
+    /// Hands in `batch`, which was checked in full, for `partition` of `topic`. Waits while too much is on its way; the receipt comes
+    /// once the batch is as durable as the topic asks. Cancel-safe: the batch is handed in wholly or not at all.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::ScheduledTooFar`], [`Error::Stopping`].
+    pub async fn append(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        batch: RecordBatch,
+    ) -> Result<PendingAppend, Error> {
+        let partition = topic.partition(partition)?;
+        if !batch.view().is_dense() {
+            return Err(Error::SparseBatch);
+        }
+        let now = now();
+        check_schedule(&batch, now)?;
+        let command = Command::Append { partition, batch, now };
+        let reply = self.shared.submitter.submit(command).await?;
+        Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+    }
+
+    /// Appends batches, each checked in full, to partitions of any topics: all of them or none. Not cancel-safe: they may be
+    /// appended all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::WrongProducer`] for a batch that
+    /// is marked, [`Error::TooLarge`], [`Error::ScheduledTooFar`], [`Error::Gone`] when a topic was deleted meanwhile;
+    /// nothing is appended then.
+    pub async fn append_all(
+        &self,
+        batches: Vec<(TopicName, u32, RecordBatch)>,
+    ) -> Result<Vec<Appended>, Error> {
+        let (now, mut bytes) = (now(), 0);
+        let placed = batches.into_iter().map(|(topic, partition, batch)| {
+            let view = batch.view();
+            if !view.is_dense() {
+                return Err(Error::SparseBatch);
+            }
+            if view.producer().id != 0 {
+                return Err(Error::WrongProducer { found: view.producer().id, expected: 0 });
+            }
+            check_schedule(&batch, now)?;
+            bytes += batch.as_bytes().len();
+            Ok((self.topic(&topic)?.partition(partition)?, batch))
+        });
+        let batches = placed.collect::<Result<Vec<_>, _>>()?;
+        if bytes > ATOMIC_BYTES_MAX {
+            return Err(Error::TooLarge { what: "an atomic publish", bytes, max: ATOMIC_BYTES_MAX });
+        }
+        match self.execute(Command::AppendAll { batches, now }).await? {
+            Outcome::AllAppended(appended) => Ok(appended),
+            other => Err(Error::Internal(format!("an atomic publish was answered by {other:?}"))),
+        }
+    }
+}
+
+/// Whether no record of `batch` is to be delivered too far ahead.
+fn check_schedule(batch: &RecordBatch, now: Timestamp) -> Result<(), Error> {
+    let view = batch.view();
+    if !view.is_timed() {
+        return Ok(());
+    }
+    let last =
+        now.saturating_add(Timestamp::try_from(SCHEDULE_AHEAD_MAX.as_millis()).unwrap_or(Timestamp::MAX));
+    let too_far = view.records().filter_map(|record| record.deliver_at).find(|at| *at > last);
+    too_far.map_or(Ok(()), |deliver_at| Err(Error::ScheduledTooFar { deliver_at, last }))
+}
 
 /// An append that was handed in.
 #[derive(Debug)]
