@@ -9,6 +9,8 @@ mod cli; // commands, exit codes, bad input
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]
 mod flights; // real data
+#[path = "binary/many.rs"]
+mod many;
 #[path = "binary/peak.rs"]
 mod peak; // a burst, and who is slow
 #[path = "binary/retention.rs"]
@@ -16,4 +18,4 @@ mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]
 mod start; // what keeps a broker from starting
 #[path = "binary/workers.rs"]
-mod workers; // workers on the command line, and over kills
+mod workers; // workers on the command line, and over kills // thousands of connections and subscriptions
