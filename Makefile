@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test check fmt clippy doc bench clean
+.PHONY: help setup build demo test soak check fmt clippy doc bench clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -21,6 +21,10 @@ demo: setup ## The January 2013 flights through a broker, four modules, and a SI
 test: setup ## Every test
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
+
+soak: setup ## The long forms of the tests that kill, break and shuffle: about an hour
+	MILLSTREAM_SOAK=1 $(CARGO) nextest run --workspace --profile soak \
+		-E 'test(/crash/) | test(/workers/) | test(/group/) | test(/shard/) | test(/network/) | package(millstream-store)'
 
 check: fmt clippy doc ## Format, lints, docs: as CI does
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_client::{
-    Client, ConnectOptions, DeliveryConfig, DeliveryMode, PublishOptions, Record, Settled, SubscriptionName,
-    TopicConfig, TopicName, WorkOptions,
+    Client, ConnectOptions, DeliveryConfig, DeliveryMode, PublishOptions, Reconnect, Record, Settled,
+    SubscriptionName, TopicConfig, TopicName, WorkOptions,
 };
-use millstream_tests::{Binary, soon};
+use millstream_tests::{Binary, soak, soon};
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -79,13 +79,15 @@ fn a_command_for_each_record_and_dead_letters_for_those_that_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_settled_is_never_delivered_again_over_kills() {
     const RECORDS: usize = 9_000;
-    const KILLS: usize = 4;
+    let kills_wanted = soak(4, 40);
     for mode in [DeliveryMode::Shared, DeliveryMode::KeyShared] {
         let dir = tempfile::tempdir().unwrap();
         let mut broker = Binary::serve(dir.path());
         let address = broker.address().to_owned();
-        let client =
-            Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
+        // However often the broker is killed.
+        let reconnect = Reconnect { give_up_after: None, ..Reconnect::default() };
+        let options = ConnectOptions { reconnect, ..ConnectOptions::default() };
+        let client = Client::connect(&broker.url().parse().unwrap(), options).await.unwrap();
         let (topic, name): (TopicName, SubscriptionName) = ("t".parse().unwrap(), "jobs".parse().unwrap());
         client
             .create_topic(topic.clone(), TopicConfig { partitions: 2, ..TopicConfig::default() })
@@ -125,14 +127,14 @@ async fn what_is_settled_is_never_delivered_again_over_kills() {
         }
         let (mut settled, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut kills = 0;
-        while seen.len() < RECORDS || kills < KILLS {
+        while seen.len() < RECORDS || kills < kills_wanted {
             let (place, told) = soon("a record, over all kills", taken.recv()).await.unwrap();
             assert!(!settled.contains(&place), "{place:?} was settled and came again");
             seen.insert(place);
             if told == Some(Settled::Done) {
                 settled.insert(place);
             }
-            if kills < KILLS && seen.len() >= (kills + 1) * RECORDS / (KILLS + 2) {
+            if kills < kills_wanted && seen.len() >= (kills + 1) * RECORDS / (kills_wanted + 2) {
                 kills += 1;
                 broker.kill();
                 broker = Binary::serve_at(dir.path(), &address);

@@ -27,3 +27,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
     }
 }
+
+/// How much of something: so much in `make test`, and so much in `make soak`.
+pub fn soak(short: usize, long: usize) -> usize {
+    if std::env::var_os("MILLSTREAM_SOAK").is_some() { long } else { short }
+}

@@ -521,7 +521,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_time: 60_000, ..ProptestConfig::default() })]
 
     #[test]
     fn each_record_is_in_one_place_and_in_the_end_done(
@@ -537,6 +537,11 @@ proptest! {
         }
         world.drain();
     }
+}
+
+/// Many more with `make soak`.
+fn cases() -> u32 {
+    if std::env::var_os("MILLSTREAM_SOAK").is_some() { 60_000 } else { 600 }
 }
 
 /// Heap bytes a record, of what `fill` makes of so many.
