@@ -7,7 +7,8 @@ use std::{
 
 use millstream_client::{
     Client, ConsumeError, DeadLetters, DeliveryConfig, DeliveryMode, ErrorCode, Leased, NewSubscription,
-    OnFault, Record, Settled, StartAt, SubscribeOptions, SubscriptionName, TopicName, WorkOptions, Worker,
+    OnFault, PublishOptions, Record, Settled, StartAt, SubscribeOptions, SubscriptionName, TopicName,
+    WorkOptions, Worker,
 };
 use millstream_test_guests::guest;
 use millstream_tests::{TestServer, publish, read_all, soon};
@@ -264,6 +265,37 @@ async fn key_shared_keeps_order_by_key_while_workers_come_go_and_fail() {
         assert_eq!(before.map_or(n % keys, |before| before + keys), n, "{key} is out of order, or has a gap");
     }
     all_settled(&client, records as u64).await;
+}
+
+/// With leases that do not end: what is handed to a worker before it can take it would be lost for as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_flows_while_workers_join_reaches_them() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 2).await;
+    let delivery = DeliveryConfig { lease_ms: 3_600_000, ..quick(DeliveryMode::Shared) };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let options = PublishOptions { batch_bytes: 500, ..PublishOptions::default() };
+    let publisher = client.publisher(topic.clone(), options).await.unwrap();
+    let publishing = tokio::spawn(async move {
+        let mut records = 0;
+        while !*stopped.borrow() {
+            drop(publisher.publish(Record::new("x")).await.unwrap());
+            records += 1;
+        }
+        publisher.close().await.unwrap();
+        records
+    });
+    let mut tasks = JoinSet::new();
+    for _ in 0..60 {
+        let mut worker = join(&client, work(&topic, delivery.clone()).records(8)).await;
+        tasks.spawn(async move {
+            while let Some(Ok(message)) = worker.next_message().await {
+                worker.ack(&message);
+            }
+        });
+    }
+    stop.send_replace(true);
+    all_settled(&client, publishing.await.unwrap()).await;
 }
 
 #[tokio::test]
