@@ -437,6 +437,25 @@ async fn what_a_module_rejects_is_a_dead_letter_and_what_it_drops_is_done() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_topic_of_ones_own_is_empty_before_the_first_letter() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    let (_, letters) = server.topic("letters", 2).await;
+    let dead_letters = DeadLetters::Topic(letters.clone());
+    let delivery = DeliveryConfig { tries: 1, dead_letters, ..quick(DeliveryMode::Shared) };
+    let mut worker = join(&client, work(&topic, delivery)).await;
+    let page = client.dead_letters(jobs(), 1, 0).await.unwrap();
+    assert_eq!((page.topic, page.partitions, page.next, page.end), (letters, 2, 0, 0));
+    assert!(page.letters.is_none());
+    assert_eq!(client.redrive(jobs(), vec![(0, 0)]).await.unwrap(), 0);
+    publish(&client, &topic, lines(0, 1)).await;
+    let message = next(&mut worker).await;
+    worker.nack(&message, "no");
+    all_settled(&client, 1).await;
+    assert_eq!(client.dead_letters(jobs(), 0, 0).await.unwrap().letters.unwrap().view().len(), 1);
+}
+
+#[tokio::test]
 async fn bad_settings_are_refused_by_name() {
     let server = TestServer::start().await;
     let (client, topic) = server.topic("t", 1).await;
