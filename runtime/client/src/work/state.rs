@@ -451,7 +451,7 @@ mod tests {
         state.say(&messages[0], SettleAs::Release, None);
         let rest = take_all(&mut state);
         assert_eq!(offsets(&rest), [7, 9]);
-        rest.iter().for_each(|message| drop(state.say(message, SettleAs::Ack, None)));
+        assert!(rest.iter().all(|message| state.say(message, SettleAs::Ack, None)));
         let said = ranges(state.next_message());
         assert_eq!(said, [(Some(1), 5, 6), (Some(1), 7, 8), (Some(1), 9, 10), (Some(1), 4, 5)]);
     }
