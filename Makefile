@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test soak check fmt clippy doc bench clean
+.PHONY: help setup build demo orders test soak check fmt clippy doc bench clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -17,6 +17,10 @@ build: setup ## The binary, target/release/millstream
 demo: setup ## The January 2013 flights through a broker, four modules, and a SIGKILL
 	$(CARGO) build --release -p millstream -p flights-demo
 	target/release/flights-demo
+
+orders: setup ## A shop's orders: four services, a bank that fails, workers that die, and books that must balance
+	$(CARGO) build --release -p millstream -p orders-demo
+	target/release/orders-demo
 
 test: setup ## Every test
 	$(CARGO) nextest run --workspace

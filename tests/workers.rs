@@ -7,7 +7,8 @@ use std::{
 
 use millstream_client::{
     Client, ConsumeError, DeadLetters, DeliveryConfig, DeliveryMode, ErrorCode, Leased, NewSubscription,
-    OnFault, Record, Settled, StartAt, SubscribeOptions, SubscriptionName, TopicName, WorkOptions, Worker,
+    OnFault, PublishOptions, Record, Settled, StartAt, SubscribeOptions, SubscriptionName, TopicName,
+    WorkOptions, Worker,
 };
 use millstream_test_guests::guest;
 use millstream_tests::{TestServer, publish, read_all, soon};
@@ -266,6 +267,37 @@ async fn key_shared_keeps_order_by_key_while_workers_come_go_and_fail() {
     all_settled(&client, records as u64).await;
 }
 
+/// With leases that do not end: what is handed to a worker before it can take it would be lost for as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_flows_while_workers_join_reaches_them() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 2).await;
+    let delivery = DeliveryConfig { lease_ms: 3_600_000, ..quick(DeliveryMode::Shared) };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let options = PublishOptions { batch_bytes: 500, ..PublishOptions::default() };
+    let publisher = client.publisher(topic.clone(), options).await.unwrap();
+    let publishing = tokio::spawn(async move {
+        let mut records = 0;
+        while !*stopped.borrow() {
+            drop(publisher.publish(Record::new("x")).await.unwrap());
+            records += 1;
+        }
+        publisher.close().await.unwrap();
+        records
+    });
+    let mut tasks = JoinSet::new();
+    for _ in 0..60 {
+        let mut worker = join(&client, work(&topic, delivery.clone()).records(8)).await;
+        tasks.spawn(async move {
+            while let Some(Ok(message)) = worker.next_message().await {
+                worker.ack(&message);
+            }
+        });
+    }
+    stop.send_replace(true);
+    all_settled(&client, publishing.await.unwrap()).await;
+}
+
 #[tokio::test]
 async fn failover_spreads_partitions_and_moves_them_when_a_worker_goes() {
     let server = TestServer::start().await;
@@ -426,6 +458,25 @@ async fn what_a_module_rejects_is_a_dead_letter_and_what_it_drops_is_done() {
         assert!(letter.header("dlq-module").is_some_and(|module| module.starts_with(b"sha256:")));
         assert_eq!(letter.header("dlq-module-sha256").map(<[u8]>::len), Some(64));
     }
+}
+
+#[tokio::test]
+async fn a_dead_letter_topic_of_ones_own_is_empty_before_the_first_letter() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    let (_, letters) = server.topic("letters", 2).await;
+    let dead_letters = DeadLetters::Topic(letters.clone());
+    let delivery = DeliveryConfig { tries: 1, dead_letters, ..quick(DeliveryMode::Shared) };
+    let mut worker = join(&client, work(&topic, delivery)).await;
+    let page = client.dead_letters(jobs(), 1, 0).await.unwrap();
+    assert_eq!((page.topic, page.partitions, page.next, page.end), (letters, 2, 0, 0));
+    assert!(page.letters.is_none());
+    assert_eq!(client.redrive(jobs(), vec![(0, 0)]).await.unwrap(), 0);
+    publish(&client, &topic, lines(0, 1)).await;
+    let message = next(&mut worker).await;
+    worker.nack(&message, "no");
+    all_settled(&client, 1).await;
+    assert_eq!(client.dead_letters(jobs(), 0, 0).await.unwrap().letters.unwrap().view().len(), 1);
 }
 
 #[tokio::test]

@@ -275,6 +275,7 @@ impl Broker {
     ) -> Result<FoundLetters, Error> {
         let (topic, account) = self.letters_of(subscription)?;
         let (id, end) = (topic.partition(partition)?, topic.end(partition));
+        let Some(account) = account else { return Ok(FoundLetters { topic, letters: None, next: end }) };
         let (store, read) = (self.shared.store.clone(), Arc::clone(&topic));
         let source = Source { partition, id, from, end, judged_bytes: 0 };
         let fetched = blocking(move || fetch::plain(&store, &read, source, BATCH_BYTES)).await??;
@@ -319,6 +320,7 @@ impl Broker {
         redrive: bool,
     ) -> Result<u64, Error> {
         let (topic, account) = self.letters_of(subscription)?;
+        let Some(account) = account else { return Ok(0) };
         let source = self.subscription(subscription)?;
         let id = account.id().ok_or(Error::Gone)?;
         let (store, letters, name) = (self.shared.store.clone(), letters.to_vec(), subscription.clone());
@@ -342,14 +344,18 @@ impl Broker {
         }
     }
 
-    /// The dead-letter topic of a subscription, and the subscription that keeps account of it.
-    fn letters_of(&self, name: &SubscriptionName) -> Result<(Arc<Topic>, Arc<Subscription>), Error> {
+    /// The dead-letter topic of a subscription, and the subscription that keeps account of it: none before the first
+    /// letter is written.
+    fn letters_of(&self, name: &SubscriptionName) -> Result<(Arc<Topic>, Option<Arc<Subscription>>), Error> {
         let subscription = self.subscription(name)?;
         let topic = topic_of(name, &subscription.row().delivery)?;
         let topic = topic.filter(|_| subscription.is_durable());
         let topic = self.topic(&topic.ok_or_else(|| Error::NoDeadLetters(name.clone()))?)?;
-        let account = self.subscription(&account_of(topic.name())?)?;
-        Ok((topic, account))
+        match self.subscription(&account_of(topic.name())?) {
+            Ok(account) => Ok((topic, Some(account))),
+            Err(Error::UnknownSubscription(_)) => Ok((topic, None)),
+            Err(error) => Err(error),
+        }
     }
 }
 

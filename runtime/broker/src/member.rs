@@ -47,15 +47,18 @@ impl Member {
         subscription: Arc<Subscription>,
         window: Window,
     ) -> Result<Self, Error> {
-        let joined = subscription.group().join(window);
-        let id = joined.map_err(|error| match error {
+        let joined = {
+            let mut group = subscription.group();
+            // Before others see it in the group: what they hand to one without an outbox would be lost until its lease ends.
+            group.join(window).map(|id| (id, subscription.pump.add(id)))
+        };
+        let (id, outbox) = joined.map_err(|error| match error {
             JoinError::Busy => Error::SubscriptionBusy(subscription.name().clone()),
             JoinError::Full { consumers } => {
                 Error::TooManyConsumers { name: subscription.name().clone(), consumers }
             }
         })?;
         subscription.clear_fault();
-        let outbox = subscription.pump.add(id);
         Ok(Self { shared, subscription, id, outbox, left: AtomicBool::new(false) })
     }
 
