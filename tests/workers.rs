@@ -584,3 +584,28 @@ async fn delayed_records_come_when_it_is_time_and_expired_ones_end_as_dead_lette
     let refused = publisher.publish(far).await.unwrap().await.unwrap_err();
     assert!(refused.to_string().contains("a year from now"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_worker_that_breaks_off_counts_as_a_failure_and_one_that_leaves_does_not() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish(&client, &topic, lines(0, 1)).await;
+    let options = || work(&topic, quick(DeliveryMode::Shared));
+    for failures in 0..2 {
+        let gone = server.client().await;
+        let mut worker = join(&gone, options()).await;
+        assert_eq!(next(&mut worker).await.failures(), failures);
+        // The connection ends, and nobody says a word about the record.
+        gone.close().await;
+        drop(worker);
+    }
+    let mut worker = join(&client, options()).await;
+    let message = next(&mut worker).await;
+    assert_eq!((message.deliveries(), message.failures()), (3, 2));
+    worker.close().await.unwrap();
+    let mut worker = join(&client, options()).await;
+    let message = next(&mut worker).await;
+    assert_eq!((message.deliveries(), message.failures()), (4, 2), "it left in good order");
+    worker.ack(&message);
+    worker.close().await.unwrap();
+}

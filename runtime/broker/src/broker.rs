@@ -397,13 +397,13 @@ impl Broker {
     /// # Errors
     /// [`Error::AckBeyond`], [`Error::UnknownPartition`]; earlier positions of `next` may have been moved.
     pub async fn ack(&self, subscription: &Subscription, next: Vec<(u32, Offset)>) -> Result<(), Error> {
-        for (partition, offset) in &next {
-            subscription.settle(*partition, *offset)?;
+        let mut settlements = Vec::new();
+        for (partition, offset) in next {
+            let done = subscription.settle(partition, offset)?;
+            settlements.push(Settlement { partition, done, tried: Vec::new() });
         }
         if let Some(id) = subscription.id() {
-            let settlements =
-                next.into_iter().map(|(partition, offset)| Settlement::done(partition, 0..offset));
-            self.execute(Command::Settle { subscription: id, settlements: settlements.collect() }).await?;
+            self.execute(Command::Settle { subscription: id, settlements }).await?;
         }
         Ok(())
     }

@@ -149,6 +149,11 @@ impl Inner {
             Effect::SubscriptionCreated { id, row, cursors } => {
                 self.add_subscription(id, row, cursors.into_iter().map(PartitionCursor::from).collect());
             }
+            Effect::Routed { name, partition, next } => {
+                if let Some(subscription) = self.subscriptions.get(&name) {
+                    subscription.set_routed(partition, next);
+                }
+            }
             Effect::Moved { name, settled, reopened } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
                     subscription.moved(&settled, &reopened);

@@ -153,6 +153,7 @@ async fn write(
 ) -> Result<(), Error> {
     let Some(id) = subscription.id() else { return Ok(()) };
     let Some(name) = topic_of(subscription.name(), &subscription.row().delivery)? else { return Ok(()) };
+    let open = |letter: &Record| !subscription.group().is_settled(partition, letter.offset);
     let mut rest = letters.into_iter().peekable();
     while rest.peek().is_some() {
         let (mut builder, mut sources, mut key) = (BatchBuilder::new(), Vec::new(), None);
@@ -163,16 +164,37 @@ async fn write(
             key.clone_from(&letter.key);
             builder.push(&letter)?;
         }
-        let letters = builder.build()?;
+        let mut letters = builder.build()?;
         let mut tries = TRIES;
         loop {
             let topic = open_topic(shared, subscription, &name).await?;
             let sink = sink(&topic, key.as_deref(), partition)?;
-            let (sources, letters) = (sources.clone(), letters.clone());
-            let command = Command::DeadLetter { subscription: id, sources, sink, letters, now: now() };
+            let command = Command::DeadLetter {
+                subscription: id,
+                sources: sources.clone(),
+                sink,
+                letters: letters.clone(),
+                now: now(),
+            };
             tries -= 1;
             match shared.submitter.execute(command).await {
                 Ok(_) => break,
+                // Another one has judged some of them as well: those have their letters.
+                Err(Error::Overtaken) if tries > 0 => {
+                    let records = letters
+                        .view()
+                        .records()
+                        .zip(&sources)
+                        .map(|(record, (_, offset))| Record { offset: *offset, ..record.to_record() });
+                    let left: Vec<_> = records.filter(open).collect();
+                    if left.is_empty() {
+                        break;
+                    }
+                    sources = left.iter().map(|record| (partition, record.offset)).collect();
+                    let mut builder = BatchBuilder::new();
+                    left.iter().try_for_each(|record| builder.push(record))?;
+                    letters = builder.build()?;
+                }
                 Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
                 Err(error) => return Err(error),
             }
@@ -328,8 +350,11 @@ impl Broker {
             let mut found = Vec::new();
             for (partition, offset) in letters {
                 let Some(letter) = record_at(&store, topic.partition(partition)?, offset)? else { continue };
-                let Some((index, at)) = source_of(&letter, &name) else { continue };
-                if redrive && record_at(&store, source.topic().partition(index)?, at)?.is_none() {
+                let Some((index, at)) = source_of(&letter, &name, source.topic()) else { continue };
+                let Ok(of) = source.topic().partition(index) else { continue };
+                // One that is gone, or whose time is over, would not be delivered.
+                let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
+                if redrive && !record_at(&store, of, at)?.as_ref().is_some_and(use_of) {
                     continue;
                 }
                 let reopen = redrive.then(|| (name.clone(), index, at));
@@ -360,9 +385,11 @@ impl Broker {
 }
 
 /// Which record of the subscription `name`, by partition within its topic, a letter was made of.
-fn source_of(letter: &Record, name: &SubscriptionName) -> Option<(u32, Offset)> {
+fn source_of(letter: &Record, name: &SubscriptionName, topic: &Topic) -> Option<(u32, Offset)> {
     let said = |what: &str| std::str::from_utf8(letter.header(&format!("{HEADER_PREFIX}{what}"))?).ok();
-    (said("subscription")? == name.as_str()).then_some(())?;
+    // A topic or subscription of the same name may have been made since.
+    let same = said("subscription")? == name.as_str() && said("topic")? == topic.name().as_str();
+    (same && letter.timestamp >= topic.created_ms()).then_some(())?;
     Some((said("partition")?.parse().ok()?, said("offset")?.parse().ok()?))
 }
 

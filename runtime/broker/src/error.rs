@@ -199,6 +199,9 @@ pub enum Error {
     /// A topic or subscription that a command was about was deleted while the command was on its way.
     #[error("the topic or subscription was deleted meanwhile")]
     Gone,
+    /// Somebody else has routed or settled the records meanwhile; whoever meets this looks again.
+    #[error("the records were routed or settled meanwhile")]
+    Overtaken,
     /// An ack of what was not delivered.
     #[error(
         "offset {next} of partition {partition} cannot be acknowledged: only {scanned} was reached so far"

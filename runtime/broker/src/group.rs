@@ -165,9 +165,9 @@ impl Group {
     /// The same, with progress over records that modules dropped.
     pub(crate) fn take_all_news(&mut self) -> News {
         for (partition, part) in (0..).zip(&mut self.parts) {
-            if std::mem::take(&mut part.unsaved) {
+            if !part.unsaved.is_empty() {
                 let settlement = self.news.settlements.entry(partition).or_default();
-                settlement.done.push(0..part.settled.below());
+                settlement.done.append(&mut part.unsaved);
             }
         }
         self.take_news()
@@ -175,16 +175,23 @@ impl Group {
 
     /// Whether there is progress that only [`take_all_news`](Self::take_all_news) tells.
     pub(crate) fn has_unsaved(&self) -> bool {
-        self.parts.iter().any(|part| part.unsaved)
+        self.parts.iter().any(|part| !part.unsaved.is_empty())
     }
 
     /// Ends leases and waits that are over.
     pub(crate) fn tick(&mut self, moment: Moment) {
+        let mut expired = false;
         while let Some(&(deadline, lease)) = self.deadlines.first()
             && deadline <= moment.ms
         {
             self.deadlines.pop_first();
             self.expire(lease, moment);
+            expired = true;
+        }
+        if expired {
+            for member in self.members.keys().copied().collect::<Vec<_>>() {
+                self.unpark(member);
+            }
         }
         while let Some(&(due, partition, offset)) = self.due.first()
             && due <= moment.ms
@@ -201,13 +208,13 @@ impl Group {
         [lease, due].into_iter().flatten().min()
     }
 
-    /// Moves the end of a lease to `ms` from now. False if the consumer does not hold it.
+    /// Moves the end of a lease to `ms` from now, unless it is later. False if the consumer does not hold it.
     pub(crate) fn extend(&mut self, member: MemberId, lease: u64, ms: u64, moment: Moment) -> bool {
         let Some(found) = self.leases.get_mut(&lease).filter(|found| found.member == member) else {
             return false;
         };
         self.deadlines.remove(&(found.deadline, lease));
-        found.deadline = moment.ms.saturating_add(ms);
+        found.deadline = found.deadline.max(moment.ms.saturating_add(ms));
         self.deadlines.insert((found.deadline, lease));
         true
     }
@@ -265,7 +272,7 @@ impl Group {
     /// A record that was settled is to be delivered again, out of order.
     pub(crate) fn reopen(&mut self, partition: u32, offset: Offset) {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
-        part.settled.reopen(offset, &mut |_| {});
+        part.reopen(offset);
         if offset < part.scanned && !part.open.contains_key(&offset) {
             part.open.insert(offset, Open::new(0, 0, State::Ready));
             self.open += 1;

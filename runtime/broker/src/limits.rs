@@ -98,6 +98,8 @@ pub(crate) const GRANT_RECORDS_MAX: u32 = 1_024;
 /// Records that are read again at a time, and the offsets that they may span.
 pub(crate) const AGAIN_RECORDS_MAX: usize = 1_024;
 pub(crate) const AGAIN_SPAN: Offset = 8_192;
+/// About how many bytes those have at most.
+pub(crate) const AGAIN_BYTES_MAX: u64 = 2 << 20;
 /// How long progress over records that modules drop may stay unsaved.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Jobs that may wait for a module thread: one for each fetch of each subscription.

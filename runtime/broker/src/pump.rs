@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     dead_letter,
     fetch::{self, Source},
     group::{Grant, MemberId, News},
-    limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
+    limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, BUSY_WAIT, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
     scan::{self, Scan},
 };
 
@@ -158,15 +159,19 @@ impl Pump {
         }
         if let Some(pending) = machine.pending.take() {
             machine.pending = self.hand_out(subscription, pending, shared);
-            match &machine.pending {
-                None => return Ok(()),
-                Some(pending) if !subscription.group().is_eligible(pending.partition) => {
-                    let (partition, from) =
-                        (pending.partition, subscription.group().scan_position(pending.partition));
-                    machine.scan.hold(partition, from);
-                    machine.pending = None;
-                }
-                Some(_) => {}
+            let Some(pending) = &machine.pending else { return Ok(()) };
+            let partition = pending.partition;
+            let hold_at = {
+                let group = subscription.group();
+                // Where nobody has room, it waits here. What waits for others of its partition would be in the way of the
+                // other partitions.
+                let held =
+                    group.is_blocked(partition) || (group.wants_more() && !group.is_eligible(partition));
+                held.then(|| group.scan_position(partition))
+            };
+            if let Some(from) = hold_at {
+                machine.scan.hold(partition, from);
+                machine.pending = None;
             }
         }
         let until =
@@ -207,8 +212,16 @@ impl Pump {
         shared: &Shared,
     ) -> Result<(), Error> {
         let Again { partition, offsets, result } = again;
+        let result = match result {
+            Err(Error::InstancesBusy) => {
+                // Again, soon.
+                subscription.group().fetched(partition, &offsets, &offsets);
+                return Ok(());
+            }
+            result => result?,
+        };
         let mut brought = Vec::new();
-        for (next, batch) in result? {
+        for (next, batch) in result {
             let view = batch.view();
             let placed = subscription.group().place(partition, &view, 0, next, true, shared.moment());
             brought.extend(view.records().map(|record| record.offset));
@@ -219,21 +232,23 @@ impl Pump {
     }
 
     fn give(&self, partition: u32, next: Offset, batch: &RecordBatch, grants: Vec<Grant>) {
+        let plain = match grants.iter().any(|grant| !is_all(&grant.records, batch)) {
+            true => batch.decompressed(),
+            false => Ok(batch.clone()),
+        };
         let outboxes = self.outboxes();
         for grant in grants {
             // Who has left in between has given back what it held.
             let Some(outbox) = outboxes.get(&grant.member) else { continue };
-            let view = batch.view();
-            let all = matches!(grant.records.as_slice(), [all] if all.len() == view.len());
-            let part = match all {
+            let part = match is_all(&grant.records, batch) {
                 true => Ok(batch.clone()),
-                false => batch.decompressed().and_then(|batch| batch.view().subset(&grant.records)),
+                false => plain.clone().and_then(|plain| plain.view().subset(&grant.records)),
             };
             let part = match part {
                 Ok(part) => part,
                 Err(error) => {
-                    let offset = view.base_offset();
-                    // Its lease ends, and it ends as a dead letter: nobody can read it.
+                    let offset = batch.view().base_offset();
+                    // It decompressed when it was appended: the store is damaged in a way that its checksums do not show.
                     tracing::error!(partition, offset, %error, "a stored batch cannot be decompressed");
                     continue;
                 }
@@ -277,7 +292,9 @@ impl Outbox {
 impl Machine {
     async fn start(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Self, Error> {
         let from = {
-            let group = subscription.group();
+            let mut group = subscription.group();
+            // Of a machine that was given up.
+            group.restart_fetches();
             (0..subscription.topic().config().partitions)
                 .map(|partition| group.scan_position(partition))
                 .collect()
@@ -359,7 +376,11 @@ async fn read_judged(
     source: Source,
     offsets: &[Offset],
 ) -> Result<Vec<(Offset, RecordBatch)>, Error> {
-    let mut pipeline = Some(scan::bind(shared, subscription).await?);
+    let bound = scan::bind(shared, subscription).await;
+    if matches!(bound, Err(Error::InstancesBusy)) {
+        tokio::time::sleep(BUSY_WAIT).await;
+    }
+    let mut pipeline = Some(bound?);
     let mut batches = Vec::new();
     for run in offsets.chunk_by(|a, b| a + 1 == *b) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
@@ -405,6 +426,10 @@ pub(crate) fn store(
     let shared = Arc::clone(shared);
     // A task of its own: what the group has settled must reach the shard even if nobody waits for it.
     Some(tokio::spawn(async move { shared.submitter.execute(command).await.map(drop) }))
+}
+
+fn is_all(records: &[Range<usize>], batch: &RecordBatch) -> bool {
+    matches!(records, [all] if all.len() == batch.view().len())
 }
 
 async fn sleep_until(until: Option<tokio::time::Instant>) {

@@ -26,9 +26,10 @@ pub(crate) async fn append(
     partition: u32,
     outcome: &Outcome,
 ) -> Result<(), Error> {
-    let routed = subscription.routed(partition);
     let mut tries = TRIES;
     loop {
+        // Told by the commit: who gave up in the middle has routed all the same.
+        let routed = subscription.routed(partition);
         let Some(span) = span(outcome, routed) else { return Ok(()) };
         let sinks = sinks(shared, subscription, outcome, routed).await?;
         let outputs = build(outcome, routed, &sinks)?;
@@ -46,6 +47,7 @@ pub(crate) async fn append(
                 subscription.set_routed(partition, span.end);
                 return Ok(());
             }
+            Err(Error::Overtaken) if tries > 0 => {}
             Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
             Err(error) => return Err(error),
         }

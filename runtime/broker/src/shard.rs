@@ -49,6 +49,12 @@ pub(crate) enum Effect {
     SubscriptionDeleted {
         name: SubscriptionName,
     },
+    /// What a subscription's modules emitted for records below is appended.
+    Routed {
+        name: SubscriptionName,
+        partition: u32,
+        next: Offset,
+    },
     /// Records of a subscription were settled, or are to be delivered again, by others than its consumers.
     Moved {
         name: SubscriptionName,

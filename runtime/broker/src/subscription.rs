@@ -134,8 +134,8 @@ impl Subscription {
         self.group().unsettled(index, range)
     }
 
-    /// Moves the settled position forward, never past what was scanned.
-    pub(crate) fn settle(&self, index: u32, next: Offset) -> Result<(), Error> {
+    /// Moves the settled position forward, never past what was scanned; what that settles.
+    pub(crate) fn settle(&self, index: u32, next: Offset) -> Result<Vec<std::ops::Range<Offset>>, Error> {
         self.topic.partition(index)?;
         self.group().settle_through(index, next)
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use millstream_store::Store;
 use millstream_types::{
-    Durability, Offset, PartitionId, PartitionInfo, Retention, TopicConfig, TopicInfo, TopicName,
+    Durability, Offset, PartitionId, PartitionInfo, Retention, Timestamp, TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
@@ -49,6 +49,11 @@ impl Topic {
 
     pub(crate) fn set_retention(&self, retention: Retention) {
         *self.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
+    }
+
+    /// When it was created, ms since the Unix epoch.
+    pub(crate) fn created_ms(&self) -> Timestamp {
+        self.row.created_ms
     }
 
     pub(crate) fn is_sync(&self) -> bool {

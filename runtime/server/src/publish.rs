@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_broker::{Appended, Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
-use millstream_types::{Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX};
+use millstream_types::{
+    BatchError, Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX,
+};
 use millstream_wire::{
     Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
     decode_head,
@@ -106,7 +108,7 @@ async fn hand_in(
         Ok(head) => head,
         Err(error) => return (0, Err(Error::BadFrame(error.to_string()))),
     };
-    let appended = match RecordBatch::new(frame.body, Check::Full) {
+    let appended = match checked(frame.body) {
         Ok(batch) => match batch.view().producer().id {
             found if found != 0 && found != producer.id => {
                 Err(Error::WrongProducer { found, expected: producer.id })
@@ -116,6 +118,13 @@ async fn hand_in(
         Err(error) => Err(Error::Batch(error)),
     };
     (head.partition, appended)
+}
+
+/// A batch that everybody can read.
+pub(crate) fn checked(bytes: Bytes) -> Result<RecordBatch, BatchError> {
+    let batch = RecordBatch::new(bytes, Check::Full)?;
+    batch.decompressed()?;
+    Ok(batch)
 }
 
 async fn send_receipts(mut writer: FrameWriter, mut owed: mpsc::Receiver<Owed>) -> Result<(), StreamError> {

@@ -3,10 +3,15 @@
 use bytes::Bytes;
 use millstream_broker::{Error, NewSubscription};
 use millstream_quic::FrameWriter;
-use millstream_types::{Check, RecordBatch, TopicName};
+use millstream_types::{RecordBatch, TopicName};
 use millstream_wire::{Answer, AtomicPart, Request, Response};
 
-use crate::{error::to_wire, publish::receipt_of as receipt, session::Context, stream::StreamError};
+use crate::{
+    error::to_wire,
+    publish::{checked, receipt_of as receipt},
+    session::Context,
+    stream::StreamError,
+};
 
 /// Does what is asked and answers.
 pub(crate) async fn serve(
@@ -93,7 +98,7 @@ fn split(parts: Vec<AtomicPart>, mut body: Bytes) -> Result<Vec<(TopicName, u32,
                 format!("a part of {bytes} bytes is announced, and {} are left of the body", body.len());
             return Err(Error::BadFrame(text));
         }
-        Ok((topic, partition, RecordBatch::new(body.split_to(bytes), Check::Full)?))
+        Ok((topic, partition, checked(body.split_to(bytes))?))
     });
     let batches = batches.collect::<Result<Vec<_>, _>>()?;
     match body.len() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use millstream_broker::{Granted, Member, NewSubscription, Said, Verdict, Window};
-use millstream_quic::{FrameReader, FrameWriter};
+use millstream_quic::{FrameReader, FrameWriter, ReadError};
 use millstream_wire::{
-    Answer, Assignment, FrameLimits, Joined, SettleAs, Settlement, WireError, Work, WorkControl,
+    Answer, Assignment, ErrorCode, FrameLimits, Joined, SettleAs, Settlement, WireError, Work, WorkControl,
 };
 use tokio::sync::mpsc;
 
@@ -17,7 +17,9 @@ use crate::{
     stream::{StreamError, refuse},
 };
 
-/// A thousand settlements with errors in words.
+/// Most settlements in one message.
+const SETTLEMENTS_MAX: usize = 1_000;
+/// So many settlements with errors in words.
 const CONTROL_LIMITS: FrameLimits = FrameLimits { head_bytes_max: 1 << 20, body_bytes_max: 0 };
 /// Answers that wait for the consumer to read.
 const ANSWERS_MAX: usize = 16;
@@ -62,6 +64,14 @@ async fn listen(member: &Member, mut reader: FrameReader, answer: &mpsc::Sender<
         let said = match reader.next::<WorkControl>().await {
             Ok(Some((said, _))) => said,
             Ok(None) => return member.leave(),
+            // Our own end is no failure of the consumer.
+            Err(ReadError::Stream(quinn::ReadError::ConnectionLost(
+                quinn::ConnectionError::LocallyClosed,
+            ))) => {
+                return member.leave();
+            }
+            // It broke off: that is told by dropping the member.
+            Err(ReadError::Stream(_)) => return,
             Err(error) => {
                 // Who is gone does not hear it.
                 let _ = answer.send(Assignment::Ended(of_frame(&error))).await;
@@ -72,6 +82,13 @@ async fn listen(member: &Member, mut reader: FrameReader, answer: &mpsc::Sender<
             WorkControl::Window { records, bytes } => {
                 member.set_window(Window { records, bytes });
                 continue;
+            }
+            WorkControl::Settle { settlements, .. } if settlements.len() > SETTLEMENTS_MAX => {
+                let found = settlements.len();
+                let text =
+                    format!("{found} settlements came in one message, {SETTLEMENTS_MAX} at most are taken");
+                let error = WireError::refused(ErrorCode::TooLarge, text).with_value(found.to_string());
+                Assignment::Ended(error)
             }
             WorkControl::Settle { number, settlements } => settle(member, number, settlements).await,
             WorkControl::Extend { number, lease, ms } => {
@@ -134,8 +151,12 @@ async fn deliver(
                 let records = Assignment::Records { partition, lease, heard, more_follows, tried };
                 writer.push(&records, batch.into_bytes()).await?;
             }
-            Next::Granted(Err(error)) => return end(member, writer, to_wire(&error)).await,
-            Next::Answer(Some(Assignment::Ended(error))) => return end(member, writer, error).await,
+            Next::Granted(Err(error)) => {
+                // It is not the consumer's failure.
+                member.leave();
+                return end(writer, to_wire(&error)).await;
+            }
+            Next::Answer(Some(Assignment::Ended(error))) => return end(writer, error).await,
             Next::Answer(Some(answer)) => writer.push(&answer, Bytes::new()).await?,
             // The consumer has finished, or its connection is gone.
             Next::Answer(None) => return writer.flush().await.map_err(StreamError::from),
@@ -148,9 +169,7 @@ enum Next {
     Granted(Result<Granted, millstream_broker::Error>),
 }
 
-async fn end(member: &Member, writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {
-    // It is not the consumer's failure.
-    member.leave();
+async fn end(writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {
     writer.send(&Assignment::Ended(error), Bytes::new()).await?;
     Ok(())
 }

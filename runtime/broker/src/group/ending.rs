@@ -4,6 +4,8 @@ use millstream_types::{DeadLetters, Offset};
 
 use super::{Dead, Group, MemberId, Moment, State};
 
+/// Longest wait that a consumer may name, ms: a day.
+const DELAY_MS_MAX: u64 = 86_400_000;
 /// Longest error text that is kept, bytes.
 const ERROR_BYTES_MAX: usize = 512;
 
@@ -23,7 +25,9 @@ impl Group {
         let row = part.tried.entry(offset).or_default();
         row.failures = row.failures.saturating_add(1);
         row.error = error.map(cut);
-        let wait = delay_ms.unwrap_or_else(|| self.config.backoff(row.failures, moment.chance));
+        let wait = delay_ms
+            .map(|delay| delay.min(DELAY_MS_MAX))
+            .unwrap_or_else(|| self.config.backoff(row.failures, moment.chance));
         (row.due_ms, row.wait_ms) = (moment.wall.saturating_add_unsigned(wait), wait);
         let row = row.clone();
         let dead = row.failures >= tries && !off;
@@ -76,9 +80,7 @@ impl Group {
                 }
             }
         }
-        for unit in left.map(|member| member.parked).unwrap_or_default() {
-            self.advance(unit);
-        }
+        self.advance_parked(left.map(|member| member.parked).unwrap_or_default(), &[member]);
     }
 
     /// Ends the wait of a record, if it waits.

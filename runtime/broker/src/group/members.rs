@@ -63,7 +63,7 @@ impl Group {
         self.regroup();
         self.parked.clear();
         for unit in self.units.values_mut() {
-            unit.parked = false;
+            unit.parked = None;
         }
         for unit in self.units.keys().copied().collect::<Vec<_>>() {
             self.advance(unit);
@@ -111,6 +111,12 @@ impl Group {
         drained && self.has_room(owner)
     }
 
+    /// Whether what is scanned of `partition` next has to wait for what came before.
+    pub(crate) fn is_blocked(&self, partition: u32) -> bool {
+        let unit = self.units.get(&super::units::of_partition(partition)).filter(|_| self.by_partition());
+        unit.is_some_and(|unit| !unit.is_leased())
+    }
+
     pub(super) fn has_room(&self, member: MemberId) -> bool {
         self.members.get(&member).is_some_and(Member::has_room)
     }
@@ -139,9 +145,6 @@ impl Group {
         if self.by_partition() {
             return self.owner(unit, partition).filter(|owner| self.has_room(*owner));
         }
-        if self.members_with_room() == 0 {
-            return None;
-        }
         let start = slot_of(unit);
         let slots = self.slots.iter().cycle().skip(start).take(self.slots.len());
         slots.map(|slot| slot.member).find(|member| self.has_room(*member))
@@ -152,11 +155,15 @@ impl Group {
         let Some(found) = self.members.get_mut(&member).filter(|member| member.has_room()) else { return };
         let mut parked = std::mem::take(&mut found.parked);
         parked.append(&mut self.parked);
-        for unit in &parked {
-            if let Some(unit) = self.units.get_mut(unit) {
-                unit.parked = false;
-            }
-        }
+        self.advance_parked(parked, &[member, 0]);
+    }
+
+    /// Hands on what is in lists of these; what has been parked elsewhere since is not meant.
+    pub(super) fn advance_parked(&mut self, mut parked: Vec<u64>, lists: &[MemberId]) {
+        parked.retain(|unit| {
+            let unit = self.units.get_mut(unit);
+            unit.is_some_and(|unit| unit.parked.take_if(|list| lists.contains(list)).is_some())
+        });
         for unit in parked {
             self.advance(unit);
         }

@@ -1,6 +1,6 @@
 //! One partition of a group, and how a single record changes its state there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::Offset;
 
@@ -21,8 +21,10 @@ pub(super) struct Part {
     pub(super) leased: u64,
     /// Records that were delivered in vain.
     pub(super) tried: BTreeMap<Offset, TriedRow>,
-    /// Whether the shard is behind over records that were dropped.
-    pub(super) unsaved: bool,
+    /// Records that were dropped, and of which the shard does not know yet.
+    pub(super) unsaved: Vec<std::ops::Range<Offset>>,
+    /// Records that a stream has passed and that are to be delivered again, when it starts anew.
+    reopened: BTreeSet<Offset>,
 }
 
 /// A record that is neither settled nor still to be scanned.
@@ -105,7 +107,8 @@ impl From<PartitionCursor> for Part {
             open: BTreeMap::new(),
             leased: 0,
             tried: cursor.tried,
-            unsaved: false,
+            unsaved: Vec::new(),
+            reopened: BTreeSet::new(),
         }
     }
 }
@@ -113,15 +116,25 @@ impl From<PartitionCursor> for Part {
 impl Part {
     pub(super) fn restart_stream(&mut self) {
         self.reached = self.settled.below();
+        self.reopened.clear();
     }
 
-    /// Settles the run of offsets around `offset` that nothing open interrupts; what it is.
-    fn done_around(&mut self, offset: Offset) -> std::ops::Range<Offset> {
+    /// A record that was settled is not any more.
+    pub(super) fn reopen(&mut self, offset: Offset) {
+        self.settled.reopen(offset, &mut |_| {});
+        if offset < self.reached {
+            self.reopened.insert(offset);
+        }
+    }
+
+    /// Settles the run of offsets around `offset` that nothing open interrupts; its end, and what of it was not settled.
+    fn done_around(&mut self, offset: Offset) -> (Offset, Vec<std::ops::Range<Offset>>) {
         let start = self.open.range(..offset).next_back().map_or(0, |(before, _)| before + 1);
         let end = self.open.range(offset..).next().map_or(self.scanned, |(behind, _)| *behind);
         let run = start..end.max(offset + 1);
+        let fresh = self.settled.gaps(run.clone());
         self.settled.insert(run.clone(), &mut |_| {});
-        run
+        (run.end, fresh)
     }
 }
 
@@ -174,20 +187,41 @@ impl Group {
         }
     }
 
-    /// A stream is done with everything below `next`.
-    pub(crate) fn settle_through(&mut self, partition: u32, next: Offset) -> Result<(), Error> {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return Ok(()) };
+    /// A stream is done with everything below `next` that it had; what that is.
+    pub(crate) fn settle_through(
+        &mut self,
+        partition: u32,
+        next: Offset,
+    ) -> Result<Vec<std::ops::Range<Offset>>, Error> {
+        let Some(part) = self.parts.get_mut(partition as usize) else { return Ok(Vec::new()) };
         if next > part.reached {
             return Err(Error::AckBeyond { partition, next, scanned: part.reached });
         }
-        part.settled.insert(0..next, &mut |_| {});
+        let mut done = part.settled.gaps(0..next);
+        if !part.reopened.is_empty() {
+            let mut without = Vec::new();
+            for gap in done {
+                let mut start = gap.start;
+                for &offset in part.reopened.range(gap.clone()) {
+                    without.push(start..offset);
+                    start = offset + 1;
+                }
+                without.push(start..gap.end);
+            }
+            without.retain(|range| !range.is_empty());
+            done = without;
+        }
+        for range in &done {
+            part.settled.insert(range.clone(), &mut |_| {});
+        }
         part.scanned = part.scanned.max(next);
-        let open: Vec<_> = part.open.range(..next).map(|(offset, _)| *offset).collect();
-        part.tried = part.tried.split_off(&next);
+        let open = part.open.range(..next).map(|(offset, _)| *offset);
+        let open: Vec<_> = open.filter(|offset| part.settled.contains(*offset)).collect();
+        part.tried.retain(|offset, _| !part.settled.contains(*offset));
         for offset in open {
             self.close(partition, offset);
         }
-        Ok(())
+        Ok(done)
     }
 
     pub(super) fn part(&self, partition: u32) -> Option<&Part> {
@@ -210,7 +244,17 @@ impl Group {
                 && said.lease.is_none_or(|lease| lease == open.tag)
                 && self.leases.get(&{ open.tag }).is_some_and(|lease| lease.member == member)
         };
-        let open = part.open.range(said.offsets.clone());
+        // Of a lease only what it can hold is looked at.
+        let span = said.lease.and_then(|lease| self.leases.get(&lease)).map(|lease| lease.first..lease.end);
+        let span = match (said.lease, span) {
+            (Some(_), None) => return Vec::new(),
+            (_, Some(span)) => said.offsets.start.max(span.start)..said.offsets.end.min(span.end),
+            (None, None) => said.offsets.clone(),
+        };
+        if span.is_empty() {
+            return Vec::new();
+        }
+        let open = part.open.range(span);
         open.filter(|(_, open)| mine(open)).map(|(offset, _)| *offset).collect()
     }
 
@@ -222,9 +266,10 @@ impl Group {
             if offset < covered {
                 continue;
             }
-            let run = part.done_around(offset);
-            covered = run.end;
-            self.news.settlements.entry(partition).or_default().done.push(run);
+            let (end, fresh) = part.done_around(offset);
+            covered = end;
+            // What was settled before may be open again in the shard by now.
+            self.news.settlements.entry(partition).or_default().done.extend(fresh);
         }
         for offset in offsets {
             part.tried.remove(offset);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use millstream_types::{BatchView, DeliveryMode, Offset, RecordView, Timestamp};
 
 use super::{Group, Lease, MemberId, Moment, Open, State};
-use crate::limits::{GRANT_RECORDS_MAX, GROUP_OPEN_MAX};
+use crate::limits::{AGAIN_BYTES_MAX, GRANT_RECORDS_MAX, GROUP_OPEN_MAX};
 
 /// What a record takes of a consumer's window beside its key and payload, bytes.
 const RECORD_BYTES: usize = 64;
@@ -106,8 +106,14 @@ impl Group {
         let Some(part) = self.parts.get_mut(partition as usize) else { return };
         part.scanned = part.scanned.max(next);
         if part.open.is_empty() && part.settled.below() < part.scanned {
-            part.settled.insert(0..part.scanned, &mut |_| {});
-            part.unsaved = true;
+            let scanned = part.scanned;
+            for gap in part.settled.gaps(0..scanned) {
+                match part.unsaved.last_mut() {
+                    Some(last) if last.end == gap.start => last.end = gap.end,
+                    _ => part.unsaved.push(gap),
+                }
+            }
+            part.settled.insert(0..scanned, &mut |_| {});
         }
     }
 
@@ -118,13 +124,32 @@ impl Group {
         }
         let &(partition, first) = self.ready.first()?;
         let end = (partition, first.saturating_add(span));
-        let taken: Vec<_> =
-            self.ready.range((partition, first)..end).take(max).map(|(_, offset)| *offset).collect();
+        let mut bytes = 0;
+        let part = self.part(partition)?;
+        let ready = self.ready.range((partition, first)..end).take(max).map(|(_, offset)| *offset);
+        // What is read is in memory until it is handed out.
+        let few = ready.take_while(|offset| {
+            let before = bytes;
+            bytes += part.open.get(offset).map_or(0, |open| u64::from(open.bytes()));
+            before < AGAIN_BYTES_MAX
+        });
+        let taken: Vec<_> = few.collect();
         for &offset in &taken {
             self.ready.remove(&(partition, offset));
             self.put(partition, offset, State::Fetching, 0);
         }
         Some((partition, taken))
+    }
+
+    /// Nothing is being read again: what was, is to be. For when the one who read is gone.
+    pub(crate) fn restart_fetches(&mut self) {
+        let fetching = (0..).zip(&self.parts).flat_map(|(partition, part)| {
+            let open = part.open.iter().filter(|(_, open)| open.state() == State::Fetching);
+            open.map(move |(offset, _)| (partition, *offset))
+        });
+        for (partition, offset) in fetching.collect::<Vec<_>>() {
+            self.fetched(partition, &[offset], &[offset]);
+        }
     }
 
     /// Reading `offsets` again came to an end. Those that brought nothing, since a module drops them now or they are gone
@@ -182,10 +207,12 @@ impl Group {
             let left = row.due_ms.saturating_sub(moment.wall);
             left.min(Timestamp::try_from(row.wait_ms).unwrap_or(Timestamp::MAX))
         });
-        let delayed = record.deliver_at.map(|at| at.saturating_sub(moment.wall));
+        // Where order is the promise nothing is delayed.
+        let delayed = record.deliver_at.filter(|_| !self.by_partition());
+        let delayed = delayed.map(|at| at.saturating_sub(moment.wall));
         if let Some(wait) = delayed.max(retried).filter(|wait| *wait > 0) {
             // What is delayed has no place in the order.
-            let unit = if record.deliver_at.is_some() { 0 } else { self.unit_of(partition, record) };
+            let unit = if delayed.is_some() { 0 } else { self.unit_of(partition, record) };
             self.open(partition, offset, unit, bytes);
             self.wait(partition, offset, moment.ms.saturating_add_signed(wait));
             return Place::Pass;
@@ -200,7 +227,7 @@ impl Group {
         let known = self.units.get(&unit).map(super::Unit::is_leased);
         let stops = match self.by_partition() {
             true => !self.is_eligible(partition),
-            false => self.members_with_room() == 0,
+            false => !self.members.values().any(super::Member::has_room),
         };
         if stops {
             return Place::Stop;

@@ -10,6 +10,7 @@ use millstream_types::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::Error;
 
 const PARTITIONS: u32 = 3;
 const RECORDS: Offset = 40;
@@ -30,6 +31,8 @@ enum Act {
         records: Offset,
     },
     Again,
+    /// Whoever read records again is gone before they were there.
+    GivenUp,
     Say {
         which: usize,
         many: Offset,
@@ -69,6 +72,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..8usize, any::<bool>()).prop_map(|(who, broke_off)| Act::Leave { who, broke_off }),
         8 => (0..PARTITIONS, 1..9u64).prop_map(|(partition, records)| Act::Scan { partition, records }),
         6 => Just(Act::Again),
+        1 => Just(Act::GivenUp),
         12 => (0..64usize, 1..6u64, 0..4u8, any::<bool>())
             .prop_map(|(which, many, verdict, any_lease)| Act::Say { which, many, verdict, any_lease }),
         2 => (0..64usize).prop_map(|which| Act::Stale { which }),
@@ -267,7 +271,8 @@ impl World {
                     None => self.group.scan_to(partition, next),
                 }
             }
-            Act::Again => self.again(),
+            Act::Again => self.again(false),
+            Act::GivenUp => self.again(true),
             Act::Say { which, many, verdict, any_lease } => self.say(which, many, verdict, any_lease),
             Act::Stale { which } => {
                 let Some(&(place, member, lease)) = self.history.get(which % self.history.len().max(1))
@@ -347,8 +352,11 @@ impl World {
         }
     }
 
-    fn again(&mut self) {
+    fn again(&mut self, given_up: bool) {
         let Some((partition, offsets)) = self.group.take_ready(6, 20) else { return };
+        if given_up {
+            return self.group.restart_fetches();
+        }
         assert!(offsets.is_sorted() && !offsets.is_empty());
         let batch = batch(&offsets).unwrap();
         let moment = self.moment();
@@ -485,10 +493,14 @@ impl World {
 
     /// One consumer that acknowledges everything gets everything.
     fn drain(&mut self) {
-        while !self.members.is_empty() {
+        // Nobody comes any more: one who is there has to get everything, if there is one.
+        while self.members.len() > 1 {
             self.act(Act::Leave { who: 0, broke_off: false });
         }
-        self.act(Act::Join { records: 7 });
+        match self.members.first() {
+            Some(_) => self.act(Act::Window { who: 0, records: 9 }),
+            None => self.act(Act::Join { records: 7 }),
+        }
         for _ in 0..2_000 {
             while !self.dead.is_empty() {
                 self.act(Act::Bury { written: true });
@@ -610,3 +622,24 @@ fn a_message_id_takes_at_most_64_bytes() {
 /// Counts what tests ask it to count, and is the system's otherwise.
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+#[test]
+fn what_is_sent_back_to_a_stream_waits_for_its_next_start() {
+    let mut group = Group::new(config(DeliveryMode::Exclusive), vec![PartitionCursor::default()]);
+    assert!(group.start_stream());
+    group.reach(0, 10);
+    let whole = 0..5;
+    assert_eq!(group.settle_through(0, 5).unwrap(), [whole]);
+    group.reopen(0, 2);
+    assert_eq!(group.settled(0), 2);
+    let (before, behind) = (5..10, 2..3);
+    assert_eq!(group.settle_through(0, 10).unwrap(), [before]);
+    assert_eq!(group.unsettled(0, 0..10), [behind]);
+    assert!(matches!(group.settle_through(0, 11), Err(Error::AckBeyond { .. })));
+    group.end_stream();
+    assert!(group.start_stream());
+    group.reach(0, 10);
+    let sent_back = 2..3;
+    assert_eq!(group.settle_through(0, 10).unwrap(), [sent_back]);
+    assert_eq!(group.settled(0), 10);
+}

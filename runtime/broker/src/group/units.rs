@@ -21,8 +21,8 @@ pub(super) struct Unit {
     /// Its open records, ascending; the first `leased` of them are its consumer's.
     offsets: VecDeque<Offset>,
     leased: usize,
-    /// Whether it is in a list of those that wait for room.
-    pub(super) parked: bool,
+    /// In whose list of those that wait for room it is; 0: in that of all.
+    pub(super) parked: Option<MemberId>,
 }
 
 impl Unit {
@@ -62,7 +62,7 @@ impl Group {
             generation: self.generation.wrapping_sub(1),
             offsets: VecDeque::new(),
             leased: 0,
-            parked: false,
+            parked: None,
         });
         unit.offsets.push_back(offset);
     }
@@ -149,7 +149,8 @@ impl Group {
 
     fn park(&mut self, key: u64, member: Option<MemberId>) {
         let Some(unit) = self.units.get_mut(&key) else { return };
-        if std::mem::replace(&mut unit.parked, true) {
+        let place = member.unwrap_or(0);
+        if unit.parked.replace(place) == Some(place) {
             return;
         }
         match member.and_then(|member| self.members.get_mut(&member)) {

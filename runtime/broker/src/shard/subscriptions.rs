@@ -1,6 +1,6 @@
 //! The shard's subscriptions: created, deleted, settled; what their modules emit, what becomes a dead letter.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use millstream_store::{Batch, Cursor, ModuleBlob, SettledRun, Subscription, Tried};
 use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp};
@@ -122,9 +122,7 @@ impl Shard {
         for (index, offset) in sources {
             let (cursor, _) = self.cursor(subscription, *index).ok_or(Error::Gone)?;
             if cursor.settled.contains(*offset) {
-                return Err(Error::Internal(format!(
-                    "offset {offset} is settled and cannot be a dead letter"
-                )));
+                return Err(Error::Overtaken);
             }
         }
         for (index, offset) in sources {
@@ -148,6 +146,8 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
         let name = self.subscriptions.get(&subscription).ok_or(Error::Gone)?.row.name.clone();
+        let ids: BTreeMap<_, _> =
+            self.subscriptions.iter().map(|(id, state)| (state.row.name.clone(), *id)).collect();
         let (mut closed, mut reopened) = (Vec::new(), Vec::<(SubscriptionName, (u32, Offset))>::new());
         for letter in letters {
             let open = self.cursor(subscription, letter.partition);
@@ -155,8 +155,7 @@ impl Shard {
                 continue;
             }
             if let Some((source, index, offset)) = &letter.reopen {
-                let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *source);
-                let Some(id) = found.map(|(id, _)| *id) else { continue };
+                let Some(&id) = ids.get(source) else { continue };
                 let Some((cursor, partition)) = self.cursor(id, *index) else { continue };
                 if !cursor.reopen(*offset, id, partition, batch) {
                     continue;
@@ -192,13 +191,15 @@ impl Shard {
             return Err(Error::Gone);
         }
         if let Some(subscription) = subscription {
+            let index = partition;
             let (cursor, partition) = self.cursor(subscription, partition).ok_or(Error::Gone)?;
             if cursor.routed > source.start {
-                let (routed, start) = (cursor.routed, source.start);
-                return Err(Error::Internal(format!("offset {start} was routed already, up to {routed}")));
+                return Err(Error::Overtaken);
             }
             cursor.routed = source.end;
             batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
+            let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
+            effects.extend(name.map(|name| Effect::Routed { name, partition: index, next: source.end }));
         }
         for (sink, records) in outputs {
             self.append(sink, records, now, batch, effects)?;

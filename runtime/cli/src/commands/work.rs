@@ -142,7 +142,8 @@ async fn run_all(
         // One after the other: the first one creates the subscription.
         let worker = client.work(options.clone()).await?;
         let (shop, stopped) = (Arc::clone(shop), stopped.clone());
-        workers.spawn(async move { run_one(worker, &shop, stopped).await });
+        let stop = stop.clone();
+        workers.spawn(async move { run_one(worker, &shop, &stop, stopped).await });
     }
     let mut ending = std::pin::pin!(interrupted());
     let mut outcome = Ok(());
@@ -163,8 +164,13 @@ async fn run_all(
     }
 }
 
-async fn run_one(mut worker: Worker, shop: &Shop, mut stopped: watch::Receiver<bool>) -> Result<(), Failure> {
-    let settler = worker.settler();
+async fn run_one(
+    mut worker: Worker,
+    shop: &Shop,
+    stop: &watch::Sender<bool>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let (settler, lease) = (worker.settler(), worker.lease());
     let outcome = loop {
         let idle = async {
             match shop.idle {
@@ -186,10 +192,12 @@ async fn run_one(mut worker: Worker, shop: &Shop, mut stopped: watch::Receiver<b
                     settler.release(&message);
                     break Ok(());
                 }
-                if let Err(failure) = handle(&message, shop, &settler).await {
+                if let Err(failure) = handle(&message, shop, &settler, lease).await {
                     break Err(failure);
                 }
                 if shop.ledger().left == Some(0) {
+                    // Nor is there anything to do for the others.
+                    stop.send_replace(true);
                     break Ok(());
                 }
             }
@@ -201,12 +209,22 @@ async fn run_one(mut worker: Worker, shop: &Shop, mut stopped: watch::Receiver<b
     }
 }
 
-async fn handle(message: &Leased, shop: &Shop, settler: &Settler) -> Result<(), Failure> {
+async fn handle(message: &Leased, shop: &Shop, settler: &Settler, lease: Duration) -> Result<(), Failure> {
     let handled = if shop.command.is_empty() {
         output::json(&RecordJson::new(&shop.topic, message.partition(), &message.view()))?;
         Ok(())
     } else {
-        call(message, shop).await?
+        // As long as it runs, the record is its own.
+        let keep = async {
+            loop {
+                tokio::time::sleep(lease / 3).await;
+                settler.extend(message, lease).await;
+            }
+        };
+        tokio::select! {
+            called = call(message, shop) => called?,
+            never = keep => never,
+        }
     };
     let mut ledger = shop.ledger();
     match handled {
@@ -242,6 +260,8 @@ async fn call(message: &Leased, shop: &Shop) -> Result<Result<(), String>, Failu
         .env("MILLSTREAM_FAILURES", message.failures().to_string())
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
+        // A signal from the terminal is for us, who let it finish.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(cannot)?;

@@ -39,10 +39,13 @@ pub(super) struct State {
     window: Option<(u32, u64)>,
     /// Number of the newest message of this stream.
     number: u64,
-    on_the_way: HashMap<u64, Vec<Option<oneshot::Sender<Settled>>>>,
+    on_the_way: HashMap<u64, Vec<Waiting>>,
     /// Whether one of those settles.
     settling: Option<u64>,
     barriers: Vec<Barrier>,
+    /// How much was said, and how much of that was sent, on this stream.
+    said_ever: u64,
+    sent_ever: u64,
     end: Option<ConsumeError>,
     reader: Option<Waker>,
     /// Whether a message was taken since the leases were looked at.
@@ -64,12 +67,17 @@ pub(super) struct Arrived {
     pub(super) left_out: BTreeSet<usize>,
 }
 
+/// Who waits for an answer, and whether it is of no interest how late it was.
+type Waiting = (Option<oneshot::Sender<Settled>>, bool);
+
 #[derive(Debug)]
 struct Said {
     settlement: Settlement,
     /// Indexes in its batch, so that neighbours can be told together.
     records: Range<usize>,
     answer: Option<oneshot::Sender<Settled>>,
+    /// Said for records that were never handed out: whether it came in time is nobody's business.
+    silent: bool,
 }
 
 /// A record was given back, and what is kept in order behind it with it: what of that is here, or was
@@ -78,6 +86,8 @@ struct Said {
 struct Barrier {
     /// The message that tells the broker, once it is sent.
     number: Option<u64>,
+    /// How much was said until then.
+    said: u64,
     partition: u32,
     /// `None` where the whole partition is kept in order.
     key: Option<Vec<u8>>,
@@ -105,6 +115,8 @@ impl State {
             on_the_way: HashMap::new(),
             settling: None,
             barriers: Vec::new(),
+            said_ever: 0,
+            sent_ever: 0,
             end: None,
             reader: None,
             moving: false,
@@ -117,15 +129,19 @@ impl State {
         self.epoch += 1;
         self.inbox.clear();
         self.barriers.clear();
-        self.number = 0;
-        let said = self.said.drain(..).filter_map(|said| said.answer);
-        let extended = self.extensions.drain(..).filter_map(|(.., answer)| answer);
-        let waiting = self.on_the_way.drain().flat_map(|(_, answers)| answers).flatten();
-        for answer in said.chain(extended).chain(waiting) {
+        (self.number, self.said_ever, self.sent_ever) = (0, 0, 0);
+        let settling = self.settling.take();
+        let said = self.said.drain(..).map(|said| (said.answer, said.silent));
+        let sent = settling.and_then(|number| self.on_the_way.remove(&number)).unwrap_or_default();
+        let lost: Vec<_> = said.chain(sent).collect();
+        // Nobody knows whether they came in time: the records come again if they did not.
+        self.stale += lost.iter().filter(|(_, silent)| !silent).count() as u64;
+        let extended = self.extensions.drain(..).map(|(.., answer)| (answer, true));
+        let waiting = self.on_the_way.drain().flat_map(|(_, answers)| answers);
+        for (answer, _) in lost.into_iter().chain(extended).chain(waiting) {
             // Whoever asked may be gone.
-            let _ = answer.send(Settled::Unknown);
+            let _ = answer.map(|answer| answer.send(Settled::Unknown));
         }
-        self.settling = None;
     }
 
     /// Records came, which were leased after the broker had `heard` so many messages.
@@ -133,10 +149,9 @@ impl State {
         // They come in the order in which they were leased.
         self.barriers.retain(|barrier| barrier.number.is_none_or(|told| told > heard));
         let mut arrived = arrived;
-        for barrier in &self.barriers {
-            arrived.leave_out(barrier);
-        }
+        let void: Vec<_> = self.barriers.iter().flat_map(|barrier| arrived.leave_out(barrier)).collect();
         self.inbox.push_back(arrived);
+        self.release_void(void);
         self.wake();
     }
 
@@ -178,9 +193,10 @@ impl State {
             return false;
         }
         let (partition, offset) = (leased.message.partition(), leased.message.offset());
-        if verdict != SettleAs::Ack {
-            self.give_back(partition, offset, leased.message.key());
-        }
+        let void = match verdict {
+            SettleAs::Ack => Vec::new(),
+            _ => self.give_back(partition, offset, leased.message.key()),
+        };
         let settlement =
             Settlement { partition, lease: Some(leased.lease), from: offset, to: offset + 1, verdict };
         let records = leased.first..leased.index + 1;
@@ -188,8 +204,12 @@ impl State {
             Some(last) if answer.is_none() && last.precedes(&settlement, &records) => {
                 last.join(&settlement, &records)
             }
-            _ => self.said.push(Said { settlement, records, answer }),
+            _ => {
+                self.said.push(Said { settlement, records, answer, silent: false });
+                self.said_ever += 1;
+            }
         }
+        self.release_void(void);
         true
     }
 
@@ -222,7 +242,7 @@ impl State {
         }
         if let Some((lease, ms, answer)) = self.extensions.pop() {
             self.number += 1;
-            self.on_the_way.insert(self.number, vec![answer]);
+            self.on_the_way.insert(self.number, vec![(answer, true)]);
             return Some(WorkControl::Extend { number: self.number, lease, ms });
         }
         if self.said.is_empty() || self.settling.is_some() {
@@ -231,14 +251,17 @@ impl State {
         self.number += 1;
         let number = self.number;
         let many = self.said.len().min(SETTLEMENTS_MAX);
+        self.sent_ever += many as u64;
         let said = merged(self.said.drain(..many).collect());
-        let (settlements, answers) = said.into_iter().map(|said| (said.settlement, said.answer)).unzip();
+        let parts = said.into_iter().map(|said| (said.settlement, (said.answer, said.silent)));
+        let (settlements, answers) = parts.unzip();
         self.on_the_way.insert(number, answers);
         self.settling = Some(number);
-        if self.said.is_empty() {
-            for barrier in self.barriers.iter_mut().filter(|barrier| barrier.number.is_none()) {
-                barrier.number = Some(number);
-            }
+        let sent = self.sent_ever;
+        for barrier in
+            self.barriers.iter_mut().filter(|barrier| barrier.number.is_none() && barrier.said <= sent)
+        {
+            barrier.number = Some(number);
         }
         Some(WorkControl::Settle { number, settlements })
     }
@@ -247,10 +270,10 @@ impl State {
     pub(super) fn settled(&mut self, number: u64, stale: &[u32]) {
         if self.settling == Some(number) {
             self.settling = None;
-            self.stale += stale.len() as u64;
         }
-        for (index, answer) in (0u32..).zip(self.on_the_way.remove(&number).unwrap_or_default()) {
+        for (index, (answer, silent)) in (0u32..).zip(self.on_the_way.remove(&number).unwrap_or_default()) {
             let settled = if stale.contains(&index) { Settled::Stale } else { Settled::Done };
+            self.stale += u64::from(settled == Settled::Stale && !silent);
             // Whoever asked may be gone.
             let _ = answer.map(|answer| answer.send(settled));
         }
@@ -276,21 +299,30 @@ impl State {
         self.end.as_ref()
     }
 
-    /// The record goes back, and what is kept in order with it.
-    fn give_back(&mut self, partition: u32, offset: Offset, key: Option<&[u8]>) {
+    /// The record goes back, and what is kept in order with it; what of that is here.
+    fn give_back(&mut self, partition: u32, offset: Offset, key: Option<&[u8]>) -> Vec<Settlement> {
         let key = match self.mode {
-            DeliveryMode::Shared => return,
+            DeliveryMode::Shared => return Vec::new(),
             DeliveryMode::KeyShared => match key {
                 Some(key) => Some(key.to_vec()),
-                None => return,
+                None => return Vec::new(),
             },
             DeliveryMode::Exclusive | DeliveryMode::Failover => None,
         };
-        let barrier = Barrier { number: None, partition, key, offset };
-        for arrived in &mut self.inbox {
-            arrived.leave_out(&barrier);
-        }
+        // It is said next.
+        let barrier = Barrier { number: None, said: self.said_ever + 1, partition, key, offset };
+        let void = self.inbox.iter_mut().flat_map(|arrived| arrived.leave_out(&barrier)).collect();
         self.barriers.push(barrier);
+        void
+    }
+
+    /// Gives back what is void here. The broker has taken it back already, unless it has it in no order: then it would
+    /// wait for its lease to end.
+    fn release_void(&mut self, void: Vec<Settlement>) {
+        self.said_ever += void.len() as u64;
+        let said =
+            void.into_iter().map(|settlement| Said { settlement, records: 0..0, answer: None, silent: true });
+        self.said.extend(said);
     }
 
     fn wake(&mut self) {
@@ -301,12 +333,27 @@ impl State {
 }
 
 impl Arrived {
-    fn leave_out(&mut self, barrier: &Barrier) {
+    /// Leaves out what `barrier` stops; how to give it back.
+    fn leave_out(&mut self, barrier: &Barrier) -> Vec<Settlement> {
         let view = self.batch.view();
         let rest = self.index.max(view.index_of(barrier.offset))..view.len();
         let void = rest
             .filter(|index| view.record(*index).is_some_and(|record| barrier.stops(self.partition, &record)));
-        self.left_out.extend(void);
+        let mut given_back: Vec<Settlement> = Vec::new();
+        for index in void.collect::<Vec<_>>() {
+            let Some(offset) = view.record(index).map(|record| record.offset) else { continue };
+            let again = given_back.last().is_some_and(|last| last.from == offset);
+            if self.left_out.insert(index) && !again {
+                given_back.push(Settlement {
+                    partition: self.partition,
+                    lease: Some(self.lease),
+                    from: offset,
+                    to: offset + 1,
+                    verdict: SettleAs::Release,
+                });
+            }
+        }
+        given_back
     }
 
     fn take(&mut self, epoch: u64) -> Option<Leased> {
@@ -453,7 +500,9 @@ mod tests {
         assert_eq!(offsets(&rest), [7, 9]);
         assert!(rest.iter().all(|message| state.say(message, SettleAs::Ack, None)));
         let said = ranges(state.next_message());
-        assert_eq!(said, [(Some(1), 5, 6), (Some(1), 7, 8), (Some(1), 9, 10), (Some(1), 4, 5)]);
+        let given_back = [(Some(1), 4, 5), (Some(1), 6, 7), (Some(1), 8, 9)];
+        let acked = [(Some(1), 5, 6), (Some(1), 7, 8), (Some(1), 9, 10)];
+        assert_eq!(said, [acked, given_back].concat());
     }
 
     #[test]
