@@ -1,15 +1,25 @@
-//! What tests start: a server in this process, or the real binary in one of its own. Each on a folder of its own.
+//! What tests start: a server in this process, or the real binary in one of its own, each on a folder of its own; and a
+//! bad network in front of it.
 
 mod binary;
+mod proxy;
+mod rng;
 mod server;
 
 pub use binary::{Binary, Output, millstream, run};
+pub use proxy::{Damage, Proxy, Suffered};
+pub use rng::{Rng, Seed};
 pub use server::{TestServer, drain, publish, read_all};
 
 use std::{path::PathBuf, time::Duration};
 
 /// Longest wait for something that must come: generous, since machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether `MILLSTREAM_SOAK=1` asks for tests that take minutes instead of seconds.
+pub fn soaks() -> bool {
+    std::env::var("MILLSTREAM_SOAK").is_ok_and(|value| value == "1")
+}
 
 /// The root of the source tree.
 pub fn root() -> PathBuf {
