@@ -12,7 +12,7 @@ use millstream_client::{
     Client, DeliveryConfig, DeliveryMode, PublishOptions, Record, Settled, StartAt, SubscribeOptions,
     SubscriptionName, TopicName, WorkOptions,
 };
-use millstream_tests::{Damage, Proxy, Rng, Seed, Suffered, TestServer, publish, read_all, soaks, soon};
+use millstream_tests::{Damage, Proxy, Rng, Seed, Suffered, TestServer, publish, read_all, soak, soon};
 use tokio::{sync::mpsc, task::JoinSet};
 
 const PARTITIONS: u32 = 3;
@@ -32,10 +32,6 @@ const ALL: Damage = Damage {
 };
 const NONE: Damage =
     Damage { lost: 0.0, repeated: 0.0, delayed: 0.0, delay: Duration::ZERO, moves_after: None };
-
-fn records(count: usize) -> usize {
-    if soaks() { count * 20 } else { count }
-}
 
 fn keyed(from: usize, to: usize) -> impl Iterator<Item = Record> {
     (from..to).map(|n| Record::new(format!("{n:0>200}")).with_key(format!("{}", n % KEYS)))
@@ -82,7 +78,7 @@ async fn stored(client: &Client, topic: &TopicName) -> BTreeMap<(u32, u64), usiz
 
 async fn each_sequence_is_appended_once(damage: Damage) {
     let seed = Seed::of_run();
-    let count = records(3_000);
+    let count = soak(3_000, 60_000);
     let server = TestServer::start().await;
     let (direct, topic) = server.topic("t", PARTITIONS).await;
     let network = server.network(damage, seed.0).await;
@@ -146,7 +142,7 @@ async fn each_sequence_is_appended_once_where_everything_happens() {
 /// Half is there before, the other half comes while it reads.
 async fn a_reader_misses_nothing(damage: Damage) {
     let seed = Seed::of_run();
-    let count = records(4_000);
+    let count = soak(4_000, 80_000);
     let server = TestServer::start().await;
     let (direct, topic) = server.topic("t", PARTITIONS).await;
     publish(&direct, &topic, keyed(0, count / 2)).await;
@@ -207,7 +203,7 @@ async fn a_reader_misses_nothing_where_everything_happens() {
 /// What was settled is settled, whatever else comes again.
 async fn workers_miss_nothing(damage: Damage) {
     let seed = Seed::of_run();
-    let count = records(2_000);
+    let count = soak(2_000, 40_000);
     let server = TestServer::start().await;
     let (direct, topic) = server.topic("t", PARTITIONS).await;
     let network = server.network(damage, seed.0).await;
@@ -301,7 +297,7 @@ async fn a_consumer_keeps_its_subscription_when_its_address_changes() {
 /// next one, and stored once; what workers held is delivered again, and what they had settled is not.
 #[tokio::test]
 async fn connections_that_die_of_silence_lose_nothing() {
-    if !soaks() {
+    if soak(0, 1) == 0 {
         return;
     }
     let seed = Seed::of_run();

@@ -16,11 +16,6 @@ use std::{path::PathBuf, time::Duration};
 /// Longest wait for something that must come: generous, since machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether `MILLSTREAM_SOAK=1` asks for tests that take minutes instead of seconds.
-pub fn soaks() -> bool {
-    std::env::var("MILLSTREAM_SOAK").is_ok_and(|value| value == "1")
-}
-
 /// The root of the source tree.
 pub fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -36,4 +31,9 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
     }
+}
+
+/// How much of something: so much in `make test`, and so much in `make soak`.
+pub fn soak(short: usize, long: usize) -> usize {
+    if std::env::var_os("MILLSTREAM_SOAK").is_some() { long } else { short }
 }
