@@ -1,9 +1,14 @@
-//! What tests start: a server in this process, or the real binary in one of its own. Each on a folder of its own.
+//! What tests start: a server in this process, or the real binary in one of its own, each on a folder of its own; and a
+//! bad network in front of it.
 
 mod binary;
+mod proxy;
+mod rng;
 mod server;
 
 pub use binary::{Binary, Output, millstream, run};
+pub use proxy::{Damage, Proxy, Suffered};
+pub use rng::{Rng, Seed};
 pub use server::{TestServer, drain, publish, read_all};
 
 use std::{path::PathBuf, time::Duration};

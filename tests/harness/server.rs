@@ -7,7 +7,7 @@ use millstream_client::{
 };
 use millstream_server::{Server, ServerConfig, StockModule};
 
-use crate::soon;
+use crate::{Damage, PATIENCE, Proxy, soon};
 
 /// A server in this process, on a temporary folder.
 pub struct TestServer {
@@ -65,6 +65,19 @@ impl TestServer {
     /// A client of it.
     pub async fn client(&self) -> Client {
         soon("a connection", Client::connect(&self.url(), ConnectOptions::default())).await.expect("a client")
+    }
+
+    /// A network in front of it, whose chances come from `seed`.
+    pub async fn network(&self, damage: Damage, seed: u64) -> Proxy {
+        Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, self.url().port())), damage, seed).await
+    }
+
+    /// A client of it, behind `network`.
+    pub async fn client_behind(&self, network: &Proxy) -> Client {
+        let url = self.url();
+        let url = Url::new(url.host(), network.address().port(), url.trust().clone());
+        let options = ConnectOptions { connect_timeout: PATIENCE, ..ConnectOptions::default() };
+        soon("a connection", Client::connect(&url, options)).await.expect("a client")
     }
 
     /// A client, and a topic with as many partitions.
