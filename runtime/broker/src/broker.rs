@@ -336,6 +336,7 @@ impl Broker {
         name: SubscriptionName,
         wanted: NewSubscription,
     ) -> Result<Arc<Subscription>, Error> {
+        check_own(&name)?;
         let topic = self.topic(&wanted.topic)?;
         let row = self.row(name, &wanted)?;
         self.check_delivery(&row)?;
@@ -353,6 +354,7 @@ impl Broker {
     /// # Errors
     /// [`Error::UnknownSubscription`].
     pub async fn delete_subscription(&self, name: &SubscriptionName) -> Result<(), Error> {
+        check_own(name)?;
         self.execute(Command::DeleteSubscription { name: name.clone() }).await?;
         Ok(())
     }
@@ -382,6 +384,7 @@ impl Broker {
     /// As [`subscribe`](Self::subscribe); [`Error::WorkerNeedsName`], [`Error::TooManyConsumers`].
     pub async fn join(&self, wanted: NewSubscription, window: Window) -> Result<Member, Error> {
         let name = wanted.name.clone().ok_or(Error::WorkerNeedsName)?;
+        check_own(&name)?;
         let subscription = match self.subscription(&name) {
             Ok(found) => self.same(found, &wanted)?,
             Err(_) => {
@@ -558,6 +561,12 @@ fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Time
         }
     }
     Ok(oldest)
+}
+
+/// Whether a subscription is for its users to touch.
+fn check_own(name: &SubscriptionName) -> Result<(), Error> {
+    let account = name.as_str().starts_with(dead_letter::ACCOUNT_PREFIX);
+    if account { Err(Error::Account(name.clone())) } else { Ok(()) }
 }
 
 /// Runs what blocks off the network threads.

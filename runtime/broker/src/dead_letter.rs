@@ -10,7 +10,7 @@ use millstream_engine::Reject;
 use millstream_store::Store;
 use millstream_types::{
     BatchBuilder, Check, DeadLetters, DeliveryConfig, DeliveryMode, Header, Offset, OnFault, PartitionId,
-    Record, RecordBatch, SubscriptionName, Timestamp, TopicName, partition_for_key,
+    Record, RecordBatch, RecordView, SubscriptionName, Timestamp, TopicName, partition_for_key,
 };
 
 use crate::{
@@ -66,7 +66,8 @@ pub(crate) fn topic_of(name: &SubscriptionName, config: &DeliveryConfig) -> Resu
 
 /// The subscription that keeps account of a dead-letter topic.
 pub(crate) fn account_of(topic: &TopicName) -> Result<SubscriptionName, Error> {
-    SubscriptionName::new(format!("letters.{topic}")).map_err(|error| Error::Internal(error.to_string()))
+    SubscriptionName::new(format!("{ACCOUNT_PREFIX}{topic}"))
+        .map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// Writes dead letters for records that failed too often, and tells the subscription's group what became of them.
@@ -269,6 +270,8 @@ fn letter(record: Record, subscription: &Subscription, partition: u32, why: &Why
     letter
 }
 
+/// With which the names of subscriptions begin that keep account of dead-letter topics: they are the broker's alone.
+pub(crate) const ACCOUNT_PREFIX: &str = "letters.";
 /// Names of the headers that a dead letter has beside those of its record.
 pub(crate) const HEADER_PREFIX: &str = "dlq-";
 
@@ -295,6 +298,7 @@ impl Broker {
         partition: u32,
         from: Offset,
     ) -> Result<FoundLetters, Error> {
+        let source_subscription = self.subscription(subscription)?;
         let (topic, account) = self.letters_of(subscription)?;
         let (id, end) = (topic.partition(partition)?, topic.end(partition));
         let Some(account) = account else { return Ok(FoundLetters { topic, letters: None, next: end }) };
@@ -308,7 +312,11 @@ impl Broker {
             let view = batch.view();
             let open = account.unsettled(partition, view.base_offset()..view.next_offset());
             let open = open.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
-            let open: Vec<_> = open.filter(|range| !range.is_empty()).collect();
+            // Another subscription may have its letters here as well, or had one of the same name.
+            let own = |index: &usize| {
+                view.record(*index).is_some_and(|letter| source_of(&letter, &source_subscription).is_some())
+            };
+            let open: Vec<_> = open.flatten().filter(own).map(|index| index..index + 1).collect();
             if !open.is_empty() {
                 found.push(view.subset(&open)?);
             }
@@ -350,7 +358,7 @@ impl Broker {
             let mut found = Vec::new();
             for (partition, offset) in letters {
                 let Some(letter) = record_at(&store, topic.partition(partition)?, offset)? else { continue };
-                let Some((index, at)) = source_of(&letter, &name, source.topic()) else { continue };
+                let Some((index, at)) = letter_source(&letter, &source) else { continue };
                 let Ok(of) = source.topic().partition(index) else { continue };
                 // One that is gone, or whose time is over, would not be delivered.
                 let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
@@ -384,17 +392,30 @@ impl Broker {
     }
 }
 
-/// Which record of the subscription `name`, by partition within its topic, a letter was made of.
-fn source_of(letter: &Record, name: &SubscriptionName, topic: &Topic) -> Option<(u32, Offset)> {
+/// Which record of `source`, by partition within its topic, a letter was made of.
+fn source_of(letter: &RecordView<'_>, source: &Subscription) -> Option<(u32, Offset)> {
     let said = |what: &str| std::str::from_utf8(letter.header(&format!("{HEADER_PREFIX}{what}"))?).ok();
+    let (name, topic) = (source.name(), source.topic());
     // A topic or subscription of the same name may have been made since.
     let same = said("subscription")? == name.as_str() && said("topic")? == topic.name().as_str();
-    (same && letter.timestamp >= topic.created_ms()).then_some(())?;
+    let since = topic.created_ms().max(source.row().created_ms);
+    (same && letter.timestamp >= since).then_some(())?;
     Some((said("partition")?.parse().ok()?, said("offset")?.parse().ok()?))
+}
+
+fn letter_source(letter: &Record, source: &Subscription) -> Option<(u32, Offset)> {
+    let mut builder = BatchBuilder::new().with_stamp(letter.offset, letter.timestamp);
+    builder.push(letter).ok()?;
+    let batch = builder.build().ok()?;
+    source_of(&batch.view().record(0)?, source)
 }
 
 /// The record at `offset`, read from the disk; `None` if it is gone.
 fn record_at(store: &Store, partition: PartitionId, offset: Offset) -> Result<Option<Record>, Error> {
+    // What retention has deleted may still be on the disk.
+    if store.partition(partition).is_none_or(|row| offset < row.low_watermark) {
+        return Ok(None);
+    }
     let Some(stored) = store.batch_at(partition, offset)? else { return Ok(None) };
     let batch = RecordBatch::new(stored.bytes, Check::Crc)?.decompressed()?;
     let view = batch.view();

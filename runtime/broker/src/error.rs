@@ -162,6 +162,12 @@ pub enum Error {
         /// Its delivery mode.
         mode: DeliveryMode,
     },
+    /// It keeps account of dead letters.
+    #[error(
+        "subscription {0}: names that begin with `letters.` belong to the broker, which keeps account of dead letters with \
+         them; take another name, or use `millstream dlq`"
+    )]
+    Account(SubscriptionName),
     /// Too many consumers.
     #[error(
         "subscription {name} has {consumers} consumers, its limit; stop some, or make another subscription"

@@ -210,6 +210,10 @@ impl Group {
 
     /// Moves the end of a lease to `ms` from now, unless it is later. False if the consumer does not hold it.
     pub(crate) fn extend(&mut self, member: MemberId, lease: u64, ms: u64, moment: Moment) -> bool {
+        if let Some(found) = self.members.get_mut(&member) {
+            found.silent = false;
+        }
+        self.unpark(member);
         let Some(found) = self.leases.get_mut(&lease).filter(|found| found.member == member) else {
             return false;
         };
@@ -228,7 +232,7 @@ impl Group {
         moment: Moment,
     ) -> Vec<bool> {
         if let Some(found) = self.members.get_mut(&member) {
-            found.heard = number;
+            (found.heard, found.silent) = (number, false);
         }
         let held = said.iter().map(|said| {
             let offsets = self.held_by(member, said);

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use millstream_types::{Offset, RecordBatch};
+use millstream_types::{Counters, Offset, RecordBatch};
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
@@ -227,7 +227,11 @@ impl Pump {
             brought.extend(view.records().map(|record| record.offset));
             self.give(partition, next, &batch, placed.grants);
         }
-        subscription.group().fetched(partition, &offsets, &brought);
+        let gone = subscription.group().fetched(partition, &offsets, &brought);
+        if subscription.pipeline().is_empty() {
+            // Deleted by retention while they waited.
+            subscription.count(Counters { missed: gone as u64, ..Counters::default() });
+        }
         Ok(())
     }
 

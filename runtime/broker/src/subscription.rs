@@ -211,6 +211,7 @@ impl Subscription {
                 settled: group.settled(partition),
                 scanned: group.scanned(partition),
                 latest: self.topic.end(partition),
+                settled_ahead: group.settled_ahead(partition),
                 leased,
                 waiting,
             }

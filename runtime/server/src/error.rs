@@ -33,6 +33,7 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::NotExclusive { mode, .. } => (ErrorCode::WrongMode, Some(mode.to_string())),
         Error::TooManyConsumers { consumers, .. } => (ErrorCode::LimitReached, Some(consumers.to_string())),
         Error::WorkerNeedsName => (ErrorCode::BadRequest, None),
+        Error::Account(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::NameTooLong { name } => (ErrorCode::BadName, Some(name.to_string())),
         Error::Delivery(_) => (ErrorCode::BadDelivery, None),
         Error::DeadLettersToSource(name) | Error::NoDeadLetters(name) => {

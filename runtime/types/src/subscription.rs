@@ -101,6 +101,9 @@ pub struct PositionInfo {
     pub scanned: Offset,
     /// One past the newest readable offset.
     pub latest: Offset,
+    /// Records that are settled beyond both.
+    #[serde(default)]
+    pub settled_ahead: u64,
     /// Records that consumers hold under a lease.
     #[serde(default)]
     pub leased: u64,
@@ -122,7 +125,10 @@ impl SubscriptionInfo {
 
     /// Records that are still to be scanned: an estimate of what is for the consumers, before modules.
     pub fn unscanned(&self) -> u64 {
-        self.positions.iter().map(|at| at.latest.saturating_sub(at.scanned.max(at.settled))).sum()
+        let left = |at: &PositionInfo| {
+            at.latest.saturating_sub(at.scanned.max(at.settled)).saturating_sub(at.settled_ahead)
+        };
+        self.positions.iter().map(left).sum()
     }
 }
 

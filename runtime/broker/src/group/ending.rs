@@ -51,6 +51,11 @@ impl Group {
 
     /// A lease's time is over.
     pub(super) fn expire(&mut self, lease: u64, moment: Moment) {
+        let member = self.leases.get(&lease).map(|lease| lease.member);
+        if let Some(member) = member.and_then(|member| self.members.get_mut(&member)) {
+            // What it may be too stopped for is not for it.
+            member.silent = true;
+        }
         for (partition, offset) in self.under(lease) {
             if self.is_under(partition, offset, lease) {
                 self.fail(partition, offset, Some(0), Some("its lease ended before it was settled"), moment);

@@ -23,6 +23,8 @@ pub(super) struct Member {
     /// Held now.
     pub(super) records: u32,
     pub(super) bytes: u64,
+    /// A lease of it ended, and it has said nothing since: it gets no more until it does.
+    pub(super) silent: bool,
     /// Number of its newest message that was taken.
     pub(super) heard: u64,
     /// Units of this consumer that wait for it to have room.
@@ -31,7 +33,7 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn has_room(&self) -> bool {
-        self.records < self.window.records && self.bytes < self.window.bytes
+        !self.silent && self.records < self.window.records && self.bytes < self.window.bytes
     }
 
     pub(super) fn room(&self) -> usize {
@@ -59,7 +61,8 @@ impl Group {
         }
         let id = self.next_member;
         self.next_member += 1;
-        self.members.insert(id, Member { window, records: 0, bytes: 0, heard: 0, parked: Vec::new() });
+        self.members
+            .insert(id, Member { window, records: 0, bytes: 0, silent: false, heard: 0, parked: Vec::new() });
         self.regroup();
         self.parked.clear();
         for unit in self.units.values_mut() {
@@ -90,7 +93,7 @@ impl Group {
     /// From now on the consumer may hold so much.
     pub(crate) fn set_window(&mut self, member: MemberId, window: Window) {
         if let Some(found) = self.members.get_mut(&member) {
-            found.window = window;
+            (found.window, found.silent) = (window, false);
         }
         self.unpark(member);
     }

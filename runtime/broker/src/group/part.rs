@@ -147,6 +147,13 @@ impl Group {
         self.part(partition).map_or(0, |part| part.scanned.max(part.reached))
     }
 
+    /// Records that are settled beyond what was scanned.
+    pub(crate) fn settled_ahead(&self, partition: u32) -> u64 {
+        let Some(part) = self.part(partition) else { return 0 };
+        let scanned = self.scanned(partition).max(part.settled.below());
+        part.settled.runs().map(|run| run.end.saturating_sub(run.start.max(scanned))).sum()
+    }
+
     /// Where scanning goes on.
     pub(crate) fn scan_position(&self, partition: u32) -> Offset {
         self.part(partition).map_or(0, |part| part.scanned)

@@ -120,7 +120,9 @@ impl Work {
         });
         let outcome = run_all(&client, &options, &shop, self.parallel).await;
         let Ledger { done, failed, .. } = *shop.ledger();
-        if common.json {
+        if outcome.is_err() && done + failed == 0 {
+            // It was refused: that is all there is to say.
+        } else if common.json {
             eprintln!("{}", json!({ "done": done, "failed": failed }));
         } else {
             eprintln!("{} records done, {} failed", output::count(done), output::count(failed));

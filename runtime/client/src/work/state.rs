@@ -36,7 +36,9 @@ pub(super) struct State {
     inbox: VecDeque<Arrived>,
     said: Vec<Said>,
     extensions: Vec<(u64, u32, Option<oneshot::Sender<Settled>>)>,
-    window: Option<(u32, u64)>,
+    /// How much may be held, and whether the broker is still to be told.
+    window: (u32, u64),
+    tell_window: bool,
     /// Number of the newest message of this stream.
     number: u64,
     on_the_way: HashMap<u64, Vec<Waiting>>,
@@ -50,6 +52,8 @@ pub(super) struct State {
     reader: Option<Waker>,
     /// Whether a message was taken since the leases were looked at.
     moving: bool,
+    /// How often in a row none was.
+    idle: u32,
     /// Settlements that came too late.
     stale: u64,
 }
@@ -103,14 +107,15 @@ impl Barrier {
 }
 
 impl State {
-    pub(super) fn new(mode: DeliveryMode) -> Self {
+    pub(super) fn new(mode: DeliveryMode, window: (u32, u64)) -> Self {
         Self {
             mode,
             epoch: 0,
             inbox: VecDeque::new(),
             said: Vec::new(),
             extensions: Vec::new(),
-            window: None,
+            window,
+            tell_window: false,
             number: 0,
             on_the_way: HashMap::new(),
             settling: None,
@@ -120,6 +125,7 @@ impl State {
             end: None,
             reader: None,
             moving: false,
+            idle: 0,
             stale: 0,
         }
     }
@@ -216,6 +222,8 @@ impl State {
     /// Asks for a lease to end `ms` from now.
     pub(super) fn extend(&mut self, leased: &Leased, ms: u32, answer: oneshot::Sender<Settled>) {
         if leased.epoch == self.epoch {
+            // Whoever extends is at work.
+            self.moving = true;
             self.extensions.push((leased.lease, ms, Some(answer)));
         } else {
             // Whoever asked may be gone.
@@ -223,21 +231,31 @@ impl State {
         }
     }
 
-    /// Keeps the leases of what waits here from ending, as long as the application takes messages.
+    /// Keeps the leases of what waits here from ending, as long as the application takes messages or extends leases;
+    /// else gives back what it has not taken, which did not fail. Tells the broker in any case that we are there.
     pub(super) fn keep_leases(&mut self, ms: u32) {
+        self.tell_window = true;
         if std::mem::take(&mut self.moving) {
             let leases = self.inbox.iter().map(|arrived| (arrived.lease, ms, None));
             self.extensions.extend(leases);
+            self.idle = 0;
+            return;
+        }
+        self.idle += 1;
+        if self.idle >= 2 {
+            let void = self.inbox.drain(..).flat_map(Arrived::give_back).collect();
+            self.release_void(void);
         }
     }
 
     pub(super) fn set_window(&mut self, records: u32, bytes: u64) {
-        self.window = Some((records, bytes));
+        (self.window, self.tell_window) = ((records, bytes), true);
     }
 
     /// The next message to send. One that settles waits for the one before.
     pub(super) fn next_message(&mut self) -> Option<WorkControl> {
-        if let Some((records, bytes)) = self.window.take() {
+        if std::mem::take(&mut self.tell_window) {
+            let (records, bytes) = self.window;
             return Some(WorkControl::Window { records, bytes });
         }
         if let Some((lease, ms, answer)) = self.extensions.pop() {
@@ -282,6 +300,11 @@ impl State {
     /// Whether the broker has stored all that was said.
     pub(super) fn is_settled(&self) -> bool {
         self.said.is_empty() && self.settling.is_none()
+    }
+
+    /// How much may be held.
+    pub(super) fn window(&self) -> (u32, u64) {
+        self.window
     }
 
     /// Settlements that came too late so far.
@@ -354,6 +377,27 @@ impl Arrived {
             }
         }
         given_back
+    }
+
+    /// How to give back what was not taken. A record of which some was taken stays.
+    fn give_back(self) -> Vec<Settlement> {
+        let view = self.batch.view();
+        let taken =
+            self.index.checked_sub(1).and_then(|index| view.record(index)).map(|record| record.offset);
+        let rest = (self.index..view.len()).filter(|index| !self.left_out.contains(index));
+        let mut offsets: Vec<_> =
+            rest.filter_map(|index| view.record(index)).map(|record| record.offset).collect();
+        offsets.dedup();
+        offsets.retain(|offset| Some(*offset) != taken);
+        let (partition, lease) = (self.partition, Some(self.lease));
+        let given_back = offsets.into_iter().map(|offset| Settlement {
+            partition,
+            lease,
+            from: offset,
+            to: offset + 1,
+            verdict: SettleAs::Release,
+        });
+        given_back.collect()
     }
 
     fn take(&mut self, epoch: u64) -> Option<Leased> {
@@ -471,7 +515,7 @@ mod tests {
 
     #[test]
     fn acks_of_neighbours_go_together_and_leave_out_what_is_not_done() {
-        let mut state = State::new(DeliveryMode::Shared);
+        let mut state = State::new(DeliveryMode::Shared, (9, 9));
         state.arrived(arrived(1, &[5, 7, 8, 20]), 0);
         state.arrived(arrived(2, &[21, 22]), 0);
         let messages = take_all(&mut state);
@@ -491,7 +535,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_not_acknowledged_with_its_neighbours() {
-        let mut state = State::new(DeliveryMode::KeyShared);
+        let mut state = State::new(DeliveryMode::KeyShared, (9, 9));
         state.arrived(arrived(1, &[4, 5, 6, 7, 8, 9]), 0);
         let messages = [take(&mut state).unwrap(), take(&mut state).unwrap()];
         state.say(&messages[1], SettleAs::Ack, None);
@@ -507,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_record_that_became_several_is_done_with_the_last() {
-        let mut state = State::new(DeliveryMode::Shared);
+        let mut state = State::new(DeliveryMode::Shared, (9, 9));
         state.arrived(Arrived { more_follows: true, ..arrived(1, &[5, 6, 6]) }, 0);
         state.arrived(arrived(1, &[6, 7]), 0);
         let messages = take_all(&mut state);
@@ -523,7 +567,7 @@ mod tests {
             (DeliveryMode::KeyShared, vec![7, 9]),
             (DeliveryMode::Failover, vec![]),
         ] {
-            let mut state = State::new(mode);
+            let mut state = State::new(mode, (9, 9));
             state.arrived(arrived(1, &[4, 6, 7, 8]), 0);
             let four = take(&mut state).unwrap();
 
@@ -543,7 +587,7 @@ mod tests {
 
     #[test]
     fn a_new_stream_voids_the_leases_of_the_one_before() {
-        let mut state = State::new(DeliveryMode::Shared);
+        let mut state = State::new(DeliveryMode::Shared, (9, 9));
         state.arrived(arrived(1, &[5, 6]), 0);
         let five = take(&mut state).unwrap();
         let (answer, mut told) = oneshot::channel();
@@ -559,15 +603,26 @@ mod tests {
 
     #[test]
     fn leases_of_what_waits_are_kept_while_messages_are_taken() {
-        let mut state = State::new(DeliveryMode::Shared);
-        state.arrived(arrived(7, &[5, 6]), 0);
+        let alive = Some(WorkControl::Window { records: 9, bytes: 9 });
+        let mut state = State::new(DeliveryMode::Shared, (9, 9));
+        state.arrived(arrived(7, &[5, 6, 7]), 0);
+        let first = take(&mut state).unwrap();
         state.keep_leases(100);
-        assert_eq!(state.next_message(), None, "nobody takes any");
-        let _ = take(&mut state);
-        state.keep_leases(100);
+        assert_eq!(state.next_message(), alive);
         assert_eq!(state.next_message(), Some(WorkControl::Extend { number: 1, lease: 7, ms: 100 }));
-        let _ = take(&mut state);
+        // One who is at work on it says so.
+        state.extend(&first, 50, oneshot::channel().0);
         state.keep_leases(100);
-        assert_eq!(state.next_message(), None, "what was taken has the lease that it has");
+        let sent: Vec<_> = std::iter::from_fn(|| state.next_message()).collect();
+        assert_eq!(sent.len(), 3, "{sent:?}");
+        // For long nothing is taken or extended: what was not tried is given back, and did not fail.
+        for _ in 0..2 {
+            state.keep_leases(100);
+            assert_eq!(state.next_message(), alive);
+        }
+        assert_eq!(ranges(state.next_message()), [(Some(7), 6, 7), (Some(7), 7, 8)]);
+        assert!(take(&mut state).is_none());
+        state.settled(4, &[0, 1]);
+        assert_eq!(state.stale(), 0, "whether those came in time is nobody's business");
     }
 }

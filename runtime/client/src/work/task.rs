@@ -19,7 +19,11 @@ use crate::{
 };
 
 /// Opens the stream, by one attempt. Cancel-safe.
-pub(super) async fn open_stream(link: &Link, options: &WorkOptions) -> Result<Opened<Joined>, CallError> {
+pub(super) async fn open_stream(
+    link: &Link,
+    options: &WorkOptions,
+    (records, bytes): (u32, u64),
+) -> Result<Opened<Joined>, CallError> {
     for wasm in &options.uploads {
         request_on(link, Request::PutModule { name: None }, wasm.clone()).await?;
     }
@@ -31,8 +35,8 @@ pub(super) async fn open_stream(link: &Link, options: &WorkOptions) -> Result<Op
         pipeline: options.pipeline.clone(),
         on_fault: options.on_fault,
         delivery: options.delivery.clone(),
-        records: options.records,
-        bytes: options.bytes,
+        records,
+        bytes,
     });
     let after = link.options().request_timeout;
     let opened = stream::open::<Joined>(&connection, &open, limits::DELIVERIES);
@@ -81,7 +85,8 @@ async fn reopen(
             Ok(next) => sleep_until(next).await,
             Err(after) => return Err(ConsumeError::GaveUp { after, last: Box::new(last) }),
         }
-        match open_stream(link, options).await {
+        let window = shared.state().window();
+        match open_stream(link, options, window).await {
             Ok(stream) => return Ok(stream),
             // The broker may not have noticed yet that our former stream is gone.
             Err(error) if error.is_retryable() || error.code() == Some(ErrorCode::SubscriptionBusy) => {

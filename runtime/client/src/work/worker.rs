@@ -30,7 +30,8 @@ use crate::{ConsumeError, connect::Link};
 /// is delivered again.
 ///
 /// Settlements are sent in the background; [`flush`](Settler::flush) waits for the broker to have stored them.
-/// Leases of messages that wait here are kept from ending as long as messages are taken.
+/// Leases of messages that wait here are kept from ending as long as messages are taken or their leases extended; what
+/// an application does not take for most of a lease is given back, without a failure.
 ///
 /// A lost connection is taken up again; what was held then is delivered again, to this worker or to another one.
 /// Dropping a worker gives back what it holds; [`close`](Self::close) waits.
@@ -71,10 +72,10 @@ impl Shared {
 
 impl Worker {
     pub(crate) async fn open(link: Arc<Link>, options: WorkOptions) -> Result<Self, ConsumeError> {
-        let stream = task::open_stream(&link, &options).await?;
+        let stream = task::open_stream(&link, &options, (options.records, options.bytes)).await?;
         let joined = stream.answer.clone();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(joined.mode)),
+            state: Mutex::new(State::new(joined.mode, (options.records, options.bytes))),
             wake: Notify::new(),
             settled: Notify::new(),
             closed: AtomicBool::new(false),
