@@ -10,7 +10,7 @@ use millstream_engine::Reject;
 use millstream_store::Store;
 use millstream_types::{
     BatchBuilder, Check, DeadLetters, DeliveryConfig, DeliveryMode, Header, Offset, OnFault, PartitionId,
-    Record, RecordBatch, RecordView, SubscriptionName, Timestamp, TopicName, partition_for_key,
+    Record, RecordBatch, SubscriptionName, Timestamp, TopicName, partition_for_key,
 };
 
 use crate::{
@@ -112,8 +112,7 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
     write(shared, subscription, *partition, vec![letter]).await
 }
 
-/// Writes dead letters for what a module rejected, but for records that are settled already. Where the subscription has
-/// no dead letters, they are passed over.
+/// Writes dead letters for what a module rejected. Where the subscription has no dead letters, it is passed over.
 pub(crate) async fn reject(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
@@ -126,8 +125,7 @@ pub(crate) async fn reject(
     }
     let batch = batch.decompressed()?;
     let view = batch.view();
-    let open = |reject: &&Reject| !subscription.group().is_settled(partition, reject.offset);
-    let letters = rejects.iter().filter(open).filter_map(|reject| {
+    let letters = rejects.iter().filter_map(|reject| {
         let record = view.record(view.index_of(reject.offset))?.to_record();
         let module = subscription.pipeline().get(reject.stage);
         let why = Why {
@@ -145,7 +143,8 @@ pub(crate) async fn reject(
     write(shared, subscription, partition, letters).await
 }
 
-/// Appends `letters`, whose offsets are still those of their sources.
+/// Appends `letters`, whose offsets are still those of their sources, but for those whose source is settled: they were
+/// written when it was judged before, or by another one that judges it.
 async fn write(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
@@ -154,54 +153,45 @@ async fn write(
 ) -> Result<(), Error> {
     let Some(id) = subscription.id() else { return Ok(()) };
     let Some(name) = topic_of(subscription.name(), &subscription.row().delivery)? else { return Ok(()) };
-    let open = |letter: &Record| !subscription.group().is_settled(partition, letter.offset);
     let mut rest = letters.into_iter().peekable();
-    while rest.peek().is_some() {
-        let (mut builder, mut sources, mut key) = (BatchBuilder::new(), Vec::new(), None);
-        while let Some(letter) = rest
-            .next_if(|letter| builder.bytes_len() < BATCH_BYTES && (sources.is_empty() || key == letter.key))
-        {
-            sources.push((partition, letter.offset));
-            key.clone_from(&letter.key);
-            builder.push(&letter)?;
+    while let Some(first) = rest.next() {
+        let (key, mut bytes, mut together) = (first.key.clone(), size(&first), vec![first]);
+        while let Some(letter) = rest.next_if(|letter| bytes < BATCH_BYTES && letter.key == key) {
+            bytes += size(&letter);
+            together.push(letter);
         }
-        let mut letters = builder.build()?;
         let mut tries = TRIES;
         loop {
+            together.retain(|letter| !subscription.group().is_settled(partition, letter.offset));
+            if together.is_empty() {
+                break;
+            }
+            let mut builder = BatchBuilder::new();
+            together.iter().try_for_each(|letter| builder.push(letter))?;
             let topic = open_topic(shared, subscription, &name).await?;
-            let sink = sink(&topic, key.as_deref(), partition)?;
             let command = Command::DeadLetter {
                 subscription: id,
-                sources: sources.clone(),
-                sink,
-                letters: letters.clone(),
+                sources: together.iter().map(|letter| (partition, letter.offset)).collect(),
+                sink: sink(&topic, key.as_deref(), partition)?,
+                letters: builder.build()?,
                 now: now(),
             };
             tries -= 1;
             match shared.submitter.execute(command).await {
                 Ok(_) => break,
-                // Another one has judged some of them as well: those have their letters.
-                Err(Error::Overtaken) if tries > 0 => {
-                    let records = letters
-                        .view()
-                        .records()
-                        .zip(&sources)
-                        .map(|(record, (_, offset))| Record { offset: *offset, ..record.to_record() });
-                    let left: Vec<_> = records.filter(open).collect();
-                    if left.is_empty() {
-                        break;
-                    }
-                    sources = left.iter().map(|record| (partition, record.offset)).collect();
-                    let mut builder = BatchBuilder::new();
-                    left.iter().try_for_each(|record| builder.push(record))?;
-                    letters = builder.build()?;
-                }
+                Err(Error::Overtaken) if tries > 0 => {}
                 Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(())
+}
+
+/// About how many bytes a letter takes.
+fn size(letter: &Record) -> usize {
+    let headers = letter.headers.iter().map(|header| header.name.len() + header.value.len());
+    letter.payload.as_ref().map_or(0, bytes::Bytes::len) + headers.sum::<usize>()
 }
 
 fn sink(topic: &Topic, key: Option<&[u8]>, partition: u32) -> Result<PartitionId, Error> {
@@ -314,9 +304,11 @@ impl Broker {
             let open = open.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
             // Another subscription may have its letters here as well, or had one of the same name.
             let own = |index: &usize| {
-                view.record(*index).is_some_and(|letter| source_of(&letter, &source_subscription).is_some())
+                let letter = view.record(*index)?;
+                source_of(|name| letter.header(name), letter.timestamp, &source_subscription)
             };
-            let open: Vec<_> = open.flatten().filter(own).map(|index| index..index + 1).collect();
+            let open: Vec<_> =
+                open.flatten().filter(|index| own(index).is_some()).map(|index| index..index + 1).collect();
             if !open.is_empty() {
                 found.push(view.subset(&open)?);
             }
@@ -358,7 +350,8 @@ impl Broker {
             let mut found = Vec::new();
             for (partition, offset) in letters {
                 let Some(letter) = record_at(&store, topic.partition(partition)?, offset)? else { continue };
-                let Some((index, at)) = letter_source(&letter, &source) else { continue };
+                let made_of = source_of(|name| letter.header(name), letter.timestamp, &source);
+                let Some((index, at)) = made_of else { continue };
                 let Ok(of) = source.topic().partition(index) else { continue };
                 // One that is gone, or whose time is over, would not be delivered.
                 let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
@@ -392,22 +385,19 @@ impl Broker {
     }
 }
 
-/// Which record of `source`, by partition within its topic, a letter was made of.
-fn source_of(letter: &RecordView<'_>, source: &Subscription) -> Option<(u32, Offset)> {
-    let said = |what: &str| std::str::from_utf8(letter.header(&format!("{HEADER_PREFIX}{what}"))?).ok();
+/// Which record of `source`, by partition within its topic, a letter with these headers was made of.
+fn source_of<'a>(
+    header: impl Fn(&str) -> Option<&'a [u8]>,
+    written_ms: Timestamp,
+    source: &Subscription,
+) -> Option<(u32, Offset)> {
+    let said = |what: &str| std::str::from_utf8(header(&format!("{HEADER_PREFIX}{what}"))?).ok();
     let (name, topic) = (source.name(), source.topic());
     // A topic or subscription of the same name may have been made since.
     let same = said("subscription")? == name.as_str() && said("topic")? == topic.name().as_str();
     let since = topic.created_ms().max(source.row().created_ms);
-    (same && letter.timestamp >= since).then_some(())?;
+    (same && written_ms >= since).then_some(())?;
     Some((said("partition")?.parse().ok()?, said("offset")?.parse().ok()?))
-}
-
-fn letter_source(letter: &Record, source: &Subscription) -> Option<(u32, Offset)> {
-    let mut builder = BatchBuilder::new().with_stamp(letter.offset, letter.timestamp);
-    builder.push(letter).ok()?;
-    let batch = builder.build().ok()?;
-    source_of(&batch.view().record(0)?, source)
 }
 
 /// The record at `offset`, read from the disk; `None` if it is gone.

@@ -304,4 +304,6 @@ impl Group {
 }
 
 #[cfg(test)]
+mod size_tests;
+#[cfg(test)]
 mod tests;

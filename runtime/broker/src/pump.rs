@@ -17,7 +17,7 @@ use crate::{
     command::{Command, Settlement},
     dead_letter,
     fetch::{self, Source},
-    group::{Grant, MemberId, News},
+    group::{Grant, MemberId, Moment, News},
     limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, BUSY_WAIT, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
     scan::{self, Scan},
 };
@@ -158,7 +158,7 @@ impl Pump {
             machine.read_again(shared, subscription, partition, offsets)?;
         }
         if let Some(pending) = machine.pending.take() {
-            machine.pending = self.hand_out(subscription, pending, shared);
+            machine.pending = self.hand_out(subscription, pending, moment);
             let Some(pending) = &machine.pending else { return Ok(()) };
             let partition = pending.partition;
             let hold_at = {
@@ -196,10 +196,10 @@ impl Pump {
     }
 
     /// Hands out what finds somebody with room; what is left.
-    fn hand_out(&self, subscription: &Subscription, pending: Pending, shared: &Shared) -> Option<Pending> {
+    fn hand_out(&self, subscription: &Subscription, pending: Pending, moment: Moment) -> Option<Pending> {
         let Pending { partition, next, batch, index } = pending;
         let view = batch.view();
-        let placed = subscription.group().place(partition, &view, index, next, false, shared.moment());
+        let placed = subscription.group().place(partition, &view, index, next, false, moment);
         let (upto, len) = (placed.upto, view.len());
         self.give(partition, next, &batch, placed.grants);
         (upto < len).then_some(Pending { partition, next, batch, index: upto })

@@ -105,13 +105,13 @@ pub(crate) fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> R
 }
 
 pub(crate) fn decode_u32(kind: &'static str, bytes: &[u8]) -> Result<u32, Error> {
-    let bytes =
-        bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
-    Ok(u32::from_le_bytes(bytes))
+    exactly(kind, bytes).map(u32::from_le_bytes)
 }
 
 pub(crate) fn decode_u64(kind: &'static str, bytes: &[u8]) -> Result<u64, Error> {
-    let bytes =
-        bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })?;
-    Ok(u64::from_le_bytes(bytes))
+    exactly(kind, bytes).map(u64::from_le_bytes)
+}
+
+fn exactly<const N: usize>(kind: &'static str, bytes: &[u8]) -> Result<[u8; N], Error> {
+    bytes.try_into().map_err(|_| Error::DamagedRow { kind, cause: format!("{} bytes", bytes.len()) })
 }

@@ -126,7 +126,7 @@ impl Group {
     /// Takes a leased record from its consumer, with those behind it that are kept in order with it.
     fn take_back(&mut self, partition: u32, offset: Offset, moment: Moment) {
         let unit = self.take_one_back(partition, offset, moment);
-        for behind in unit.map(|unit| self.leased_behind(unit, partition, offset)).unwrap_or_default() {
+        for behind in unit.map(|unit| self.leased_behind(unit, offset)).unwrap_or_default() {
             self.take_one_back(partition, behind, moment);
         }
     }

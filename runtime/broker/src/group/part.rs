@@ -295,7 +295,7 @@ impl Group {
             State::Fetching | State::Held | State::Dead => {}
         }
         if open.unit != 0 {
-            self.leave_unit(open.unit, partition, offset);
+            self.leave_unit(open.unit, offset);
         }
     }
 

@@ -74,7 +74,7 @@ impl Group {
         }
     }
 
-    pub(super) fn leave_unit(&mut self, key: u64, _partition: u32, offset: Offset) {
+    pub(super) fn leave_unit(&mut self, key: u64, offset: Offset) {
         let Some(unit) = self.units.get_mut(&key) else { return };
         if let Ok(index) = unit.offsets.binary_search(&offset) {
             unit.offsets.remove(index);
@@ -88,7 +88,7 @@ impl Group {
     }
 
     /// The leased records of the unit behind `offset`, which is itself no longer leased; from now on they are not either.
-    pub(super) fn leased_behind(&mut self, key: u64, _partition: u32, offset: Offset) -> Vec<Offset> {
+    pub(super) fn leased_behind(&mut self, key: u64, offset: Offset) -> Vec<Offset> {
         let Some(unit) = self.units.get_mut(&key) else { return Vec::new() };
         let Ok(index) = unit.offsets.binary_search(&offset) else { return Vec::new() };
         let leased = unit.leased;

@@ -1,0 +1,73 @@
+//! What a record and a message id take in memory.
+
+use millstream_types::{BatchBuilder, DeliveryConfig, DeliveryMode, Record};
+
+use super::*;
+
+/// Heap bytes a record, of what `fill` makes of so many.
+fn bytes_a_record<T>(records: usize, fill: impl FnOnce() -> T) -> f64 {
+    let before = dhat::HeapStats::get().curr_bytes;
+    let filled = fill();
+    let bytes = dhat::HeapStats::get().curr_bytes - before;
+    drop(filled);
+    bytes as f64 / records as f64
+}
+
+#[test]
+fn a_leased_record_takes_at_most_64_bytes() {
+    const BATCHES: u64 = 200;
+    const EACH: u64 = 500;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let payloads: Vec<_> = (0..BATCHES)
+        .map(|n| {
+            let mut builder = BatchBuilder::new().with_stamp(n * EACH, 0);
+            (0..EACH).for_each(|_| builder.push(&Record::new("x")).unwrap());
+            builder.build().unwrap()
+        })
+        .collect();
+    let bytes = bytes_a_record((BATCHES * EACH) as usize, || {
+        let mut group =
+            Group::new(DeliveryConfig::of(DeliveryMode::Shared), vec![PartitionCursor::default()]);
+        for _ in 0..4 {
+            group.join(Window { records: 1_000_000, bytes: 1 << 40 }).unwrap();
+        }
+        for (n, batch) in payloads.iter().enumerate() {
+            let next = (n as u64 + 1) * EACH;
+            let moment = Moment { ms: 1, wall: 1, chance: 0.5 };
+            assert_eq!(group.place(0, &batch.view(), 0, next, false, moment).upto as u64, EACH);
+        }
+        assert_eq!(group.counts(0), (BATCHES * EACH, 0));
+        group
+    });
+    println!("{bytes:.1} bytes a leased record");
+    assert!(bytes <= 64.0, "{bytes:.1} bytes a leased record");
+}
+
+#[test]
+fn a_message_id_takes_at_most_64_bytes() {
+    const RECORDS: usize = 100_000;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let batches: Vec<_> = (0..RECORDS / 500)
+        .map(|n| {
+            let mut builder = BatchBuilder::new();
+            for k in 0..500 {
+                let message_id = Some(format!("order-{n}-{k}").into());
+                builder.push(&Record { message_id, ..Record::new("x") }).unwrap();
+            }
+            builder.build().unwrap()
+        })
+        .collect();
+    let bytes = bytes_a_record(RECORDS, || {
+        let mut ids = crate::message_ids::MessageIds::new(120_000);
+        for (n, batch) in batches.iter().enumerate() {
+            assert!(ids.appended(batch, n as u64 * 500, 1).is_empty());
+        }
+        ids
+    });
+    println!("{bytes:.1} bytes a message id");
+    assert!(bytes <= 64.0, "{bytes:.1} bytes a message id");
+}
+
+/// Counts what tests ask it to count, and is the system's otherwise.
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
