@@ -35,6 +35,7 @@ mod client;
 mod connect;
 mod consume;
 mod error;
+mod keep;
 mod limits;
 mod publish;
 mod stream;

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{Check, Offset, RecordBatch, StartAt};
-use millstream_wire::{
-    CloseCode, Control, Delivery as Frame, ErrorCode, Open, Request, Subscribe, Subscribed,
-};
-use tokio::time::{Instant, sleep_until};
+use millstream_wire::{Control, Delivery as Frame, Open, Request, Subscribe, Subscribed};
 
 use super::{
     consumer::{Shared, cut},
@@ -17,9 +14,9 @@ use super::{
 };
 use crate::{
     CallError, ConsumeError, Lost,
-    backoff::{Spell, chance},
     client::request_on,
     connect::Link,
+    keep::{Kept, keep},
     limits,
     stream::{self, Opened},
 };
@@ -60,6 +57,52 @@ pub(super) async fn open_stream(
     tokio::time::timeout(after, opened).await.unwrap_or(Err(CallError::TimedOut { after }))
 }
 
+/// What the task keeps going.
+struct Consuming {
+    link: Arc<Link>,
+    options: SubscribeOptions,
+    shared: Arc<Shared>,
+}
+
+impl Kept for Consuming {
+    type Answer = Subscribed;
+
+    async fn open(&self) -> Result<Opened<Subscribed>, CallError> {
+        let from = self.shared.acks().all_received();
+        let waiting_bytes = self.shared.inbox().reconnecting();
+        open_stream(&self.link, &self.options, Some(Resume { from, waiting_bytes })).await
+    }
+
+    fn reopened(&self, subscribed: &Subscribed) -> Result<(), CallError> {
+        if self.shared.acks().reconnected(&subscribed.partitions) {
+            return Ok(());
+        }
+        let text = "the topic has another number of partitions than before: subscribe anew";
+        Err(CallError::Protocol(text.into()))
+    }
+
+    fn lost(&self, error: &CallError) {
+        tracing::debug!(topic = %self.options.topic, %error, "consumer stream lost");
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    async fn send(&self, writer: &mut FrameWriter, _: &Subscribed) -> Result<(), ConsumeError> {
+        send(&self.shared, writer).await
+    }
+
+    async fn receive(&self, reader: &mut FrameReader) -> Result<(), ConsumeError> {
+        receive(&self.shared, reader).await
+    }
+
+    fn end(&self, error: ConsumeError) {
+        self.shared.inbox().end(error);
+        self.shared.settled.notify_waiters();
+    }
+}
+
 /// Runs until the consumer is dropped, the broker ends the subscription, or the broker is given up.
 pub(super) async fn run(
     link: Arc<Link>,
@@ -67,93 +110,8 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     first: Opened<Subscribed>,
 ) {
-    let mut stream = first;
-    let mut spell = link.spell();
-    let error = loop {
-        let opened = Instant::now();
-        let error = match Box::pin(converse(&shared, stream)).await {
-            Ok(()) => break ConsumeError::Closed,
-            Err(ConsumeError::Open(error)) if error.is_retryable() => error,
-            Err(error) => break error,
-        };
-        tracing::debug!(topic = %options.topic, %error, "consumer stream lost");
-        spell.lost(opened, Instant::now());
-        match Box::pin(reopen(&link, &options, &shared, &mut spell, error)).await {
-            Ok(reopened) => stream = reopened,
-            Err(error) => break error,
-        }
-    };
-    shared.inbox().end(error);
-    shared.settled.notify_waiters();
-}
-
-/// Tries until the stream is open again.
-async fn reopen(
-    link: &Link,
-    options: &SubscribeOptions,
-    shared: &Shared,
-    spell: &mut Spell,
-    error: CallError,
-) -> Result<Opened<Subscribed>, ConsumeError> {
-    let mut last = error;
-    loop {
-        if shared.is_closed() {
-            return Err(ConsumeError::Closed);
-        }
-        match spell.failed(Instant::now(), chance()) {
-            Ok(next) => sleep_until(next).await,
-            Err(after) => return Err(ConsumeError::GaveUp { after, last: Box::new(last) }),
-        }
-        let resume =
-            Resume { from: shared.acks().all_received(), waiting_bytes: shared.inbox().reconnecting() };
-        match open_stream(link, options, Some(resume)).await {
-            Ok(stream) => {
-                if !shared.acks().reconnected(&stream.answer.partitions) {
-                    let text = "the topic has another number of partitions than before: subscribe anew";
-                    return Err(CallError::Protocol(text.into()).into());
-                }
-                return Ok(stream);
-            }
-            // The broker may not have noticed yet that our former stream is gone.
-            Err(error) if error.is_retryable() || error.code() == Some(ErrorCode::SubscriptionBusy) => {
-                last = error;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Uses the stream until it ends; `Ok` when the consumer is dropped.
-async fn converse(shared: &Shared, stream: Opened<Subscribed>) -> Result<(), ConsumeError> {
-    let Opened { mut writer, mut reader, .. } = stream;
-    let outcome = tokio::select! {
-        sent = send(shared, &mut writer) => sent,
-        received = receive(shared, &mut reader) => received,
-    };
-    match outcome {
-        Ok(()) => {
-            // Fails only when the stream is over.
-            let _ = writer.finish().await;
-            // The broker ends its side once the subscription is free; what it still delivers is of no use.
-            let rest = async { while let Ok(Some(_)) = reader.next_frame().await {} };
-            if tokio::time::timeout(limits::CLOSE_WAIT, rest).await.is_err() {
-                reader.stop(CloseCode::Done.code());
-            }
-            Ok(())
-        }
-        // The broker may have said why it stopped reading.
-        Err(ConsumeError::Open(CallError::Lost(lost))) => {
-            let rest = tokio::time::timeout(limits::CLOSE_WAIT, receive(shared, &mut reader)).await;
-            Err(match rest {
-                Ok(Err(error @ (ConsumeError::Ended(_) | ConsumeError::Corrupt { .. }))) => error,
-                _ => CallError::Lost(lost).into(),
-            })
-        }
-        Err(error) => {
-            reader.stop(CloseCode::Protocol.code());
-            Err(error)
-        }
-    }
+    let spell = link.spell();
+    keep(Consuming { link, options, shared }, spell, first).await;
 }
 
 /// Sends acks and credit; returns when the consumer is dropped and its acks are sent.

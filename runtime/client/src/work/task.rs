@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{Check, RecordBatch};
-use millstream_wire::{Assignment, CloseCode, ErrorCode, Joined, Open, Request, Work};
+use millstream_wire::{Assignment, Joined, Open, Request, Work};
 use tokio::time::{Instant, sleep_until};
 
 use super::{options::WorkOptions, state::Arrived, worker::Shared};
 use crate::{
     CallError, ConsumeError, Lost,
-    backoff::{Spell, chance},
     client::request_on,
     connect::Link,
+    keep::{Kept, keep},
     limits,
     stream::{self, Opened},
 };
@@ -43,91 +43,54 @@ pub(super) async fn open_stream(
     tokio::time::timeout(after, opened).await.unwrap_or(Err(CallError::TimedOut { after }))
 }
 
+/// What the task keeps going.
+struct Working {
+    link: Arc<Link>,
+    options: WorkOptions,
+    shared: Arc<Shared>,
+}
+
+impl Kept for Working {
+    type Answer = Joined;
+
+    async fn open(&self) -> Result<Opened<Joined>, CallError> {
+        let window = self.shared.state().window();
+        open_stream(&self.link, &self.options, window).await
+    }
+
+    fn reopened(&self, _: &Joined) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    fn lost(&self, error: &CallError) {
+        tracing::debug!(topic = %self.options.topic, %error, "worker stream lost");
+        // The broker has given everything to others by now, or will soon.
+        self.shared.state().reconnected();
+        self.shared.settled.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    async fn send(&self, writer: &mut FrameWriter, joined: &Joined) -> Result<(), ConsumeError> {
+        send(&self.shared, writer, joined.lease_ms).await
+    }
+
+    async fn receive(&self, reader: &mut FrameReader) -> Result<(), ConsumeError> {
+        receive(&self.shared, reader).await
+    }
+
+    fn end(&self, error: ConsumeError) {
+        self.shared.state().end(error);
+        self.shared.settled.notify_waiters();
+    }
+}
+
 /// Runs until the worker is dropped, the broker ends the subscription, or the broker is given up.
 pub(super) async fn run(link: Arc<Link>, options: WorkOptions, shared: Arc<Shared>, first: Opened<Joined>) {
-    let mut stream = first;
-    let mut spell = link.spell();
-    let error = loop {
-        let opened = Instant::now();
-        let error = match Box::pin(converse(&shared, stream)).await {
-            Ok(()) => break ConsumeError::Closed,
-            Err(ConsumeError::Open(error)) if error.is_retryable() => error,
-            Err(error) => break error,
-        };
-        tracing::debug!(topic = %options.topic, %error, "worker stream lost");
-        // The broker has given everything to others by now, or will soon.
-        shared.state().reconnected();
-        shared.settled.notify_waiters();
-        spell.lost(opened, Instant::now());
-        match Box::pin(reopen(&link, &options, &shared, &mut spell, error)).await {
-            Ok(reopened) => stream = reopened,
-            Err(error) => break error,
-        }
-    };
-    shared.state().end(error);
-    shared.settled.notify_waiters();
-}
-
-/// Tries until the stream is open again.
-async fn reopen(
-    link: &Link,
-    options: &WorkOptions,
-    shared: &Shared,
-    spell: &mut Spell,
-    error: CallError,
-) -> Result<Opened<Joined>, ConsumeError> {
-    let mut last = error;
-    loop {
-        if shared.is_closed() {
-            return Err(ConsumeError::Closed);
-        }
-        match spell.failed(Instant::now(), chance()) {
-            Ok(next) => sleep_until(next).await,
-            Err(after) => return Err(ConsumeError::GaveUp { after, last: Box::new(last) }),
-        }
-        let window = shared.state().window();
-        match open_stream(link, options, window).await {
-            Ok(stream) => return Ok(stream),
-            // The broker may not have noticed yet that our former stream is gone.
-            Err(error) if error.is_retryable() || error.code() == Some(ErrorCode::SubscriptionBusy) => {
-                last = error
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Uses the stream until it ends; `Ok` when the worker is dropped.
-async fn converse(shared: &Shared, stream: Opened<Joined>) -> Result<(), ConsumeError> {
-    let Opened { mut writer, mut reader, answer } = stream;
-    let outcome = tokio::select! {
-        sent = send(shared, &mut writer, answer.lease_ms) => sent,
-        received = receive(shared, &mut reader) => received,
-    };
-    match outcome {
-        Ok(()) => {
-            // Fails only when the stream is over.
-            let _ = writer.finish().await;
-            // The broker ends its side once everything is given back; what it still delivers is of no use.
-            let rest = async { while let Ok(Some(_)) = reader.next_frame().await {} };
-            if tokio::time::timeout(limits::CLOSE_WAIT, rest).await.is_err() {
-                reader.stop(CloseCode::Done.code());
-            }
-            Ok(())
-        }
-        // The broker may have said why it stopped reading.
-        Err(ConsumeError::Open(CallError::Lost(lost))) => {
-            let rest = tokio::time::timeout(limits::CLOSE_WAIT, receive(shared, &mut reader)).await;
-            Err(match rest {
-                Ok(Err(error @ (ConsumeError::Ended(_) | ConsumeError::Corrupt { .. }))) => error,
-                _ => CallError::Lost(lost).into(),
-            })
-        }
-        Err(error) => {
-            reader.stop(CloseCode::Protocol.code());
-            Err(error)
-        }
-    }
+    let spell = link.spell();
+    keep(Working { link, options, shared }, spell, first).await;
 }
 
 /// Sends what became of records; returns when the worker is dropped and all of that is stored.
