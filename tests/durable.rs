@@ -94,7 +94,7 @@ async fn is_created_described_and_deleted() {
     let name: SubscriptionName = "s".parse().unwrap();
     let new = |from| millstream_client::NewSubscription {
         name: name.clone(),
-        topic: topic.clone(),
+        topic: topic.clone().into(),
         from,
         pipeline: Vec::new(),
         on_fault: OnFault::Halt,

@@ -76,7 +76,7 @@ async fn what_one_record_became_may_fill_several_batches() {
     let mut batches = Vec::new();
     while let Some(delivery) = soon("a batch", consumer.next_batch()).await {
         let delivery = delivery.unwrap();
-        consumer.ack_through(delivery.partition, delivery.next);
+        consumer.ack_through(&delivery.place, delivery.next);
         consumer.ack_flush().await.unwrap();
         let offsets: Vec<_> = delivery.batch.view().records().map(|record| record.offset).collect();
         batches.push((offsets, delivery.next));

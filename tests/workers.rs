@@ -129,7 +129,7 @@ async fn what_is_settled_stays_settled_over_a_restart() {
         worker.ack(&message);
     }
     worker.flush().await.unwrap();
-    let at = client.describe_subscription(jobs()).await.unwrap().positions[0];
+    let at = &client.describe_subscription(jobs()).await.unwrap().positions[0];
     assert_eq!((at.settled, at.leased, at.waiting), (7, 0, 10));
     // One who reads as a stream gets what is left as well, were it exclusive.
     let refused = client.subscribe(SubscribeOptions::durable(topic.clone(), jobs())).await;
@@ -513,7 +513,7 @@ async fn bad_settings_are_refused_by_name() {
     drop(worker);
     let new = NewSubscription {
         name: "alone".parse().unwrap(),
-        topic: topic.clone(),
+        topic: topic.clone().into(),
         from: StartAt::Earliest,
         pipeline: Vec::new(),
         on_fault: OnFault::Halt,
@@ -574,7 +574,7 @@ async fn delayed_records_come_when_it_is_time_and_expired_ones_end_as_dead_lette
     let letter = letters.view().record(0).unwrap();
     assert_eq!((letter.payload, letter.header("dlq-reason")), (Some(&b"over"[..]), Some(&b"expired"[..])));
     worker.flush().await.unwrap();
-    let at = client.describe_subscription(jobs()).await.unwrap().positions[0];
+    let at = &client.describe_subscription(jobs()).await.unwrap().positions[0];
     assert_eq!((at.settled, at.waiting, at.leased), (1, 1, 0), "what is due in an hour waits");
     // A stream has no use for waiting, but none for what is over either.
     let read = read_all(&client, SubscribeOptions::ephemeral(topic.clone())).await;

@@ -114,7 +114,7 @@ pub(crate) async fn look_up(
     while let Some(delivery) = consumer.next_batch().await {
         let delivery = delivery?;
         for record in delivery.batch.view().records() {
-            match acknowledged.get(&(delivery.partition, record.offset)) {
+            match acknowledged.get(&(delivery.place.partition(), record.offset)) {
                 None => found.without_receipt += 1,
                 Some(index) => {
                     let published = flights.rows.get(*index).map(|flight| flight.json.as_bytes());

@@ -47,9 +47,9 @@ async fn consume_one(
     while let Some(event) = consumer.next_event().await {
         if let Event::Batch(delivery) = event? {
             records += delivery.batch.view().len() as u64;
-            consumer.ack_through(delivery.partition, delivery.next);
+            consumer.ack_through(&delivery.place, delivery.next);
         }
-        bar.set_position(consumer.positions().iter().sum::<u64>() - start);
+        bar.set_position(consumer.positions().values().sum::<u64>() - start);
         bar.set_message(format!("{records} records"));
     }
     let name = consumer.name().clone();
@@ -78,7 +78,7 @@ pub(crate) async fn read_topic(client: &Client, topic: &TopicName) -> Result<Vec
     let mut lanes: Vec<_> = consumer.start().iter().map(|_| (Lane::default(), Checksum::default())).collect();
     while let Some(delivery) = consumer.next_batch().await {
         let delivery = delivery?;
-        let Some((lane, checksum)) = lanes.get_mut(delivery.partition as usize) else { continue };
+        let Some((lane, checksum)) = lanes.get_mut(delivery.place.partition() as usize) else { continue };
         for record in delivery.batch.view().records() {
             lane.records += 1;
             checksum.add(record.payload.unwrap_or_default());

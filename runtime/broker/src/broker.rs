@@ -29,6 +29,7 @@ use crate::{
     registry::Registry,
     retention,
     rows::{self, CursorRow, ModuleRow, NODE, SubscriptionRow},
+    sources::Sources,
     start_at::start_positions,
 };
 
@@ -317,9 +318,8 @@ impl Broker {
     pub async fn describe_subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo, Error> {
         let subscription = self.subscription(name)?;
         let (store, mut info) = (self.shared.store.clone(), subscription.info());
-        let behind = info.positions.iter().filter(|at| at.settled < at.latest);
-        let behind = behind.map(|at| Ok((subscription.topic().partition(at.partition)?, at.settled)));
-        let behind = behind.collect::<Result<Vec<_>, Error>>()?;
+        let behind = subscription.places().into_iter().filter(|(place, settled)| *settled < place.end());
+        let behind: Vec<_> = behind.map(|(place, settled)| (place.id, settled)).collect();
         if !behind.is_empty() {
             info.oldest_unsettled_ms = blocking(move || oldest(&store, &behind)).await??;
         }
@@ -337,11 +337,10 @@ impl Broker {
         wanted: NewSubscription,
     ) -> Result<Arc<Subscription>, Error> {
         check_own(&name)?;
-        let topic = self.topic(&wanted.topic)?;
         let row = self.row(name, &wanted)?;
         self.check_delivery(&row)?;
-        let cursors = self.cursors(&topic, &wanted.from).await?;
-        let trial = Arc::new(Subscription::ephemeral(row.clone(), topic, &cursors));
+        let (sources, cursors) = self.start(&row, &wanted.from).await?;
+        let trial = Arc::new(Subscription::ephemeral(row.clone(), sources, &cursors));
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.registry.bind(&trial).map(drop)).await??;
         let name = row.name.clone();
@@ -395,15 +394,18 @@ impl Broker {
         Member::join(Arc::clone(&self.shared), subscription, window)
     }
 
-    /// Moves a subscription's settled positions forward: per partition, everything below the offset is done.
+    /// Moves a subscription's settled positions forward: per partition, as consumers know it, everything below the offset
+    /// is done.
     ///
     /// # Errors
     /// [`Error::AckBeyond`], [`Error::UnknownPartition`]; earlier positions of `next` may have been moved.
     pub async fn ack(&self, subscription: &Subscription, next: Vec<(u32, Offset)>) -> Result<(), Error> {
         let mut settlements = Vec::new();
-        for (partition, offset) in next {
-            let done = subscription.settle(partition, offset)?;
-            settlements.push(Settlement { partition, done, tried: Vec::new() });
+        for (number, offset) in next {
+            let index = subscription.sources().index_of(number)?;
+            let done = subscription.settle(index, offset)?;
+            let settlement = Settlement { done, tried: Vec::new() };
+            settlements.extend(subscription.sources().id(index).map(|partition| (partition, settlement)));
         }
         if let Some(id) = subscription.id() {
             self.execute(Command::Settle { subscription: id, settlements }).await?;
@@ -437,11 +439,10 @@ impl Broker {
     }
 
     async fn create_ephemeral(&self, wanted: NewSubscription) -> Result<Arc<Subscription>, Error> {
-        let topic = self.topic(&wanted.topic)?;
         let name = SubscriptionName::new(format!("ephemeral-{}", random_hex::<8>()?));
         let row = self.row(name.map_err(|error| Error::Internal(error.to_string()))?, &wanted)?;
-        let cursors = self.cursors(&topic, &wanted.from).await?;
-        let subscription = Arc::new(Subscription::ephemeral(row, topic, &cursors));
+        let (sources, cursors) = self.start(&row, &wanted.from).await?;
+        let subscription = Arc::new(Subscription::ephemeral(row, sources, &cursors));
         self.shared.catalog.add_ephemeral(Arc::clone(&subscription), self.shared.limits.subscriptions_max)?;
         Ok(subscription)
     }
@@ -461,7 +462,7 @@ impl Broker {
     fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
         row.delivery.check()?;
         if let Some(letters) = dead_letter::topic_of(&row.name, &row.delivery)? {
-            if letters == row.topic {
+            if row.topic.as_topic().as_ref() == Some(&letters) {
                 return Err(Error::DeadLettersToSource(row.name.clone()));
             }
             if matches!(row.delivery.dead_letters, DeadLetters::Topic(_)) {
@@ -471,9 +472,15 @@ impl Broker {
         Ok(())
     }
 
-    async fn cursors(&self, topic: &Arc<Topic>, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
-        let (store, topic, from) = (self.shared.store.clone(), Arc::clone(topic), from.clone());
-        blocking(move || start_positions(&store, &topic, &from)).await?
+    /// What a subscription reads, and where it starts.
+    async fn start(
+        &self,
+        row: &SubscriptionRow,
+        from: &StartAt,
+    ) -> Result<(Sources, Vec<(PartitionId, CursorRow)>), Error> {
+        let sources = self.shared.catalog.sources(row)?;
+        let (store, from) = (self.shared.store.clone(), from.clone());
+        blocking(move || start_positions(&store, &sources, &from).map(|cursors| (sources, cursors))).await?
     }
 
     fn resume_cleanups(&self) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use crate::{
     Error, Subscription, Topic,
     rows::{ModuleRow, SubscriptionRow},
     shard::{Effect, PartitionCursor, Shard},
+    sources::Sources,
 };
 
 /// What there is, as committed.
@@ -76,6 +77,14 @@ impl Catalog {
         self.read().topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic(name.clone()))
     }
 
+    /// What a subscription would read.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] where it is to read one topic, which is not there.
+    pub(crate) fn sources(&self, row: &SubscriptionRow) -> Result<Sources, Error> {
+        self.read().sources(row)
+    }
+
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
         self.read().topics.values().cloned().collect()
     }
@@ -99,6 +108,10 @@ impl Catalog {
         if found >= max {
             return Err(Error::LimitReached { what: "subscriptions", found });
         }
+        // Those that were made since it was looked which there are.
+        let mut topics: Vec<_> = inner.topics.values().collect();
+        topics.sort_by_key(|topic| topic.partitions().first().copied());
+        topics.into_iter().for_each(|topic| subscription.attach(topic));
         inner.subscriptions.insert(subscription.name().clone(), subscription);
         Ok(())
     }
@@ -131,7 +144,8 @@ impl Inner {
             Effect::End { .. } => {}
             Effect::TopicCreated { name, row } => {
                 let ends = vec![0 as Offset; row.partitions.len()];
-                self.add_topic(Topic::new(name, row, ends.into_iter()));
+                let topic = self.add_topic(Topic::new(name, row, ends.into_iter()));
+                self.subscriptions.values().for_each(|subscription| subscription.attach(&topic));
             }
             Effect::TopicUpdated { name, config } => {
                 if let Some(topic) = self.topics.get(&name) {
@@ -143,15 +157,16 @@ impl Inner {
                     self.partitions.remove(&partition);
                 }
                 if let Some(topic) = self.topics.remove(&name) {
+                    self.subscriptions.values().for_each(|subscription| subscription.detach(&topic));
                     topic.delete();
                 }
             }
             Effect::SubscriptionCreated { id, row, cursors } => {
-                self.add_subscription(id, row, cursors.into_iter().map(PartitionCursor::from).collect());
+                self.add_subscription(id, row, cursors);
             }
             Effect::Routed { name, partition, next } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
-                    subscription.set_routed(partition, next);
+                    subscription.routed_through(partition, next);
                 }
             }
             Effect::Moved { name, settled, reopened } => {
@@ -170,18 +185,34 @@ impl Inner {
         }
     }
 
-    fn add_topic(&mut self, topic: Topic) {
+    fn add_topic(&mut self, topic: Topic) -> Arc<Topic> {
         let topic = Arc::new(topic);
         for (index, partition) in topic.partitions().iter().enumerate() {
             self.partitions.insert(*partition, (Arc::clone(&topic), index));
         }
-        self.topics.insert(topic.name().clone(), topic);
+        self.topics.insert(topic.name().clone(), Arc::clone(&topic));
+        topic
     }
 
-    fn add_subscription(&mut self, id: u32, row: SubscriptionRow, cursors: Vec<PartitionCursor>) {
+    /// What a subscription reads.
+    fn sources(&self, row: &SubscriptionRow) -> Result<Sources, Error> {
+        if let Some(name) = row.topic.as_topic() {
+            let topic = self.topics.get(&name).cloned().ok_or(Error::UnknownTopic(name))?;
+            return Ok(Sources::One(topic));
+        }
+        let topics = self.topics.values().filter(|topic| row.reads(topic.name()));
+        Ok(Sources::several(topics.cloned().collect()))
+    }
+
+    fn add_subscription(
+        &mut self,
+        id: u32,
+        row: SubscriptionRow,
+        cursors: Vec<(PartitionId, PartitionCursor)>,
+    ) {
         // A subscription goes with its topic in one commit, so the topic is there.
-        let Some(topic) = self.topics.get(&row.topic) else { return };
-        let subscription = Subscription::durable(id, row, Arc::clone(topic), cursors);
+        let Ok(sources) = self.sources(&row) else { return };
+        let subscription = Subscription::durable(id, row, sources, cursors);
         self.subscriptions.insert(subscription.name().clone(), Arc::new(subscription));
     }
 }

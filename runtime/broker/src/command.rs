@@ -44,17 +44,16 @@ pub(crate) enum Command {
     PutModule { name: Option<ModuleName>, row: ModuleRow, wasm: Bytes },
     /// Removes a module that has no name and that nothing binds.
     RemovePrivateModule { sha256: [u8; 32] },
-    /// Creates a durable subscription, or finds it there with the same settings.
-    CreateSubscription { row: SubscriptionRow, cursors: Vec<CursorRow> },
+    /// Creates a durable subscription, or finds it there with the same settings. Partitions without a cursor start at 0.
+    CreateSubscription { row: SubscriptionRow, cursors: Vec<(PartitionId, CursorRow)> },
     /// Deletes a durable subscription.
     DeleteSubscription { name: SubscriptionName },
     /// Settles records of a durable subscription, and notes which were delivered in vain.
-    Settle { subscription: u32, settlements: Vec<Settlement> },
-    /// Appends dead letters to a partition and settles the records of a subscription, by partition within its topic,
-    /// that they are made of.
+    Settle { subscription: u32, settlements: Vec<(PartitionId, Settlement)> },
+    /// Appends dead letters to a partition and settles the records of a subscription that they are made of.
     DeadLetter {
         subscription: u32,
-        sources: Vec<(u32, Offset)>,
+        sources: Vec<(PartitionId, Offset)>,
         sink: PartitionId,
         letters: RecordBatch,
         now: Timestamp,
@@ -67,7 +66,7 @@ pub(crate) enum Command {
     Route {
         /// `None` for an ephemeral subscription, which keeps no account.
         subscription: Option<u32>,
-        partition: u32,
+        partition: PartitionId,
         from: Offset,
         to: Offset,
         outputs: Vec<(PartitionId, RecordBatch)>,
@@ -83,7 +82,9 @@ impl Command {
             Self::AppendAll { batches, .. } => batches.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
             Self::PutModule { wasm, .. } => wasm.len(),
             Self::DeadLetter { letters, sources, .. } => letters.as_bytes().len() + sources.len() * 16,
-            Self::Settle { settlements, .. } => settlements.iter().map(Settlement::size_bytes).sum(),
+            Self::Settle { settlements, .. } => {
+                settlements.iter().map(|(_, settlement)| settlement.size_bytes()).sum()
+            }
             Self::CloseLetters { letters, .. } => letters.len() * 64,
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
             _ => 0,
@@ -92,18 +93,17 @@ impl Command {
     }
 }
 
-/// What became of records of one partition of a subscription's topic.
+/// What became of a subscription's records in one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settlement {
-    pub(crate) partition: u32,
     pub(crate) done: Vec<Range<Offset>>,
     pub(crate) tried: Vec<(Offset, TriedRow)>,
 }
 
 impl Settlement {
     /// The records of `range` are done.
-    pub(crate) fn done(partition: u32, range: Range<Offset>) -> Self {
-        Self { partition, done: vec![range], tried: Vec::new() }
+    pub(crate) fn done(range: Range<Offset>) -> Self {
+        Self { done: vec![range], tried: Vec::new() }
     }
 
     fn size_bytes(&self) -> usize {
@@ -112,13 +112,12 @@ impl Settlement {
     }
 }
 
-/// A dead letter, by partition within its topic, and the record that is to be delivered again for it: whose, partition
-/// within the topic, offset.
+/// A dead letter, and the record that is to be delivered again for it: whose, and which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Letter {
-    pub(crate) partition: u32,
+    pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
-    pub(crate) reopen: Option<(SubscriptionName, u32, Offset)>,
+    pub(crate) reopen: Option<(SubscriptionName, PartitionId, Offset)>,
 }
 
 /// Where a batch stands.

@@ -14,13 +14,14 @@ use millstream_types::{
 };
 
 use crate::{
-    Broker, Error, Step, Subscription, Topic,
+    Broker, Error, Place, Subscription, Topic,
     broker::{Shared, blocking, now},
     command::{Command, Letter, Outcome, Settlement},
     fetch::{self, Source},
     group::Dead,
+    reading::Step,
     routing,
-    rows::{CursorRow, SubscriptionRow, TriedRow},
+    rows::{SubscriptionRow, TriedRow},
 };
 
 /// Bytes from which on a further batch of letters is begun.
@@ -75,9 +76,9 @@ pub(crate) async fn bury(shared: Arc<Shared>, subscription: Arc<Subscription>, d
     for dead in dead {
         // Once it is written and settled, the commit's effects tell the group.
         let Err(error) = bury_one(&shared, &subscription, &dead).await else { continue };
-        let (topic, name, Dead { partition, offset, .. }) =
-            (subscription.topic().name(), subscription.name(), dead);
-        tracing::error!(%topic, partition, offset, subscription = %name, %error, "no dead letter could be written; the record is tried again");
+        let (name, Dead { partition, offset, .. }) = (subscription.name(), dead);
+        let Some(place) = subscription.sources().place(partition) else { continue };
+        tracing::error!(topic = %place.topic.name(), partition = place.partition, offset, subscription = %name, %error, "no dead letter could be written; the record is tried again");
         let moment = shared.moment();
         subscription.group().not_buried(partition, offset, moment);
         subscription.pump.wake();
@@ -87,16 +88,17 @@ pub(crate) async fn bury(shared: Arc<Shared>, subscription: Arc<Subscription>, d
 async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: &Dead) -> Result<(), Error> {
     let Dead { partition, offset, expired, row } = dead;
     let TriedRow { deliveries, failures, first_ms, error, .. } = row;
-    let source = subscription.topic().partition(*partition)?;
+    // Where its topic is gone, so is the record.
+    let Some(place) = subscription.sources().place(*partition) else { return Ok(()) };
+    let (source, at) = (place.id, *offset);
     let store = shared.store.clone();
-    let at = *offset;
     let Some(record) = blocking(move || record_at(&store, source, at)).await?? else {
-        tracing::warn!(topic = %subscription.topic().name(), partition, offset, "a record that failed too often is no longer in the log");
-        let done = Settlement::done(*partition, at..at + 1);
+        tracing::warn!(topic = %place.topic.name(), partition = place.partition, offset, "a record that failed too often is no longer in the log");
+        let done = Settlement::done(at..at + 1);
         let subscription_id = subscription.id().ok_or(Error::Gone)?;
-        let command = Command::Settle { subscription: subscription_id, settlements: vec![done] };
+        let command = Command::Settle { subscription: subscription_id, settlements: vec![(source, done)] };
         shared.submitter.execute(command).await?;
-        subscription.moved(&[(*partition, at)], &[]);
+        subscription.moved(&[(source, at)], &[]);
         return Ok(());
     };
     let why = Why {
@@ -108,8 +110,8 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
         last_ms: now(),
         module: None,
     };
-    let letter = letter(record, subscription, *partition, &why);
-    write(shared, subscription, *partition, vec![letter]).await
+    let letter = letter(record, subscription, &place, &why);
+    write(shared, subscription, *partition, &place, vec![letter]).await
 }
 
 /// Writes dead letters for what a module rejected. Where the subscription has no dead letters, it is passed over.
@@ -123,6 +125,7 @@ pub(crate) async fn reject(
     if !subscription.is_durable() || subscription.row().delivery.dead_letters == DeadLetters::Off {
         return Ok(());
     }
+    let Some(place) = subscription.sources().place(partition) else { return Ok(()) };
     let batch = batch.decompressed()?;
     let view = batch.view();
     let letters = rejects.iter().filter_map(|reject| {
@@ -137,10 +140,10 @@ pub(crate) async fn reject(
             last_ms: now(),
             module: module.map(|binding| (binding.module.as_str(), &binding.sha256)),
         };
-        Some(letter(record, subscription, partition, &why))
+        Some(letter(record, subscription, &place, &why))
     });
     let letters: Vec<_> = letters.collect();
-    write(shared, subscription, partition, letters).await
+    write(shared, subscription, partition, &place, letters).await
 }
 
 /// Appends `letters`, whose offsets are still those of their sources, but for those whose source is settled: they were
@@ -149,6 +152,7 @@ async fn write(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
     partition: u32,
+    place: &Place,
     letters: Vec<Record>,
 ) -> Result<(), Error> {
     let Some(id) = subscription.id() else { return Ok(()) };
@@ -168,11 +172,11 @@ async fn write(
             }
             let mut builder = BatchBuilder::new();
             together.iter().try_for_each(|letter| builder.push(letter))?;
-            let topic = open_topic(shared, subscription, &name).await?;
+            let topic = open_topic(shared, &place.topic, &name).await?;
             let command = Command::DeadLetter {
                 subscription: id,
-                sources: together.iter().map(|letter| (partition, letter.offset)).collect(),
-                sink: sink(&topic, key.as_deref(), partition)?,
+                sources: together.iter().map(|letter| (place.id, letter.offset)).collect(),
+                sink: sink(&topic, key.as_deref(), place.partition)?,
                 letters: builder.build()?,
                 now: now(),
             };
@@ -200,20 +204,16 @@ fn sink(topic: &Topic, key: Option<&[u8]>, partition: u32) -> Result<PartitionId
 }
 
 /// The dead-letter topic with the subscription that keeps account of it, both made if they are not there.
-async fn open_topic(
-    shared: &Arc<Shared>,
-    subscription: &Subscription,
-    name: &TopicName,
-) -> Result<Arc<Topic>, Error> {
+async fn open_topic(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> Result<Arc<Topic>, Error> {
     let topic = match shared.catalog.topic(name) {
         Ok(topic) => topic,
-        Err(_) => routing::create(shared, subscription.topic(), name).await?,
+        Err(_) => routing::create(shared, source, name).await?,
     };
     let account = account_of(name)?;
     if shared.catalog.subscription(&account).is_err() {
         let row = SubscriptionRow {
             name: account,
-            topic: name.clone(),
+            topic: name.clone().into(),
             pipeline: Vec::new(),
             on_fault: OnFault::default(),
             delivery: DeliveryConfig {
@@ -222,13 +222,12 @@ async fn open_topic(
             },
             created_ms: now(),
         };
-        let cursors = vec![CursorRow::default(); topic.partitions().len()];
-        shared.submitter.execute(Command::CreateSubscription { row, cursors }).await?;
+        shared.submitter.execute(Command::CreateSubscription { row, cursors: Vec::new() }).await?;
     }
     Ok(topic)
 }
 
-fn letter(record: Record, subscription: &Subscription, partition: u32, why: &Why<'_>) -> Record {
+fn letter(record: Record, subscription: &Subscription, place: &Place, why: &Why<'_>) -> Record {
     let reason = match why.reason {
         Reason::Rejected => "rejected",
         Reason::Expired => "expired",
@@ -241,8 +240,8 @@ fn letter(record: Record, subscription: &Subscription, partition: u32, why: &Why
     let mut say = |name: &str, value: String| {
         letter.headers.push(Header { name: format!("{HEADER_PREFIX}{name}"), value: value.into() });
     };
-    say("topic", subscription.topic().name().to_string());
-    say("partition", partition.to_string());
+    say("topic", place.topic.name().to_string());
+    say("partition", place.partition.to_string());
     say("offset", offset.to_string());
     say("subscription", subscription.name().to_string());
     say("reason", reason.into());
@@ -293,8 +292,8 @@ impl Broker {
         let (id, end) = (topic.partition(partition)?, topic.end(partition));
         let Some(account) = account else { return Ok(FoundLetters { topic, letters: None, next: end }) };
         let (store, read) = (self.shared.store.clone(), Arc::clone(&topic));
-        let source = Source { partition, id, from, end, judged_bytes: 0 };
-        let fetched = blocking(move || fetch::plain(&store, &read, source, BATCH_BYTES)).await??;
+        let source = Source { topic: read, partition, index: partition, id, from, end, judged_bytes: 0 };
+        let fetched = blocking(move || fetch::plain(&store, &source, BATCH_BYTES)).await??;
         let (mut next, mut found) = (from.max(end), Vec::new());
         for step in fetched.steps {
             let Step::Batch { next: to, batch, .. } = step else { continue };
@@ -349,16 +348,16 @@ impl Broker {
         let read = move || -> Result<Vec<_>, Error> {
             let mut found = Vec::new();
             for (partition, offset) in letters {
-                let Some(letter) = record_at(&store, topic.partition(partition)?, offset)? else { continue };
+                let partition = topic.partition(partition)?;
+                let Some(letter) = record_at(&store, partition, offset)? else { continue };
                 let made_of = source_of(|name| letter.header(name), letter.timestamp, &source);
-                let Some((index, at)) = made_of else { continue };
-                let Ok(of) = source.topic().partition(index) else { continue };
+                let Some((of, at)) = made_of else { continue };
                 // One that is gone, or whose time is over, would not be delivered.
                 let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
                 if redrive && !record_at(&store, of, at)?.as_ref().is_some_and(use_of) {
                     continue;
                 }
-                let reopen = redrive.then(|| (name.clone(), index, at));
+                let reopen = redrive.then(|| (name.clone(), of, at));
                 found.push(Letter { partition, offset, reopen });
             }
             Ok(found)
@@ -385,19 +384,21 @@ impl Broker {
     }
 }
 
-/// Which record of `source`, by partition within its topic, a letter with these headers was made of.
+/// Which record of what `source` reads a letter with these headers was made of.
 fn source_of<'a>(
     header: impl Fn(&str) -> Option<&'a [u8]>,
     written_ms: Timestamp,
     source: &Subscription,
-) -> Option<(u32, Offset)> {
+) -> Option<(PartitionId, Offset)> {
     let said = |what: &str| std::str::from_utf8(header(&format!("{HEADER_PREFIX}{what}"))?).ok();
-    let (name, topic) = (source.name(), source.topic());
+    if said("subscription")? != source.name().as_str() {
+        return None;
+    }
+    let place = source.sources().find(said("topic")?, said("partition")?.parse().ok()?)?;
     // A topic or subscription of the same name may have been made since.
-    let same = said("subscription")? == name.as_str() && said("topic")? == topic.name().as_str();
-    let since = topic.created_ms().max(source.row().created_ms);
-    (same && written_ms >= since).then_some(())?;
-    Some((said("partition")?.parse().ok()?, said("offset")?.parse().ok()?))
+    let since = place.topic.created_ms().max(source.row().created_ms);
+    (written_ms >= since).then_some(())?;
+    Some((place.id, said("offset")?.parse().ok()?))
 }
 
 /// The record at `offset`, read from the disk; `None` if it is gone.

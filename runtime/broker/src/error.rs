@@ -129,8 +129,13 @@ pub enum Error {
         /// As given.
         found: usize,
         /// As many as are needed.
-        partitions: u32,
+        partitions: usize,
     },
+    /// An offset means something in one topic alone.
+    #[error(
+        "a subscription to several topics cannot start at an offset; start at earliest, latest or a time"
+    )]
+    StartByOffset,
     /// No subscription of that name.
     #[error("subscription {0} does not exist; see `millstream subscription list`")]
     UnknownSubscription(SubscriptionName),

@@ -13,20 +13,24 @@ use millstream_types::{Check, Counters, Offset, OnFault, PartitionId, RecordBatc
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, Step, Subscription, Topic,
+    Error, Subscription, Topic,
     broker::Shared,
     dead_letter,
     limits::{
         BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JOINED_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, SMALL_BYTES,
     },
+    reading::Step,
     retention, routing,
 };
 
 /// What to fetch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Source {
+    pub(crate) topic: Arc<Topic>,
     /// Partition within the topic.
     pub(crate) partition: u32,
+    /// The same, by its index among what a subscription reads.
+    pub(crate) index: u32,
     /// The store's name for it.
     pub(crate) id: PartitionId,
     pub(crate) from: Offset,
@@ -50,14 +54,9 @@ pub(crate) struct Fetched {
 }
 
 /// Fetches up to about `bytes_max` without modules. Blocks while the disk reads.
-pub(crate) fn plain(
-    store: &Store,
-    topic: &Topic,
-    source: Source,
-    bytes_max: usize,
-) -> Result<Fetched, Error> {
+pub(crate) fn plain(store: &Store, source: &Source, bytes_max: usize) -> Result<Fetched, Error> {
     let mut fetched = Fetched { next: source.from, ..Fetched::default() };
-    let batches = fetched.read(store, topic, source, bytes_max)?;
+    let batches = fetched.read(store, source, bytes_max)?;
     for batch in batches {
         let view = batch.view();
         let next = view.next_offset();
@@ -68,7 +67,7 @@ pub(crate) fn plain(
         fetched.counted.records_out += records;
         fetched.counted.bytes_in += bytes;
         fetched.counted.bytes_out += bytes;
-        fetched.deliver(source.partition, next, batch);
+        fetched.deliver(source.index, next, batch);
     }
     Ok(fetched)
 }
@@ -97,10 +96,10 @@ pub(crate) async fn judged(
         let (returned, pause) = on_module_thread(shared, work).await?;
         work = returned;
         for outcome in std::mem::take(&mut work.routes) {
-            routing::append(shared, subscription, source.partition, &outcome).await?;
+            routing::append(shared, subscription, &work.source, &outcome).await?;
         }
         for (batch, rejects) in std::mem::take(&mut work.rejects) {
-            dead_letter::reject(shared, subscription, source.partition, &batch, &rejects).await?;
+            dead_letter::reject(shared, subscription, work.source.index, &batch, &rejects).await?;
         }
         match pause? {
             Pause::Done => break,
@@ -188,20 +187,21 @@ impl Work {
     /// Reads the next few batches: they are judged while they are in the processor's cache. `false` when the fetch has
     /// read enough, or everything.
     fn read_on(&mut self, store: &Store) -> Result<bool, Error> {
-        let source = Source { from: self.fetched.next, ..self.source };
+        self.source.from = self.fetched.next;
+        let source = &self.source;
         let enough = self.bytes_read >= self.source.judged_bytes
             || self.fetched.counted.bytes_out >= FETCH_BYTES as u64;
         if source.from >= source.end || enough {
             return Ok(false);
         }
-        self.batches = self.fetched.read(store, self.subscription.topic(), source, JUDGED_STEP_BYTES)?.into();
+        self.batches = self.fetched.read(store, source, JUDGED_STEP_BYTES)?.into();
         self.bytes_read += self.batches.iter().map(|batch| batch.as_bytes().len()).sum::<usize>();
         Ok(true)
     }
 
     fn run(&mut self, batch: &RecordBatch, range: Range<usize>) -> Result<Outcome, Error> {
         self.pipeline.run(batch, range).map_err(|cause| Error::CorruptBatch {
-            topic: self.subscription.topic().name().clone(),
+            topic: self.source.topic.name().clone(),
             partition: self.source.partition,
             offset: batch.view().base_offset(),
             cause,
@@ -246,7 +246,7 @@ impl Work {
 
     fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
         let view = batch.view();
-        let partition = self.source.partition;
+        let index = self.source.index;
         let next = view.record(outcome.done.end).map_or(view.next_offset(), |record| record.offset);
         let next = next.min(self.source.end);
         let counted = &outcome.counters;
@@ -276,9 +276,9 @@ impl Work {
             self.fetched.counted.bytes_out += batch.as_bytes().len() as u64;
             // What one source record became may be split over batches: it is scanned with the last of them.
             let upto = batches.peek().and_then(first_offset).unwrap_or(next);
-            self.fetched.deliver(partition, upto, batch);
+            self.fetched.deliver(index, upto, batch);
         }
-        self.fetched.progress(partition, next);
+        self.fetched.progress(index, next);
         if !outcome.rejects.is_empty() {
             self.rejects.push((batch.clone(), outcome.rejects.clone()));
         }
@@ -289,7 +289,7 @@ impl Work {
     }
 
     fn warn_of(&self, outcome: &Outcome) {
-        let (subscription, topic) = (self.subscription.name(), self.subscription.topic().name());
+        let (subscription, topic) = (self.subscription.name(), self.source.topic.name());
         let partition = self.source.partition;
         if let Some(reject) = outcome.rejects.first() {
             let (offset, reason, records) = (reject.offset, &reject.reason, outcome.rejects.len());
@@ -318,7 +318,7 @@ impl Work {
             "subscription {} is faulted: module {module} failed on topic {} partition {} offset {offset}: {cause}; \
              its backlog is kept: subscribe again to try again, or subscribe with on-fault skip to pass over such records",
             subscription.name(),
-            subscription.topic().name(),
+            self.source.topic.name(),
             self.source.partition,
         )));
         self.batches.clear();
@@ -328,16 +328,10 @@ impl Work {
 
 impl Fetched {
     /// The batches that hold the first records of `source`, each checked. Where there are none any more, that is passed over.
-    fn read(
-        &mut self,
-        store: &Store,
-        topic: &Topic,
-        source: Source,
-        bytes_max: usize,
-    ) -> Result<Vec<RecordBatch>, Error> {
-        let batches = read(store, topic, source, bytes_max)?;
+    fn read(&mut self, store: &Store, source: &Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
+        let batches = read(store, source, bytes_max)?;
         let found = batches.first().map_or(source.end, |batch| batch.view().base_offset());
-        retention::note_missed(self, store, topic, source, found);
+        retention::note_missed(self, store, source, found);
         if batches.is_empty() {
             self.pass_over(source);
         }
@@ -350,8 +344,8 @@ impl Fetched {
     }
 
     /// Nothing is stored in all of `source`: a gap, left by an accepted data loss.
-    fn pass_over(&mut self, source: Source) {
-        self.progress(source.partition, source.end);
+    fn pass_over(&mut self, source: &Source) {
+        self.progress(source.index, source.end);
     }
 
     /// Everything below `next` is scanned: told with the last batch, or by itself when there is none.
@@ -359,7 +353,7 @@ impl Fetched {
         self.next = next;
         match self.steps.last_mut() {
             Some(Step::Batch { next: told, .. } | Step::Progress { next: told, .. }) => *told = next,
-            None => self.steps.push(Step::Progress { partition, next }),
+            Some(Step::Gone { .. }) | None => self.steps.push(Step::Progress { partition, next }),
         }
     }
 }
@@ -419,11 +413,11 @@ impl Run {
 }
 
 /// The batches that hold the source's first records, each checked.
-fn read(store: &Store, topic: &Topic, source: Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
+fn read(store: &Store, source: &Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
     let stored = store.read(source.id, source.from, source.end, bytes_max)?;
     let checked = stored.into_iter().map(|stored| {
         RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {
-            topic: topic.name().clone(),
+            topic: source.topic.name().clone(),
             partition: source.partition,
             offset: stored.base_offset,
             cause,

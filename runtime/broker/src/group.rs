@@ -1,6 +1,8 @@
 //! A subscription's records on their way: which consumer holds which, until when, what waits to be tried again, and
 //! what is done. A state machine without clock, randomness or I/O: a [`Moment`] comes in, [`News`] goes out.
 //!
+//! A partition here is one of those that the subscription reads, by its index among them (`sources.rs`).
+//!
 //! A record below `scanned` that is neither settled nor open was dropped by a module: it is settled with its neighbours.
 
 mod ending;
@@ -40,7 +42,8 @@ pub(crate) type MemberId = u32;
 #[derive(Debug)]
 pub(crate) struct Group {
     config: DeliveryConfig,
-    parts: Vec<Part>,
+    /// `None` for one that is gone.
+    parts: Vec<Option<Part>>,
     members: BTreeMap<MemberId, Member>,
     /// Whether one reads everything as a stream, with cumulative acks, and there are no members.
     streaming: bool,
@@ -123,7 +126,7 @@ pub enum Verdict {
 /// Records that are spoken of together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// Partition within the topic.
+    /// The partition, as consumers know it.
     pub partition: u32,
     /// The lease they came under; `None` for all that the consumer holds.
     pub lease: Option<u64>,
@@ -138,7 +141,7 @@ impl Group {
     pub(crate) fn new(config: DeliveryConfig, cursors: Vec<PartitionCursor>) -> Self {
         Self {
             slots: Vec::new(),
-            parts: cursors.into_iter().map(Part::from).collect(),
+            parts: cursors.into_iter().map(|cursor| Some(Part::from(cursor))).collect(),
             members: BTreeMap::new(),
             streaming: false,
             leases: HashMap::new(),
@@ -157,6 +160,28 @@ impl Group {
         }
     }
 
+    /// So many more partitions are read, from their first record on.
+    pub(crate) fn attach(&mut self, partitions: usize) {
+        self.parts.extend((0..partitions).map(|_| Some(Part::from(PartitionCursor::default()))));
+        if self.by_partition() {
+            self.regroup_all();
+        }
+    }
+
+    /// A partition is gone, and all that was of it.
+    pub(crate) fn detach(&mut self, partition: u32) {
+        let open = self.part(partition).into_iter().flat_map(|part| part.open.keys().copied());
+        for offset in open.collect::<Vec<_>>() {
+            self.close(partition, offset);
+        }
+        if let Some(part) = self.parts.get_mut(partition as usize) {
+            *part = None;
+        }
+        if self.by_partition() {
+            self.regroup_all();
+        }
+    }
+
     /// What is to be done since the last time.
     pub(crate) fn take_news(&mut self) -> News {
         std::mem::take(&mut self.news)
@@ -165,6 +190,7 @@ impl Group {
     /// The same, with progress over records that modules dropped.
     pub(crate) fn take_all_news(&mut self) -> News {
         for (partition, part) in (0..).zip(&mut self.parts) {
+            let Some(part) = part else { continue };
             if !part.unsaved.is_empty() {
                 let settlement = self.news.settlements.entry(partition).or_default();
                 settlement.done.append(&mut part.unsaved);
@@ -175,7 +201,7 @@ impl Group {
 
     /// Whether there is progress that only [`take_all_news`](Self::take_all_news) tells.
     pub(crate) fn has_unsaved(&self) -> bool {
-        self.parts.iter().any(|part| !part.unsaved.is_empty())
+        self.parts.iter().flatten().any(|part| !part.unsaved.is_empty())
     }
 
     /// Ends leases and waits that are over.
@@ -267,7 +293,7 @@ impl Group {
     /// Records were settled by others: as dead letters, say. The shard knows.
     pub(crate) fn settled_elsewhere(&mut self, partition: u32, offset: Offset) {
         self.close(partition, offset);
-        if let Some(part) = self.parts.get_mut(partition as usize) {
+        if let Some(part) = self.part_mut(partition) {
             part.settled.insert(offset..offset + 1, &mut |_| {});
             part.tried.remove(&offset);
         }
@@ -275,7 +301,7 @@ impl Group {
 
     /// A record that was settled is to be delivered again, out of order.
     pub(crate) fn reopen(&mut self, partition: u32, offset: Offset) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(part) = self.part_mut(partition) else { return };
         part.reopen(offset);
         if offset < part.scanned && !part.open.contains_key(&offset) {
             part.open.insert(offset, Open::new(0, 0, State::Ready));

@@ -25,6 +25,8 @@ pub(crate) struct Lane {
     begun: u64,
     /// Whether nothing is to be fetched now.
     held: bool,
+    /// Whether nothing ever is again.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub(crate) struct Released {
 
 impl Lane {
     pub(crate) fn at(next: Offset) -> Self {
-        Self { next, spans: VecDeque::new(), stride: None, begun: 0, held: false }
+        Self { next, spans: VecDeque::new(), stride: None, begun: 0, held: false, ended: false }
     }
 
     /// Gives up what is being fetched; nothing more is, until the lane may go on: at `next`.
@@ -75,6 +77,12 @@ impl Lane {
 
     pub(crate) fn let_go(&mut self) {
         self.held = false;
+    }
+
+    /// What is fetched from is gone: nothing more is. False if that is known.
+    pub(crate) fn end(&mut self) -> bool {
+        self.spans.clear();
+        !std::mem::replace(&mut self.ended, true)
     }
 
     /// The fetch that the lane needs: none while one is running whose records come first.

@@ -8,7 +8,7 @@ use std::sync::{
 use millstream_types::{Offset, RecordBatch};
 
 use crate::{
-    Error, Said, Subscription, Window,
+    Error, Place, Said, Subscription, Window,
     broker::Shared,
     group::{JoinError, MemberId},
     pump::{self, Outbox},
@@ -17,8 +17,8 @@ use crate::{
 /// Records under a lease.
 #[derive(Debug, Clone)]
 pub struct Granted {
-    /// Partition within the topic.
-    pub partition: u32,
+    /// Where they are.
+    pub place: Place,
     /// What settles them.
     pub lease: u64,
     /// Number of the newest message of this consumer that was taken before they were leased.
@@ -89,13 +89,13 @@ impl Member {
     ///
     /// # Errors
     /// [`Error::UnknownPartition`], with nothing settled; a store in doubt.
-    pub async fn settle(&self, number: u64, said: &[Said]) -> Result<Vec<bool>, Error> {
-        for said in said {
-            self.subscription.topic().partition(said.partition)?;
+    pub async fn settle(&self, number: u64, mut said: Vec<Said>) -> Result<Vec<bool>, Error> {
+        for said in &mut said {
+            said.partition = self.subscription.sources().index_of(said.partition)?;
         }
         let (held, news) = {
             let mut group = self.subscription.group();
-            let held = group.settle(self.id, number, said, self.shared.moment());
+            let held = group.settle(self.id, number, &said, self.shared.moment());
             (held, group.take_news())
         };
         self.subscription.pump.wake();

@@ -1,4 +1,4 @@
-//! What the consumers of a subscription share: the scan of its topic, from which one of them at a time hands out
+//! What the consumers of a subscription share: the scan of what it reads, from which one of them at a time hands out
 //! records to all. Whoever waits for records and finds nobody doing that does it, so no task is needed, and an
 //! exclusive consumer gets its records without a detour.
 
@@ -12,13 +12,14 @@ use millstream_types::{Counters, Offset, RecordBatch};
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
-    Error, Granted, Step, Subscription,
+    Error, Granted, Place, Subscription,
     broker::{Shared, blocking},
-    command::{Command, Settlement},
+    command::Command,
     dead_letter,
     fetch::{self, Source},
     group::{Grant, MemberId, Moment, News},
     limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, BUSY_WAIT, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
+    reading::Step,
     scan::{self, Scan},
 };
 
@@ -155,7 +156,7 @@ impl Pump {
         };
         tell(shared, subscription, news);
         if let Some((partition, offsets)) = ready {
-            machine.read_again(shared, subscription, partition, offsets)?;
+            machine.read_again(shared, subscription, partition, offsets);
         }
         if let Some(pending) = machine.pending.take() {
             machine.pending = self.hand_out(subscription, pending, moment);
@@ -189,6 +190,8 @@ impl Pump {
                     machine.pending = Some(Pending { partition, next, batch, index: 0 });
                 }
                 Step::Progress { partition, next } => subscription.group().scan_to(partition, next),
+                // The group knows.
+                Step::Gone { .. } => {}
             },
             () = sleep_until(until), if until.is_some() => {}
         }
@@ -201,7 +204,7 @@ impl Pump {
         let view = batch.view();
         let placed = subscription.group().place(partition, &view, index, next, false, moment);
         let (upto, len) = (placed.upto, view.len());
-        self.give(partition, next, &batch, placed.grants);
+        self.give(subscription, partition, next, &batch, placed.grants);
         (upto < len).then_some(Pending { partition, next, batch, index: upto })
     }
 
@@ -225,7 +228,7 @@ impl Pump {
             let view = batch.view();
             let placed = subscription.group().place(partition, &view, 0, next, true, shared.moment());
             brought.extend(view.records().map(|record| record.offset));
-            self.give(partition, next, &batch, placed.grants);
+            self.give(subscription, partition, next, &batch, placed.grants);
         }
         let gone = subscription.group().fetched(partition, &offsets, &brought);
         if subscription.pipeline().is_empty() {
@@ -235,7 +238,16 @@ impl Pump {
         Ok(())
     }
 
-    fn give(&self, partition: u32, next: Offset, batch: &RecordBatch, grants: Vec<Grant>) {
+    fn give(
+        &self,
+        subscription: &Subscription,
+        partition: u32,
+        next: Offset,
+        batch: &RecordBatch,
+        grants: Vec<Grant>,
+    ) {
+        // Its topic may have been deleted just now: the group knows.
+        let Some(place) = subscription.sources().place(partition) else { return };
         let plain = match grants.iter().any(|grant| !is_all(&grant.records, batch)) {
             true => batch.decompressed(),
             false => Ok(batch.clone()),
@@ -259,7 +271,7 @@ impl Pump {
             };
             let last = part.view().len().checked_sub(1).and_then(|last| part.view().record(last));
             let granted = Granted {
-                partition,
+                place: place.clone(),
                 lease: grant.lease,
                 heard: grant.heard,
                 more_follows: last.is_some_and(|last| last.offset >= next),
@@ -295,14 +307,9 @@ impl Outbox {
 
 impl Machine {
     async fn start(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Self, Error> {
-        let from = {
-            let mut group = subscription.group();
-            // Of a machine that was given up.
-            group.restart_fetches();
-            (0..subscription.topic().config().partitions)
-                .map(|partition| group.scan_position(partition))
-                .collect()
-        };
+        // Of a machine that was given up.
+        subscription.group().restart_fetches();
+        let from = |subscription: &Subscription, partition| subscription.group().scan_position(partition);
         let scan = Scan::start(Arc::clone(shared), Arc::clone(subscription), from).await?;
         Ok(Self { scan, pending: None, again: JoinSet::new(), save: None })
     }
@@ -328,34 +335,44 @@ impl Machine {
         subscription: &Arc<Subscription>,
         partition: u32,
         offsets: Vec<Offset>,
-    ) -> Result<(), Error> {
-        let id = subscription.topic().partition(partition)?;
+    ) {
+        let place = subscription.sources().place(partition);
         let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
         self.again.spawn(async move {
             let (from, end) =
                 (offsets.first().copied().unwrap_or(0), offsets.last().map_or(0, |last| last + 1));
-            let source = Source { partition, id, from, end, judged_bytes: SPAN_BYTES };
-            let result = match subscription.pipeline().is_empty() {
-                true => read_plain(&shared, &subscription, source, &offsets).await,
-                false => read_judged(&shared, &subscription, source, &offsets).await,
+            let source = place.map(|Place { topic, partition: of, id, .. }| Source {
+                topic,
+                partition: of,
+                index: partition,
+                id,
+                from,
+                end,
+                judged_bytes: SPAN_BYTES,
+            });
+            let result = match source {
+                // Its topic was deleted.
+                None => Ok(Vec::new()),
+                Some(source) if subscription.pipeline().is_empty() => {
+                    read_plain(&shared, source, &offsets).await
+                }
+                Some(source) => read_judged(&shared, &subscription, source, &offsets).await,
             };
             Again { partition, offsets, result }
         });
-        Ok(())
     }
 }
 
 async fn read_plain(
     shared: &Arc<Shared>,
-    subscription: &Arc<Subscription>,
     mut source: Source,
     offsets: &[Offset],
 ) -> Result<Vec<(Offset, RecordBatch)>, Error> {
-    let (store, topic, offsets) = (shared.store.clone(), Arc::clone(subscription.topic()), offsets.to_vec());
+    let (store, offsets) = (shared.store.clone(), offsets.to_vec());
     blocking(move || {
         let mut batches = Vec::new();
         while source.from < source.end {
-            let fetched = fetch::plain(&store, &topic, source, FETCH_BYTES)?;
+            let fetched = fetch::plain(&store, &source, FETCH_BYTES)?;
             source.from = fetched.next;
             for step in fetched.steps {
                 let Step::Batch { next, batch, .. } = step else { continue };
@@ -391,7 +408,7 @@ async fn read_judged(
         let mut from = *first;
         while from <= *last {
             let Some(bound) = pipeline.take() else { break };
-            let source = Source { from, end: last + 1, ..source };
+            let source = Source { from, end: last + 1, ..source.clone() };
             let fetched = fetch::judged(shared, subscription, source, bound).await?;
             if let Some(failure) = fetched.failure {
                 return Err(failure);
@@ -400,7 +417,7 @@ async fn read_judged(
             pipeline = fetched.pipeline;
             batches.extend(fetched.steps.into_iter().filter_map(|step| match step {
                 Step::Batch { next, batch, .. } => Some((next, batch)),
-                Step::Progress { .. } => None,
+                Step::Progress { .. } | Step::Gone { .. } => None,
             }));
         }
     }
@@ -424,8 +441,10 @@ pub(crate) fn store(
         tokio::spawn(dead_letter::bury(Arc::clone(shared), Arc::clone(subscription), dead));
     }
     let id = subscription.id().filter(|_| !settlements.is_empty())?;
-    let settlements =
-        settlements.into_iter().map(|(partition, settlement)| Settlement { partition, ..settlement });
+    let sources = subscription.sources();
+    let settlements = settlements
+        .into_iter()
+        .filter_map(|(partition, settlement)| Some((sources.id(partition)?, settlement)));
     let command = Command::Settle { subscription: id, settlements: settlements.collect() };
     let shared = Arc::clone(shared);
     // A task of its own: what the group has settled must reach the shard even if nobody waits for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_types::{Offset, RecordBatch};
 
 use crate::{
-    Error, Subscription,
+    Error, Place, Subscription,
     broker::{Shared, now},
     scan::Scan,
     subscription::Held,
@@ -13,11 +13,11 @@ use crate::{
 
 /// What comes next in a subscription.
 #[derive(Debug)]
-pub enum Step {
+pub enum Next {
     /// Records for the consumer.
     Batch {
-        /// Partition within the topic.
-        partition: u32,
+        /// Where they are.
+        place: Place,
         /// Everything below has been scanned.
         next: Offset,
         /// What is left of what was scanned.
@@ -25,11 +25,24 @@ pub enum Step {
     },
     /// Records were scanned, and none of them is for the consumer.
     Progress {
-        /// Partition within the topic.
-        partition: u32,
+        /// Where they are.
+        place: Place,
         /// Everything below has been scanned.
         next: Offset,
     },
+    /// The topic of a partition was deleted, which is one of several.
+    Gone {
+        /// As consumers know the partition.
+        number: u32,
+    },
+}
+
+/// The same within the broker, by the partition's index among what the subscription reads.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Batch { partition: u32, next: Offset, batch: RecordBatch },
+    Progress { partition: u32, next: Offset },
+    Gone { partition: u32 },
 }
 
 impl Step {
@@ -37,7 +50,7 @@ impl Step {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Batch { batch, .. } => batch.as_bytes().len(),
-            Self::Progress { .. } => 0,
+            Self::Progress { .. } | Self::Gone { .. } => 0,
         }
     }
 }
@@ -53,9 +66,7 @@ pub struct Reading {
 impl Reading {
     pub(crate) async fn start(shared: Arc<Shared>, held: Held) -> Result<Self, Error> {
         let subscription = &held.0;
-        let partitions = 0..subscription.topic().config().partitions;
-        let from = partitions.map(|partition| subscription.settled(partition)).collect();
-        match Scan::start(Arc::clone(&shared), Arc::clone(subscription), from).await {
+        match Scan::start(Arc::clone(&shared), Arc::clone(subscription), Subscription::settled).await {
             Ok(scan) => Ok(Self { shared, scan, held }),
             Err(error) => {
                 end(&shared, subscription);
@@ -74,14 +85,30 @@ impl Reading {
     /// # Errors
     /// Why the subscription cannot go on: [`Error::ModuleFault`], [`Error::CorruptBatch`], [`Error::TopicDeleted`],
     /// [`Error::SubscriptionDeleted`], or a failing store. The reading is of no more use then.
-    pub async fn next(&mut self) -> Result<Step, Error> {
-        let step = match self.scan.next().await? {
-            Step::Batch { partition, next, batch } => self.unsettled(partition, next, batch)?,
-            step @ Step::Progress { .. } => step,
-        };
-        let (Step::Batch { partition, next, .. } | Step::Progress { partition, next }) = &step;
-        self.subscription().set_scanned(*partition, *next);
-        Ok(step)
+    pub async fn next(&mut self) -> Result<Next, Error> {
+        loop {
+            let step = match self.scan.next().await? {
+                Step::Batch { partition, next, batch } => self.unsettled(partition, next, batch)?,
+                step => step,
+            };
+            let subscription = self.subscription();
+            let (partition, next) = match &step {
+                Step::Batch { partition, next, .. } | Step::Progress { partition, next } => {
+                    (*partition, *next)
+                }
+                Step::Gone { partition } => match subscription.sources().id(*partition) {
+                    Some(id) => return Ok(Next::Gone { number: id.0 }),
+                    None => continue,
+                },
+            };
+            subscription.set_scanned(partition, next);
+            // Where its topic is gone, that comes next.
+            let Some(place) = subscription.sources().place(partition) else { continue };
+            return Ok(match step {
+                Step::Batch { batch, .. } => Next::Batch { place, next, batch },
+                _ => Next::Progress { place, next },
+            });
+        }
     }
 
     /// Leaves out what was settled by others than a stream, record by record or as a dead letter, and what has expired.

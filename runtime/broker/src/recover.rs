@@ -1,5 +1,7 @@
 //! The shard as the store has it.
 
+use std::collections::BTreeMap;
+
 use millstream_store::{CursorsOf, IdentifiedBatch, SettledRunsOf, Store, TriedOf};
 use millstream_types::{Check, Durability, RecordBatch};
 
@@ -59,28 +61,29 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
     for row in store.scan::<millstream_store::Subscription>() {
         let (key, value) = row?;
         let row: SubscriptionRow = rows::decode("subscription", &value)?;
-        let partitions = shard.topics.get(&row.topic).map(|row| row.partitions.clone()).unwrap_or_default();
-        let mut cursors = vec![PartitionCursor::default(); partitions.len()];
-        let index_of = |id| partitions.iter().position(|partition| *partition == id);
+        let topics = shard.topics.iter().filter(|(topic, _)| row.reads(topic));
+        let partitions = topics.flat_map(|(_, topic)| topic.partitions.iter().copied());
+        let mut cursors: BTreeMap<_, _> =
+            partitions.map(|partition| (partition, PartitionCursor::default())).collect();
         for cursor in store.scan_prefix(&CursorsOf(key.0)) {
             let (place, value) = cursor?;
-            if let Some(cursor) = index_of(place.partition).and_then(|index| cursors.get_mut(index)) {
+            if let Some(cursor) = cursors.get_mut(&place.partition) {
                 *cursor = PartitionCursor::from(rows::decode::<CursorRow>("cursor", &value)?);
             }
         }
         for run in store.scan_prefix(&SettledRunsOf(key.0)) {
             let (run, end) = run?;
-            if let Some(cursor) = index_of(run.partition).and_then(|index| cursors.get_mut(index)) {
+            if let Some(cursor) = cursors.get_mut(&run.partition) {
                 cursor.settled.insert(run.start..decode_u64("settled run", &end)?, &mut |_| {});
             }
         }
         for tried in store.scan_prefix(&TriedOf(key.0)) {
             let (tried, row) = tried?;
-            if let Some(cursor) = index_of(tried.partition).and_then(|index| cursors.get_mut(index)) {
+            if let Some(cursor) = cursors.get_mut(&tried.partition) {
                 cursor.tried.insert(tried.offset, rows::decode("tried record", &row)?);
             }
         }
-        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors });
+        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors: cursors.into_iter().collect() });
     }
     for row in store.scan::<millstream_store::Module>() {
         let (key, value) = row?;

@@ -99,7 +99,7 @@ impl Registry {
     fn bind_one(&self, subscription: &Subscription, binding: &PinnedBinding) -> Result<Bound, Error> {
         let module = self.load(binding)?;
         let setup = Setup {
-            topic: subscription.topic().name().to_string(),
+            topic: subscription.row().topic.to_string(),
             subscription: subscription.name().to_string(),
             config: binding.config.clone(),
         };

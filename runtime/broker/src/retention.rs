@@ -181,14 +181,9 @@ pub(crate) fn offset_at_time(
 }
 
 /// Tells a reader, and the log, that records were deleted before they were read. `found` is where there are records.
-pub(crate) fn note_missed(
-    fetched: &mut Fetched,
-    store: &Store,
-    topic: &Topic,
-    source: Source,
-    found: Offset,
-) {
-    let Source { partition, id, from, .. } = source;
+pub(crate) fn note_missed(fetched: &mut Fetched, store: &Store, source: &Source, found: Offset) {
+    let Source { topic, partition, index, id, from, .. } = source;
+    let (id, from) = (*id, *from);
     // Looked up after the read: so that all that it left out for this reason is counted.
     let to = store.partition(id).map_or(0, |row| row.low_watermark).min(found);
     if to <= from {
@@ -196,7 +191,7 @@ pub(crate) fn note_missed(
     }
     tracing::warn!(topic = %topic.name(), partition, from, to, "retention deleted records before they were read");
     fetched.counted.missed += to - from;
-    fetched.progress(partition, to);
+    fetched.progress(*index, to);
 }
 
 /// The thread, as long as this lives.

@@ -12,6 +12,7 @@ use crate::{
     Error, Subscription, Topic,
     broker::{Shared, now},
     command::Command,
+    fetch::Source,
 };
 
 /// Bytes from which on a further batch is begun for the same partition.
@@ -23,19 +24,19 @@ const TRIES: usize = 3;
 pub(crate) async fn append(
     shared: &Arc<Shared>,
     subscription: &Subscription,
-    partition: u32,
+    source: &Source,
     outcome: &Outcome,
 ) -> Result<(), Error> {
     let mut tries = TRIES;
     loop {
         // Told by the commit: who gave up in the middle has routed all the same.
-        let routed = subscription.routed(partition);
+        let routed = subscription.routed(source.index);
         let Some(span) = span(outcome, routed) else { return Ok(()) };
-        let sinks = sinks(shared, subscription, outcome, routed).await?;
+        let sinks = sinks(shared, &source.topic, outcome, routed).await?;
         let outputs = build(outcome, routed, &sinks)?;
         let command = Command::Route {
             subscription: subscription.id(),
-            partition,
+            partition: source.id,
             from: span.start,
             to: span.end,
             outputs,
@@ -44,7 +45,7 @@ pub(crate) async fn append(
         tries -= 1;
         match shared.submitter.execute(command).await {
             Ok(_) => {
-                subscription.set_routed(partition, span.end);
+                subscription.set_routed(source.index, span.end);
                 return Ok(());
             }
             Err(Error::Overtaken) if tries > 0 => {}
@@ -63,7 +64,7 @@ fn span(outcome: &Outcome, routed: Offset) -> Option<std::ops::Range<Offset>> {
 
 async fn sinks(
     shared: &Arc<Shared>,
-    subscription: &Subscription,
+    source: &Topic,
     outcome: &Outcome,
     routed: Offset,
 ) -> Result<BTreeMap<TopicName, Arc<Topic>>, Error> {
@@ -75,7 +76,7 @@ async fn sinks(
         let name = record.topic.clone();
         let topic = match shared.catalog.topic(&name) {
             Ok(topic) => topic,
-            Err(_) => create(shared, subscription.topic(), &name).await?,
+            Err(_) => create(shared, source, &name).await?,
         };
         sinks.insert(name, topic);
     }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use millstream_store::Counter;
 use millstream_types::{
     DeliveryConfig, Offset, OnFault, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName,
+    TopicPattern,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::Error;
+use crate::{Error, dead_letter};
 
 /// Next partition id to give, `u32` little-endian.
 pub(crate) const NEXT_PARTITION: Counter = Counter(1);
@@ -28,12 +29,21 @@ pub(crate) struct TopicRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SubscriptionRow {
     pub(crate) name: SubscriptionName,
-    pub(crate) topic: TopicName,
+    pub(crate) topic: TopicPattern,
     pub(crate) pipeline: Vec<PinnedBinding>,
     pub(crate) on_fault: OnFault,
     #[serde(default)]
     pub(crate) delivery: DeliveryConfig,
     pub(crate) created_ms: Timestamp,
+}
+
+impl SubscriptionRow {
+    /// Whether it reads `topic`. A pattern does not mean the subscription's own dead letters: they would come round for ever.
+    pub(crate) fn reads(&self, topic: &TopicName) -> bool {
+        let own =
+            || dead_letter::topic_of(&self.name, &self.delivery).is_ok_and(|own| own.as_ref() == Some(topic));
+        self.topic.matches(topic) && !own()
+    }
 }
 
 /// A binding whose module was resolved: later versions do not change it.

@@ -1,4 +1,4 @@
-//! Scanning a subscription's topic through its modules: pulled by who reads, fetched ahead by a little, woken by the
+//! Scanning what a subscription reads through its modules: pulled by who reads, fetched ahead by a little, woken by the
 //! topic.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -8,11 +8,12 @@ use millstream_types::Offset;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    Error, Step, Subscription, Topic,
+    Error, Place, Subscription,
     broker::{Shared, blocking},
     fetch::{self, Fetched, Source},
     lane::{Fetch, Lane},
     limits::{BUSY_WAIT, FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
+    reading::Step,
 };
 
 /// See the module's head.
@@ -20,7 +21,10 @@ use crate::{
 pub(crate) struct Scan {
     shared: Arc<Shared>,
     subscription: Arc<Subscription>,
+    /// One for each of the sources; those that are gone stay at their end.
     lanes: Vec<Lane>,
+    /// Where the lane of a partition starts.
+    start: fn(&Subscription, u32) -> Offset,
     /// Where the search for the next partition to fetch from begins: so that none is forgotten.
     turn: usize,
     ready: VecDeque<Step>,
@@ -43,15 +47,14 @@ impl Scan {
     pub(crate) async fn start(
         shared: Arc<Shared>,
         subscription: Arc<Subscription>,
-        from: Vec<Offset>,
+        from: fn(&Subscription, u32) -> Offset,
     ) -> Result<Self, Error> {
-        let topic = subscription.topic();
-        let lanes = from.into_iter().map(Lane::at).collect();
         let mut scan = Self {
-            changed: topic.changes(),
+            changed: subscription.sources().changes(),
             shared,
             subscription: Arc::clone(&subscription),
-            lanes,
+            lanes: Vec::new(),
+            start: from,
             turn: 0,
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -79,7 +82,7 @@ impl Scan {
         loop {
             self.check_alive()?;
             self.changed.borrow_and_update();
-            self.start_fetches()?;
+            self.start_fetches();
             if let Some(step) = self.ready.pop_front() {
                 self.ready_bytes -= step.bytes();
                 return Ok(step);
@@ -98,7 +101,7 @@ impl Scan {
                 }
                 () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
                 changed = self.changed.changed() => {
-                    changed.map_err(|_| Error::TopicDeleted(self.topic().name().clone()))?;
+                    changed.map_err(|_| Error::Gone)?;
                 }
             }
         }
@@ -112,18 +115,14 @@ impl Scan {
         }
     }
 
-    fn topic(&self) -> &Arc<Topic> {
-        self.subscription.topic()
-    }
-
     /// Whether there is still something to scan.
     ///
     /// # Errors
     /// [`Error::TopicDeleted`], [`Error::SubscriptionDeleted`].
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         let subscription = &self.subscription;
-        if subscription.topic().is_deleted() {
-            return Err(Error::TopicDeleted(subscription.topic().name().clone()));
+        if let Some(topic) = subscription.sources().gone() {
+            return Err(Error::TopicDeleted(topic.name().clone()));
         }
         if subscription.is_deleted() {
             return Err(Error::SubscriptionDeleted(subscription.name().clone()));
@@ -137,7 +136,9 @@ impl Scan {
             lane.hold(from);
         }
         let of = |step: &Step| match step {
-            Step::Batch { partition, .. } | Step::Progress { partition, .. } => *partition,
+            Step::Batch { partition, .. } | Step::Progress { partition, .. } | Step::Gone { partition } => {
+                *partition
+            }
         };
         self.ready.retain(|step| of(step) != partition);
         self.ready_bytes = self.ready.iter().map(Step::bytes).sum();
@@ -169,12 +170,18 @@ impl Scan {
     }
 
     /// Starts fetching wherever there is something and room for it.
-    fn start_fetches(&mut self) -> Result<(), Error> {
-        self.start_fetches_by(Lane::first)?;
-        if self.splits { self.start_fetches_by(Lane::further) } else { Ok(()) }
+    fn start_fetches(&mut self) {
+        for index in self.lanes.len()..self.subscription.sources().len() {
+            let from = (self.start)(&self.subscription, index_of(index));
+            self.lanes.push(Lane::at(from));
+        }
+        self.start_fetches_by(Lane::first);
+        if self.splits {
+            self.start_fetches_by(Lane::further);
+        }
     }
 
-    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Result<(), Error> {
+    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) {
         let (lanes, turn) = (self.lanes.len(), self.turn);
         for step in 0..lanes {
             let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
@@ -182,24 +189,31 @@ impl Scan {
                 break;
             }
             let index = (turn + step) % lanes;
-            let partition = u32::try_from(index).expect("a topic has at most 1,024 partitions");
-            let end = self.topic().end(partition);
+            let Some(end) = self.subscription.sources().end(index_of(index)) else {
+                if self.lanes.get_mut(index).is_some_and(Lane::end) {
+                    self.ready.push_back(Step::Gone { partition: index_of(index) });
+                }
+                continue;
+            };
             if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
-                self.start_fetch(index, partition, fetch)?;
+                self.start_fetch(index, fetch);
             }
         }
-        Ok(())
     }
 
-    fn start_fetch(&mut self, lane: usize, partition: u32, fetch: Fetch) -> Result<(), Error> {
+    fn start_fetch(&mut self, lane: usize, fetch: Fetch) {
         let Fetch { number, from, end, judged_bytes } = fetch;
-        let source = Source { partition, id: self.topic().partition(partition)?, from, end, judged_bytes };
+        let index = index_of(lane);
+        let Some(Place { topic, partition, id, .. }) = self.subscription.sources().place(index) else {
+            // Its topic was deleted just now: that is noticed the next time.
+            return;
+        };
+        let source = Source { topic, partition, index, id, from, end, judged_bytes };
         let modules = !self.subscription.pipeline().is_empty();
         if !modules && self.shared.store.is_in_memory(source.id, from) {
             // A thread of its own would cost more than the read.
-            let fetched = fetch::plain(&self.shared.store, self.topic(), source, IN_MEMORY_BYTES);
-            self.take_in(lane, number, fetched);
-            return Ok(());
+            let fetched = fetch::plain(&self.shared.store, &source, IN_MEMORY_BYTES);
+            return self.take_in(lane, number, fetched);
         }
         // Fetches are as few as pipelines may be: where none is idle, one more is bound.
         let pipeline = self.idle.pop();
@@ -211,14 +225,17 @@ impl Scan {
                 true => judged(&shared, &subscription, source, pipeline).await,
                 false => {
                     let store = shared.store.clone();
-                    let fetch = move || fetch::plain(&store, subscription.topic(), source, FETCH_BYTES);
+                    let fetch = move || fetch::plain(&store, &source, FETCH_BYTES);
                     blocking(fetch).await.flatten()
                 }
             };
             (lane, number, fetched)
         });
-        Ok(())
     }
+}
+
+fn index_of(lane: usize) -> u32 {
+    u32::try_from(lane).expect("a broker has fewer partitions than 4 billion")
 }
 
 async fn judged(

@@ -15,9 +15,7 @@ use crate::{
     limits::PARTITION_PRODUCERS_MAX,
     message_ids::MessageIds,
     producers::{Judgement, Producers},
-    rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow,
-    },
+    rows::{self, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow},
     settled::Settled,
 };
 
@@ -44,7 +42,7 @@ pub(crate) enum Effect {
     SubscriptionCreated {
         id: u32,
         row: SubscriptionRow,
-        cursors: Vec<CursorRow>,
+        cursors: Vec<(PartitionId, PartitionCursor)>,
     },
     SubscriptionDeleted {
         name: SubscriptionName,
@@ -52,14 +50,14 @@ pub(crate) enum Effect {
     /// What a subscription's modules emitted for records below is appended.
     Routed {
         name: SubscriptionName,
-        partition: u32,
+        partition: PartitionId,
         next: Offset,
     },
     /// Records of a subscription were settled, or are to be delivered again, by others than its consumers.
     Moved {
         name: SubscriptionName,
-        settled: Vec<(u32, Offset)>,
-        reopened: Vec<(u32, Offset)>,
+        settled: Vec<(PartitionId, Offset)>,
+        reopened: Vec<(PartitionId, Offset)>,
     },
     ModuleStored {
         name: ModuleName,
@@ -108,7 +106,8 @@ pub(crate) struct PartitionState {
 #[derive(Debug, Clone)]
 pub(crate) struct SubscriptionState {
     pub(crate) row: SubscriptionRow,
-    pub(crate) cursors: Vec<PartitionCursor>,
+    /// Of each partition that it reads, ascending.
+    pub(crate) cursors: Vec<(PartitionId, PartitionCursor)>,
 }
 
 /// How far a subscription is in one partition.
@@ -408,6 +407,7 @@ impl Shard {
         let row = TopicRow { config, created_ms: now, partitions };
         batch.put(&Topic(name.clone()), rows::encode(&row));
         self.topics.insert(name.clone(), row.clone());
+        self.attach_readers(&name, &row.partitions, batch);
         effects.push(Effect::TopicCreated { name, row });
         Ok(Outcome::Done)
     }
@@ -419,11 +419,7 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
         let row = self.topics.remove(name).ok_or_else(|| Error::UnknownTopic(name.clone()))?;
-        let readers = self.subscriptions.values().filter(|state| state.row.topic == *name);
-        let readers: Vec<_> = readers.map(|state| state.row.name.clone()).collect();
-        for reader in &readers {
-            self.delete_subscription_of(reader, &row.partitions, batch, effects)?;
-        }
+        self.detach_readers(name, &row.partitions, batch, effects);
         batch.remove(&Topic(name.clone()));
         for partition in &row.partitions {
             batch.delete_partition(*partition);

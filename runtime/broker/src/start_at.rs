@@ -3,38 +3,46 @@
 use millstream_store::Store;
 use millstream_types::{PartitionId, StartAt};
 
-use crate::{Error, Topic, retention::offset_at_time, rows::CursorRow};
+use crate::{Error, Place, retention::offset_at_time, rows::CursorRow, sources::Sources};
 
-pub(crate) fn start_positions(store: &Store, topic: &Topic, from: &StartAt) -> Result<Vec<CursorRow>, Error> {
-    let highest =
-        (0..topic.config().partitions).map(|partition| topic.end(partition)).max().unwrap_or_default();
-    let start = |(partition, id): (u32, &PartitionId)| {
-        let end = topic.end(partition);
-        let earliest = store.partition(*id).map_or(0, |row| row.low_watermark).min(end);
+/// One cursor for each partition that is read.
+pub(crate) fn start_positions(
+    store: &Store,
+    sources: &Sources,
+    from: &StartAt,
+) -> Result<Vec<(PartitionId, CursorRow)>, Error> {
+    let highest = sources.places().map(|(_, place)| place.end()).max().unwrap_or_default();
+    let partitions = sources.len();
+    let one = matches!(sources, Sources::One(_));
+    let start = |(index, place): (u32, Place)| {
+        let (id, end) = (place.id, place.end());
+        let earliest = store.partition(id).map_or(0, |row| row.low_watermark).min(end);
         let settled = match from {
             StartAt::Earliest => earliest,
             StartAt::Latest => end,
             StartAt::Offset(offset) if *offset > highest => {
                 return Err(Error::OffsetOutOfRange {
-                    topic: topic.name().clone(),
+                    topic: place.topic.name().clone(),
                     offset: *offset,
                     end: highest,
                 });
             }
             StartAt::Offset(offset) => (*offset).clamp(earliest, end),
             // Of a reader that goes on: what it missed is told when it reads.
-            StartAt::Offsets(offsets) => match offsets.get(partition as usize) {
+            StartAt::Offsets(offsets) => match offsets.get(index as usize) {
                 Some(offset) => (*offset).min(end),
-                None => {
-                    return Err(Error::StartOffsets {
-                        found: offsets.len(),
-                        partitions: topic.config().partitions,
-                    });
-                }
+                None => return Err(Error::StartOffsets { found: offsets.len(), partitions }),
             },
-            StartAt::Time(time) => offset_at_time(store, *id, earliest..end, *time)?,
+            StartAt::Places(places) => {
+                let named = places.iter().find(|(number, _)| *number == place.number());
+                named.map_or(0, |(_, offset)| (*offset).min(end))
+            }
+            StartAt::Time(time) => offset_at_time(store, id, earliest..end, *time)?,
         };
-        Ok(CursorRow { settled, routed: settled })
+        Ok((id, CursorRow { settled, routed: settled }))
     };
-    (0..).zip(topic.partitions()).map(start).collect()
+    if !one && matches!(from, StartAt::Offset(_) | StartAt::Offsets(_)) {
+        return Err(Error::StartByOffset);
+    }
+    sources.places().map(start).collect()
 }

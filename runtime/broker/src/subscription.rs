@@ -6,23 +6,24 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Counters, DeliveryConfig, DeliveryMode, Offset, OnFault, PositionInfo, StartAt,
-    SubscriptionInfo, SubscriptionName, SubscriptionState, TopicName,
+    Binding, Counters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo, StartAt,
+    SubscriptionInfo, SubscriptionName, SubscriptionState, TopicPattern,
 };
 
 use crate::{
-    Error, Topic,
+    Error, Place, Topic,
     group::Group,
     pump::Pump,
     rows::{CursorRow, PinnedBinding, SubscriptionRow},
     shard::PartitionCursor,
+    sources::Sources,
 };
 
 /// What a consumer asks for.
 #[derive(Debug, Clone)]
 pub struct NewSubscription {
-    /// What to read.
-    pub topic: TopicName,
+    /// What to read: a topic, or all that a pattern means.
+    pub topic: TopicPattern,
     /// Durable when named.
     pub name: Option<SubscriptionName>,
     /// Where a new one starts.
@@ -41,7 +42,7 @@ pub struct Subscription {
     /// Of a durable one.
     id: Option<u32>,
     row: SubscriptionRow,
-    topic: Arc<Topic>,
+    sources: Sources,
     group: Mutex<Group>,
     counters: Mutex<Counters>,
     deleted: AtomicBool,
@@ -54,22 +55,34 @@ impl Subscription {
     pub(crate) fn durable(
         id: u32,
         row: SubscriptionRow,
-        topic: Arc<Topic>,
-        cursors: Vec<PartitionCursor>,
+        sources: Sources,
+        cursors: Vec<(PartitionId, PartitionCursor)>,
     ) -> Self {
-        Self::new(Some(id), row, topic, cursors)
+        Self::new(Some(id), row, sources, cursors)
     }
 
-    pub(crate) fn ephemeral(row: SubscriptionRow, topic: Arc<Topic>, cursors: &[CursorRow]) -> Self {
-        Self::new(None, row, topic, cursors.iter().copied().map(PartitionCursor::from).collect())
+    pub(crate) fn ephemeral(
+        row: SubscriptionRow,
+        sources: Sources,
+        cursors: &[(PartitionId, CursorRow)],
+    ) -> Self {
+        let cursors = cursors.iter().map(|(partition, row)| (*partition, PartitionCursor::from(*row)));
+        Self::new(None, row, sources, cursors.collect())
     }
 
-    fn new(id: Option<u32>, row: SubscriptionRow, topic: Arc<Topic>, cursors: Vec<PartitionCursor>) -> Self {
+    /// `cursors` are those of the sources, in their order.
+    fn new(
+        id: Option<u32>,
+        row: SubscriptionRow,
+        sources: Sources,
+        cursors: Vec<(PartitionId, PartitionCursor)>,
+    ) -> Self {
+        let cursors = cursors.into_iter().map(|(_, cursor)| cursor).collect();
         Self {
             id,
             group: Mutex::new(Group::new(row.delivery.clone(), cursors)),
             row,
-            topic,
+            sources,
             counters: Mutex::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
@@ -87,14 +100,47 @@ impl Subscription {
         self.id.is_some()
     }
 
-    /// What it reads.
-    pub fn topic(&self) -> &Arc<Topic> {
-        &self.topic
+    /// What it reads now, with the offset below which everything is settled.
+    pub fn places(&self) -> Vec<(Place, Offset)> {
+        let group = self.group();
+        self.sources.places().map(|(index, place)| (place, group.settled(index))).collect()
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Everything below is settled in partition `index`.
-    pub fn settled(&self, index: u32) -> Offset {
+    pub(crate) fn settled(&self, index: u32) -> Offset {
         self.group().settled(index)
+    }
+
+    /// A topic is there that was not: it is read from now on, if it is meant.
+    pub(crate) fn attach(&self, topic: &Arc<Topic>) {
+        let Sources::Several(several) = &self.sources else { return };
+        if !self.row.reads(topic.name()) {
+            return;
+        }
+        {
+            let mut group = self.group();
+            if !several.attach(topic) {
+                return;
+            }
+            group.attach(topic.partitions().len());
+        }
+        self.sources.wake();
+        self.pump.wake();
+    }
+
+    /// A topic is gone.
+    pub(crate) fn detach(&self, topic: &Topic) {
+        let Sources::Several(several) = &self.sources else { return };
+        {
+            let mut group = self.group();
+            several.detach(topic).into_iter().for_each(|partition| group.detach(partition));
+        }
+        self.sources.wake();
+        self.pump.wake();
     }
 
     pub(crate) fn id(&self) -> Option<u32> {
@@ -117,6 +163,13 @@ impl Subscription {
         self.group().routed(index)
     }
 
+    /// What its modules emitted for records below `next` is appended.
+    pub(crate) fn routed_through(&self, partition: PartitionId, next: Offset) {
+        if let Some(index) = self.sources.index(partition) {
+            self.set_routed(index, next);
+        }
+    }
+
     pub(crate) fn set_routed(&self, index: u32, next: Offset) {
         self.group().set_routed(index, next);
     }
@@ -136,7 +189,6 @@ impl Subscription {
 
     /// Moves the settled position forward, never past what was scanned; what that settles.
     pub(crate) fn settle(&self, index: u32, next: Offset) -> Result<Vec<std::ops::Range<Offset>>, Error> {
-        self.topic.partition(index)?;
         self.group().settle_through(index, next)
     }
 
@@ -146,14 +198,16 @@ impl Subscription {
     }
 
     /// Others settled records, or had them delivered again.
-    pub(crate) fn moved(&self, settled: &[(u32, Offset)], reopened: &[(u32, Offset)]) {
+    pub(crate) fn moved(&self, settled: &[(PartitionId, Offset)], reopened: &[(PartitionId, Offset)]) {
+        let index =
+            |(partition, offset): &(PartitionId, Offset)| Some((self.sources.index(*partition)?, *offset));
         {
             let mut group = self.group();
-            for (partition, offset) in settled {
-                group.settled_elsewhere(*partition, *offset);
+            for (partition, offset) in settled.iter().filter_map(index) {
+                group.settled_elsewhere(partition, offset);
             }
-            for (partition, offset) in reopened {
-                group.reopen(*partition, *offset);
+            for (partition, offset) in reopened.iter().filter_map(index) {
+                group.reopen(partition, offset);
             }
         }
         self.pump.wake();
@@ -186,7 +240,7 @@ impl Subscription {
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
         // A reader waits on the topic, workers on their pump.
-        self.topic.wake();
+        self.sources.wake();
         self.pump.wake();
     }
 
@@ -203,22 +257,22 @@ impl Subscription {
             (None, true) => SubscriptionState::Active,
             (None, false) => SubscriptionState::Idle,
         };
-        let partitions = 0..self.topic.config().partitions;
-        let positions = partitions.map(|partition| {
-            let (leased, waiting) = group.counts(partition);
+        let positions = self.sources.places().map(|(index, place)| {
+            let (leased, waiting) = group.counts(index);
             PositionInfo {
-                partition,
-                settled: group.settled(partition),
-                scanned: group.scanned(partition),
-                latest: self.topic.end(partition),
-                settled_ahead: group.settled_ahead(partition),
+                topic: place.of().map(|of| of.topic),
+                partition: place.partition,
+                settled: group.settled(index),
+                scanned: group.scanned(index),
+                latest: place.end(),
+                settled_ahead: group.settled_ahead(index),
                 leased,
                 waiting,
             }
         });
         SubscriptionInfo {
             name: self.name().clone(),
-            topic: self.topic.name().clone(),
+            topic: self.row.topic.clone(),
             durable: self.is_durable(),
             pipeline: self.row.pipeline.iter().map(PinnedBinding::to_binding).collect(),
             on_fault: self.row.on_fault,

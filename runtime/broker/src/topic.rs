@@ -1,7 +1,7 @@
 //! A topic as readers and publishers see it: what is committed.
 
 use std::sync::{
-    PoisonError, RwLock,
+    Arc, PoisonError, RwLock, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -24,13 +24,23 @@ pub struct Topic {
     deleted: AtomicBool,
     /// Wakes readers; the number itself means nothing.
     changed: watch::Sender<u64>,
+    /// Wakes those who read other topics as well.
+    followers: RwLock<Vec<Weak<watch::Sender<u64>>>>,
 }
 
 impl Topic {
     pub(crate) fn new(name: TopicName, row: TopicRow, ends: impl Iterator<Item = Offset>) -> Self {
         let ends = ends.map(AtomicU64::new).collect();
         let retention = RwLock::new(row.config.retention);
-        Self { name, row, retention, ends, deleted: AtomicBool::new(false), changed: watch::Sender::new(0) }
+        Self {
+            name,
+            row,
+            retention,
+            ends,
+            deleted: AtomicBool::new(false),
+            changed: watch::Sender::new(0),
+            followers: RwLock::default(),
+        }
     }
 
     /// Its name.
@@ -85,7 +95,17 @@ impl Topic {
     }
 
     pub(crate) fn wake(&self) {
-        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        let next = |version: &mut u64| *version = version.wrapping_add(1);
+        self.changed.send_modify(next);
+        let followers = self.followers.read().unwrap_or_else(PoisonError::into_inner);
+        followers.iter().filter_map(Weak::upgrade).for_each(|follower| follower.send_modify(next));
+    }
+
+    /// Wakes `follower` as well from now on.
+    pub(crate) fn follow(&self, follower: &Arc<watch::Sender<u64>>) {
+        let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.push(Arc::downgrade(follower));
     }
 
     pub(crate) fn delete(&self) {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use millstream_types::{
     Binding, Check, DeliveryConfig, ModuleInfo, ModuleName, Offset, OnFault, RecordBatch, StartAt,
-    SubscriptionInfo, SubscriptionName, TopicChange, TopicConfig, TopicInfo, TopicName,
+    SubscriptionInfo, SubscriptionName, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPattern,
 };
 use millstream_wire::{Request, Response, ServerInfo};
 
@@ -26,7 +26,7 @@ pub struct NewSubscription {
     /// Its name.
     pub name: SubscriptionName,
     /// What it reads.
-    pub topic: TopicName,
+    pub topic: TopicPattern,
     /// Where it starts.
     pub from: StartAt,
     /// What judges its records, in order.

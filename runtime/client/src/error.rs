@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use millstream_types::BatchError;
 use millstream_wire::{CloseCode, ErrorCode, WireError};
 
+use crate::Place;
+
 /// Why there is no connection.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -291,10 +293,10 @@ pub enum ConsumeError {
     #[error("the subscription ended: {0}")]
     Ended(WireError),
     /// A delivered batch contradicts itself.
-    #[error("a batch delivered for partition {partition} cannot be read: {error}")]
+    #[error("a batch delivered for {place} cannot be read: {error}")]
     Corrupt {
-        /// Partition within the topic.
-        partition: u32,
+        /// Which partition of which topic.
+        place: Place,
         /// What is wrong.
         error: BatchError,
     },

@@ -37,6 +37,7 @@ mod consume;
 mod error;
 mod keep;
 mod limits;
+mod place;
 mod publish;
 mod stream;
 mod tls;
@@ -53,9 +54,10 @@ pub use millstream_types::{
     BatchBuilder, Binding, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability, Header,
     ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, Record, RecordBatch, RecordView,
     Retention, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicInfo,
-    TopicName,
+    TopicName, TopicPartition, TopicPattern,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
+pub use place::Place;
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};
 pub use url::{Trust, Url, UrlError};
 pub use work::{Leased, Settled, Settler, WorkOptions, Worker};

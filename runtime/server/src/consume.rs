@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use millstream_broker::{Broker, NewSubscription, Reading, Step, Subscription};
+use millstream_broker::{Broker, NewSubscription, Next, Reading, Subscription};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_wire::{
     Answer, Control, Delivery, FrameLimits, PartitionSpan, Subscribe, Subscribed, WireError,
@@ -67,9 +67,12 @@ pub(crate) async fn serve(
 }
 
 fn subscribed(subscription: &Subscription) -> Subscribed {
-    let topic = subscription.topic();
-    let partitions = (0..topic.config().partitions)
-        .map(|partition| PartitionSpan { next: subscription.settled(partition), end: topic.end(partition) });
+    let partitions = subscription.places().into_iter().map(|(place, next)| PartitionSpan {
+        partition: place.number(),
+        of: place.of(),
+        next,
+        end: place.end(),
+    });
     Subscribed {
         name: subscription.name().clone(),
         durable: subscription.is_durable(),
@@ -134,13 +137,18 @@ async fn deliver(
             }
         };
         match step {
-            Ok(Step::Batch { partition, next, batch }) => {
+            Ok(Next::Batch { place, next, batch }) => {
                 let bytes = batch.into_bytes();
                 spent += bytes.len() as u64;
-                writer.push(&Delivery::Batch { partition, next }, bytes).await?;
+                let delivery = Delivery::Batch { partition: place.number(), of: place.of(), next };
+                writer.push(&delivery, bytes).await?;
             }
-            Ok(Step::Progress { partition, next }) => {
-                writer.push(&Delivery::Progress { partition, next }, Bytes::new()).await?;
+            Ok(Next::Progress { place, next }) => {
+                let delivery = Delivery::Progress { partition: place.number(), of: place.of(), next };
+                writer.push(&delivery, Bytes::new()).await?;
+            }
+            Ok(Next::Gone { number }) => {
+                writer.push(&Delivery::Gone { partition: number }, Bytes::new()).await?;
             }
             Err(error) => {
                 // Free for the next consumer before this one knows.

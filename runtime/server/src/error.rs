@@ -24,6 +24,7 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::OutOfSequence { found, .. } => (ErrorCode::OutOfSequence, Some(found.to_string())),
         Error::TooLarge { bytes, .. } => (ErrorCode::TooLarge, Some(bytes.to_string())),
         Error::OffsetOutOfRange { offset, .. } => (ErrorCode::OffsetOutOfRange, Some(offset.to_string())),
+        Error::StartByOffset => (ErrorCode::BadRequest, None),
         Error::StartOffsets { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
         Error::UnknownSubscription(name) | Error::SubscriptionDeleted(name) => {
             (ErrorCode::UnknownSubscription, Some(name.to_string()))

@@ -104,8 +104,7 @@ async fn listen(member: &Member, mut reader: FrameReader, answer: &mpsc::Sender<
 }
 
 async fn settle(member: &Member, number: u64, settlements: Vec<Settlement>) -> Assignment {
-    let said: Vec<_> = settlements.into_iter().map(said).collect();
-    match member.settle(number, &said).await {
+    match member.settle(number, settlements.into_iter().map(said).collect()).await {
         Ok(held) => {
             let stale = (0u32..).zip(held).filter(|(_, held)| !held).map(|(index, _)| index);
             Assignment::Settled { number, stale: stale.collect() }
@@ -147,8 +146,9 @@ async fn deliver(
             }
         };
         match next {
-            Next::Granted(Ok(Granted { partition, lease, heard, more_follows, tried, batch })) => {
-                let records = Assignment::Records { partition, lease, heard, more_follows, tried };
+            Next::Granted(Ok(Granted { place, lease, heard, more_follows, tried, batch })) => {
+                let (partition, of) = (place.number(), place.of());
+                let records = Assignment::Records { partition, of, lease, heard, more_follows, tried };
                 writer.push(&records, batch.into_bytes()).await?;
             }
             Next::Granted(Err(error)) => {

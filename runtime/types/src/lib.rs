@@ -26,7 +26,7 @@ pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName
 pub use partition::partition_for_key;
 pub use record::{Header, Record};
 pub use subscription::{
-    Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState,
+    Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicPartition,
 };
 pub use topic::{Durability, PartitionInfo, Retention, TopicChange, TopicConfig, TopicInfo};
 pub use verdict::{

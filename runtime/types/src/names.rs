@@ -120,6 +120,11 @@ impl ModuleName {
 }
 
 impl TopicPattern {
+    /// The one topic that is meant, where there is no wildcard.
+    pub fn as_topic(&self) -> Option<TopicName> {
+        TopicName::new(self.as_str()).ok()
+    }
+
     /// Whether `topic` is one that the pattern means.
     pub fn matches(&self, topic: &TopicName) -> bool {
         let mut segments = topic.as_str().split('.');
@@ -133,6 +138,12 @@ impl TopicPattern {
             }
         }
         segments.next().is_none()
+    }
+}
+
+impl From<TopicName> for TopicPattern {
+    fn from(topic: TopicName) -> Self {
+        Self(topic.0)
     }
 }
 

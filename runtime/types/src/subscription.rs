@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeliveryConfig, DeliveryMode, Offset, SubscriptionName, Timestamp, TopicName};
+use crate::{DeliveryConfig, DeliveryMode, Offset, SubscriptionName, Timestamp, TopicName, TopicPattern};
 
 /// Where a new subscription starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,18 @@ pub enum StartAt {
     Offsets(Vec<Offset>),
     /// The first batch appended at or after this time, ms since the Unix epoch.
     Time(Timestamp),
+    /// Of several topics, by the broker's number of each partition: how a reader without a durable position goes on after a
+    /// reconnect. Partitions that are not named were made since, and start at their first record.
+    Places(Vec<(u32, Offset)>),
+}
+
+/// A partition of one of several topics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: TopicName,
+    /// Partition within the topic.
+    pub partition: u32,
 }
 
 /// A module bound to a place in a pipeline.
@@ -60,8 +72,8 @@ pub enum SubscriptionState {
 pub struct SubscriptionInfo {
     /// Its name.
     pub name: SubscriptionName,
-    /// What it reads.
-    pub topic: TopicName,
+    /// What it reads: a topic, or all that a pattern means.
+    pub topic: TopicPattern,
     /// Whether it survives its consumer's connection.
     pub durable: bool,
     /// What judges its records.
@@ -84,15 +96,18 @@ pub struct SubscriptionInfo {
     /// subscriptions are listed.
     #[serde(default)]
     pub oldest_unsettled_ms: Option<Timestamp>,
-    /// One for each partition, in order.
+    /// One for each partition; of one topic in order.
     pub positions: Vec<PositionInfo>,
     /// Since the broker started.
     pub counters: Counters,
 }
 
 /// How far a subscription is in one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionInfo {
+    /// The topic, where the subscription may read several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicName>,
     /// Position in the topic.
     pub partition: u32,
     /// Everything below is settled.

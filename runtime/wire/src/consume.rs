@@ -1,6 +1,6 @@
 //! Messages of a consumer stream.
 
-use millstream_types::{Binding, Offset, OnFault, StartAt, SubscriptionName, TopicName};
+use millstream_types::{Binding, Offset, OnFault, StartAt, SubscriptionName, TopicPartition, TopicPattern};
 use serde::{Deserialize, Serialize};
 
 use crate::WireError;
@@ -8,8 +8,8 @@ use crate::WireError;
 /// Opens a consumer stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subscribe {
-    /// What to read.
-    pub topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those included that are made later.
+    pub topic: TopicPattern,
     /// Durable subscription to resume, or to create if there is none; without a name an ephemeral one.
     pub name: Option<SubscriptionName>,
     /// Where a new subscription starts; a durable one that exists goes on where it was.
@@ -30,13 +30,18 @@ pub struct Subscribed {
     pub name: SubscriptionName,
     /// Whether it survives this connection.
     pub durable: bool,
-    /// One for each partition of the topic, in order.
+    /// One for each partition; of one topic in order.
     pub partitions: Vec<PartitionSpan>,
 }
 
 /// What is there to read in one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionSpan {
+    /// Partition within the topic; where several topics may be read, the broker's number of it.
+    pub partition: u32,
+    /// Which partition that is, where several topics may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<TopicPartition>,
     /// Where reading starts.
     pub next: Offset,
     /// One past the newest readable record.
@@ -49,17 +54,28 @@ pub struct PartitionSpan {
 pub enum Delivery {
     /// The body is a record batch: what is left of the records before `next` that were not delivered yet.
     Batch {
-        /// Partition within the topic.
+        /// Partition within the topic; where several topics may be read, the broker's number of it.
         partition: u32,
+        /// Which partition that is, where several topics may be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<TopicPartition>,
         /// Everything below this offset has been scanned; acknowledge it when the records are done.
         next: Offset,
     },
     /// Records were scanned and none of them was for this reader.
     Progress {
-        /// Partition within the topic.
+        /// Partition within the topic; where several topics may be read, the broker's number of it.
         partition: u32,
+        /// Which partition that is, where several topics may be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<TopicPartition>,
         /// Everything below this offset has been scanned.
         next: Offset,
+    },
+    /// The topic was deleted: nothing more comes of this partition, which is one of several.
+    Gone {
+        /// As it was named with its records.
+        partition: u32,
     },
     /// The acks up to this number are stored.
     Settled {
@@ -83,7 +99,7 @@ pub enum Control {
     Ack {
         /// Rises by 1 with each ack of this stream; answered by [`Delivery::Settled`].
         ack: u64,
-        /// Partition within the topic, and the next offset wanted.
+        /// The partition as deliveries name it, and the next offset wanted.
         next: Vec<(u32, Offset)>,
     },
 }

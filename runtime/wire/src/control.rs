@@ -1,7 +1,7 @@
 //! The first frame of every stream, requests and their answers.
 
 use millstream_types::{
-    DeliveryConfig, ModuleName, Offset, ProducerId, ProducerName, SubscriptionName, TopicName,
+    DeliveryConfig, ModuleName, Offset, ProducerId, ProducerName, SubscriptionName, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize};
 
@@ -125,8 +125,8 @@ pub enum Request {
     CreateSubscription {
         /// Its name.
         name: SubscriptionName,
-        /// What it reads.
-        topic: TopicName,
+        /// What it reads: a topic, or all that a pattern means, those included that are made later.
+        topic: TopicPattern,
         /// Where it starts.
         from: StartAt,
         /// What judges its records.

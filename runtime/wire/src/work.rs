@@ -1,7 +1,8 @@
 //! Messages of a worker stream: records leased to one of a subscription's consumers.
 
 use millstream_types::{
-    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, StartAt, SubscriptionName, TopicName,
+    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, StartAt, SubscriptionName, TopicPartition,
+    TopicPattern,
 };
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,8 @@ use crate::WireError;
 /// Opens a worker stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Work {
-    /// What to read.
-    pub topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those included that are made later.
+    pub topic: TopicPattern,
     /// Durable subscription to join, or to create if there is none.
     pub name: SubscriptionName,
     /// Where a new subscription starts; one that exists goes on where it was.
@@ -47,8 +48,11 @@ pub struct Joined {
 pub enum Assignment {
     /// The body is a record batch, leased to this consumer.
     Records {
-        /// Partition within the topic.
+        /// Partition within the topic; where several topics may be read, the broker's number of it.
         partition: u32,
+        /// Which partition that is, where several topics may be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<TopicPartition>,
         /// What settles them.
         lease: u64,
         /// Number of the newest [`WorkControl::Settle`] that was taken before they were leased: what was leased before a
@@ -106,7 +110,7 @@ pub enum WorkControl {
 /// What became of records that came under one lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
-    /// Partition within the topic.
+    /// The partition as it was named with the lease.
     pub partition: u32,
     /// The lease they came under; `None` for all that this consumer holds of the offsets.
     #[serde(default)]

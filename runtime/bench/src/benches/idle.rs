@@ -121,7 +121,7 @@ async fn create_subscription(client: Client, topic: TopicName, number: usize) ->
         .expect("letters, digits and hyphens are a subscription's name");
     let new = NewSubscription {
         name,
-        topic,
+        topic: topic.into(),
         from: StartAt::Earliest,
         pipeline: Vec::new(),
         on_fault: OnFault::default(),

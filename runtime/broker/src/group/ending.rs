@@ -21,7 +21,7 @@ impl Group {
     ) {
         self.take_back(partition, offset, moment);
         let (tries, off) = (self.config.tries, self.config.dead_letters == DeadLetters::Off);
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(Some(part)) = self.parts.get_mut(partition as usize) else { return };
         let row = part.tried.entry(offset).or_default();
         row.failures = row.failures.saturating_add(1);
         row.error = error.map(cut);
@@ -133,12 +133,12 @@ impl Group {
 
     /// The unit of the record.
     fn take_one_back(&mut self, partition: u32, offset: Offset, moment: Moment) -> Option<u64> {
-        let open = *self.parts.get(partition as usize)?.open.get(&offset)?;
+        let open = *self.part(partition)?.open.get(&offset)?;
         if open.state() == State::Leased {
             let granted = self.leases.get(&{ open.tag }).map_or(moment.wall, |lease| lease.granted);
             self.unlease(&open);
             self.put(partition, offset, State::Held, 0);
-            let part = self.parts.get_mut(partition as usize)?;
+            let part = self.part_mut(partition)?;
             let row = part.tried.entry(offset).or_default();
             if row.deliveries == 0 {
                 row.first_ms = granted;

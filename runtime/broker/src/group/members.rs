@@ -63,14 +63,7 @@ impl Group {
         self.next_member += 1;
         self.members
             .insert(id, Member { window, records: 0, bytes: 0, silent: false, heard: 0, parked: Vec::new() });
-        self.regroup();
-        self.parked.clear();
-        for unit in self.units.values_mut() {
-            unit.parked = None;
-        }
-        for unit in self.units.keys().copied().collect::<Vec<_>>() {
-            self.advance(unit);
-        }
+        self.regroup_all();
         Ok(id)
     }
 
@@ -80,7 +73,7 @@ impl Group {
             return false;
         }
         self.streaming = true;
-        for part in &mut self.parts {
+        for part in self.parts.iter_mut().flatten() {
             part.restart_stream();
         }
         true
@@ -182,6 +175,18 @@ impl Group {
         }
     }
 
+    /// The same, and hands on what waits, which may be another's now.
+    pub(super) fn regroup_all(&mut self) {
+        self.regroup();
+        self.parked.clear();
+        for unit in self.units.values_mut() {
+            unit.parked = None;
+        }
+        for unit in self.units.keys().copied().collect::<Vec<_>>() {
+            self.advance(unit);
+        }
+    }
+
     /// Each slot is the consumer's with the highest hash of both (rendezvous hashing).
     fn spread_keys(&mut self) {
         if self.members.is_empty() {
@@ -211,7 +216,7 @@ impl Group {
     }
 
     fn spread_partitions(&mut self) {
-        let (partitions, members) = (self.parts.len(), self.members.len());
+        let (partitions, members) = (self.parts.iter().flatten().count(), self.members.len());
         let before = std::mem::take(&mut self.slots);
         if members == 0 {
             return;
@@ -219,8 +224,10 @@ impl Group {
         let (base, mut extra) = (partitions / members, partitions % members);
         let mut counts: std::collections::BTreeMap<MemberId, usize> =
             self.members.keys().map(|id| (*id, 0)).collect();
-        let mut owners = vec![None; partitions];
-        for (owner, slot) in owners.iter_mut().zip(&before) {
+        let mut owners = vec![None; self.parts.len()];
+        for ((owner, slot), _) in
+            owners.iter_mut().zip(&before).zip(&self.parts).filter(|(_, part)| part.is_some())
+        {
             let Some(count) = counts.get_mut(&slot.member) else { continue };
             if *count < base || (*count == base && extra > 0) {
                 extra -= usize::from(*count == base);
@@ -230,7 +237,11 @@ impl Group {
         }
         self.slots = owners
             .into_iter()
-            .map(|owner| {
+            .zip(&self.parts)
+            .map(|(owner, part)| {
+                if part.is_none() {
+                    return Slot { score: 0, member: 0 };
+                }
                 let least = || counts.iter().min_by_key(|(_, count)| **count).map(|(id, _)| *id);
                 let member = owner.or_else(least).unwrap_or_default();
                 if owner.is_none()

@@ -168,7 +168,7 @@ impl Group {
     }
 
     pub(crate) fn set_routed(&mut self, partition: u32, next: Offset) {
-        if let Some(part) = self.parts.get_mut(partition as usize) {
+        if let Some(part) = self.part_mut(partition) {
             part.routed = part.routed.max(next);
         }
     }
@@ -189,7 +189,7 @@ impl Group {
 
     /// A stream has come to `next`.
     pub(crate) fn reach(&mut self, partition: u32, next: Offset) {
-        if let Some(part) = self.parts.get_mut(partition as usize) {
+        if let Some(part) = self.part_mut(partition) {
             part.reached = next;
         }
     }
@@ -200,7 +200,7 @@ impl Group {
         partition: u32,
         next: Offset,
     ) -> Result<Vec<std::ops::Range<Offset>>, Error> {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return Ok(Vec::new()) };
+        let Some(part) = self.part_mut(partition) else { return Ok(Vec::new()) };
         if next > part.reached {
             return Err(Error::AckBeyond { partition, next, scanned: part.reached });
         }
@@ -232,7 +232,11 @@ impl Group {
     }
 
     pub(super) fn part(&self, partition: u32) -> Option<&Part> {
-        self.parts.get(partition as usize)
+        self.parts.get(partition as usize)?.as_ref()
+    }
+
+    pub(super) fn part_mut(&mut self, partition: u32) -> Option<&mut Part> {
+        self.parts.get_mut(partition as usize)?.as_mut()
     }
 
     pub(super) fn is_leased(&self, partition: u32, offset: Offset) -> bool {
@@ -267,7 +271,7 @@ impl Group {
 
     /// Settles `offsets`, which are no longer open, and tells the shard.
     pub(super) fn done(&mut self, partition: u32, offsets: &[Offset]) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(Some(part)) = self.parts.get_mut(partition as usize) else { return };
         let mut covered = 0;
         for &offset in offsets {
             if offset < covered {
@@ -285,7 +289,7 @@ impl Group {
 
     /// Takes a record out of what is open, from wherever it is.
     pub(super) fn close(&mut self, partition: u32, offset: Offset) {
-        let part = self.parts.get_mut(partition as usize);
+        let part = self.part_mut(partition);
         let Some(open) = part.and_then(|part| part.open.remove(&offset)) else { return };
         self.open -= 1;
         match open.state() {
@@ -308,7 +312,7 @@ impl Group {
         }
         lease.left -= 1;
         let (partition, left) = (lease.partition, lease.left);
-        if let Some(part) = self.parts.get_mut(partition as usize) {
+        if let Some(part) = self.part_mut(partition) {
             part.leased -= 1;
         }
         if left == 0
@@ -320,7 +324,7 @@ impl Group {
 
     /// Puts a record into another state than leased; the one it was in is over.
     pub(super) fn put(&mut self, partition: u32, offset: Offset, state: State, tag: u64) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(part) = self.part_mut(partition) else { return };
         let Some(open) = part.open.get_mut(&offset) else { return };
         open.set(state, tag);
         match state {

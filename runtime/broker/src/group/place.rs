@@ -103,7 +103,7 @@ impl Group {
 
     /// Nothing was left of what was scanned up to `next`.
     pub(crate) fn scan_to(&mut self, partition: u32, next: Offset) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(part) = self.part_mut(partition) else { return };
         part.scanned = part.scanned.max(next);
         if part.open.is_empty() && part.settled.below() < part.scanned {
             let scanned = part.scanned;
@@ -144,7 +144,8 @@ impl Group {
     /// Nothing is being read again: what was, is to be. For when the one who read is gone.
     pub(crate) fn restart_fetches(&mut self) {
         let fetching = (0..).zip(&self.parts).flat_map(|(partition, part)| {
-            let open = part.open.iter().filter(|(_, open)| open.state() == State::Fetching);
+            let open = part.iter().flat_map(|part| &part.open);
+            let open = open.filter(|(_, open)| open.state() == State::Fetching);
             open.map(move |(offset, _)| (partition, *offset))
         });
         for (partition, offset) in fetching.collect::<Vec<_>>() {
@@ -252,7 +253,7 @@ impl Group {
         moment: Moment,
     ) -> Place {
         let offset = record.offset;
-        let part = self.parts.get_mut(partition as usize);
+        let part = self.part_mut(partition);
         let Some(open) = part.and_then(|part| part.open.get_mut(&offset)) else { return Place::Pass };
         match open.state() {
             State::Fetching => open.set_bytes(bytes),
@@ -274,7 +275,7 @@ impl Group {
     }
 
     fn open(&mut self, partition: u32, offset: Offset, unit: u64, bytes: u32) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(part) = self.part_mut(partition) else { return };
         part.open.insert(offset, Open::new(unit, bytes, State::Held));
         self.open += 1;
         if unit != 0 {
@@ -315,7 +316,7 @@ impl Group {
     }
 
     fn lease(&mut self, partition: u32, offset: Offset, lease: u64, bytes: u32) {
-        let Some(part) = self.parts.get_mut(partition as usize) else { return };
+        let Some(part) = self.part_mut(partition) else { return };
         let Some(open) = part.open.get_mut(&offset) else { return };
         open.set_leased(lease, bytes);
         let (unit, bytes) = (open.unit, open.bytes());

@@ -462,7 +462,7 @@ impl World {
             assert_eq!(self.group.holds(*member).0, records);
             assert!(records <= self.windows[member]);
         }
-        for (partition, part) in (0..).zip(&self.group.parts) {
+        for (partition, part) in (0..).zip(self.group.parts.iter().flatten()) {
             for offset in 0..RECORDS {
                 let place = (partition, offset);
                 let settled = part.settled.contains(offset);
@@ -484,11 +484,14 @@ impl World {
             }
             assert!(self.shard[partition as usize].settled.below() <= part.settled.below());
         }
-        for (partition, part) in (0..).zip(&self.group.parts) {
+        for (partition, part) in (0..).zip(self.group.parts.iter().flatten()) {
             let held = self.holders.keys().filter(|place| place.0 == partition).count() as u64;
             assert_eq!(self.group.counts(partition), (held, part.open.len() as u64 - held));
         }
-        assert_eq!(self.group.open, self.group.parts.iter().map(|part| part.open.len()).sum::<usize>());
+        assert_eq!(
+            self.group.open,
+            self.group.parts.iter().flatten().map(|part| part.open.len()).sum::<usize>()
+        );
     }
 
     /// One consumer that acknowledges everything gets everything.
@@ -519,7 +522,7 @@ impl World {
                 assert!(
                     self.group.units.is_empty() && self.group.leases.is_empty() && self.group.due.is_empty()
                 );
-                assert!(self.group.parts.iter().all(|part| part.tried.is_empty()));
+                assert!(self.group.parts.iter().flatten().all(|part| part.tried.is_empty()));
                 assert!(
                     self.shard
                         .iter()

@@ -10,7 +10,7 @@ use millstream_types::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Broker, Limits, NewSubscription, Reading, Settings, Step, Subscription, recover::recover};
+use crate::{Broker, Limits, NewSubscription, Next, Reading, Settings, Subscription, recover::recover};
 
 /// Patience with what another thread does.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -191,7 +191,7 @@ fn wait_for(broker: &Broker, earliest: Offset) -> TopicInfo {
 fn from(from: StartAt, name: Option<&str>) -> NewSubscription {
     let name = name.map(|name| SubscriptionName::new(name).unwrap());
     NewSubscription {
-        topic: topic_name(),
+        topic: topic_name().into(),
         name,
         from,
         pipeline: None,
@@ -205,8 +205,9 @@ async fn first(reading: &mut Reading) -> (Option<Offset>, Offset) {
     let mut progress = None;
     loop {
         match tokio::time::timeout(PATIENCE, reading.next()).await.unwrap().unwrap() {
-            Step::Progress { next, .. } => progress = Some(next),
-            Step::Batch { batch, .. } => return (progress, batch.view().record(0).unwrap().offset),
+            Next::Gone { .. } => panic!("there is one topic"),
+            Next::Progress { next, .. } => progress = Some(next),
+            Next::Batch { batch, .. } => return (progress, batch.view().record(0).unwrap().offset),
         }
     }
 }
@@ -274,8 +275,9 @@ async fn all_that_waits_may_go_while_it_is_read() {
     let (mut scanned, mut delivered) = (0, 0);
     while scanned < 2_000 {
         match tokio::time::timeout(PATIENCE, reading.next()).await.unwrap().unwrap() {
-            Step::Progress { next, .. } => scanned = next,
-            Step::Batch { next, batch, .. } => {
+            Next::Gone { .. } => panic!("there is one topic"),
+            Next::Progress { next, .. } => scanned = next,
+            Next::Batch { next, batch, .. } => {
                 assert!(batch.view().base_offset() >= scanned);
                 delivered += batch.view().len() as u64;
                 scanned = next;

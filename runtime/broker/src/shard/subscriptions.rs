@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use millstream_store::{Batch, Cursor, ModuleBlob, SettledRun, Subscription, Tried};
-use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp};
+use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicName};
 
 use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
 use crate::{
@@ -17,7 +17,7 @@ impl Shard {
     pub(super) fn create_subscription(
         &mut self,
         row: SubscriptionRow,
-        cursors: Vec<CursorRow>,
+        cursors: Vec<(PartitionId, CursorRow)>,
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
@@ -27,20 +27,27 @@ impl Shard {
                 None => Ok(Outcome::Subscription(*id)),
             };
         }
-        let topic = self.topics.get(&row.topic).ok_or_else(|| Error::UnknownTopic(row.topic.clone()))?;
+        if let Some(topic) = row.topic.as_topic().filter(|topic| !self.topics.contains_key(topic)) {
+            return Err(Error::UnknownTopic(topic));
+        }
         limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
         let id = self.next_subscription;
         self.next_subscription += 1;
         batch.put(&NEXT_SUBSCRIPTION, self.next_subscription.to_le_bytes().to_vec());
         batch.put(&Subscription(id), rows::encode(&row));
-        for (partition, cursor) in topic.partitions.iter().zip(&cursors) {
+        let start: BTreeMap<_, _> = cursors.into_iter().collect();
+        let topics = self.topics.iter().filter(|(topic, _)| row.reads(topic));
+        let mut cursors: Vec<_> = topics
+            .flat_map(|(_, topic)| &topic.partitions)
+            .map(|partition| (*partition, start.get(partition).copied().unwrap_or_default()))
+            .collect();
+        cursors.sort_unstable_by_key(|(partition, _)| *partition);
+        for (partition, cursor) in &cursors {
             batch.put(&Cursor { subscription: id, partition: *partition }, rows::encode(cursor));
         }
-        let state = SubscriptionState {
-            row: row.clone(),
-            cursors: cursors.iter().copied().map(PartitionCursor::from).collect(),
-        };
-        self.subscriptions.insert(id, state);
+        let cursors: Vec<_> =
+            cursors.into_iter().map(|(partition, row)| (partition, PartitionCursor::from(row))).collect();
+        self.subscriptions.insert(id, SubscriptionState { row: row.clone(), cursors: cursors.clone() });
         effects.push(Effect::SubscriptionCreated { id, row, cursors });
         Ok(Outcome::Subscription(id))
     }
@@ -51,47 +58,82 @@ impl Shard {
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
-        let topic =
-            self.subscriptions.values().find(|state| state.row.name == *name).map(|state| &state.row.topic);
-        let topic = topic.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
-        let partitions = self.topics.get(topic).map(|row| row.partitions.clone()).unwrap_or_default();
-        self.delete_subscription_of(name, &partitions, batch, effects)?;
+        let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *name).map(|(id, _)| *id);
+        let subscription = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
+        self.remove_subscription(subscription, batch, effects);
         Ok(Outcome::Done)
     }
 
-    pub(super) fn delete_subscription_of(
-        &mut self,
-        name: &SubscriptionName,
-        partitions: &[PartitionId],
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
-        let found = self.subscriptions.iter().find(|(_, state)| state.row.name == *name).map(|(id, _)| *id);
-        let subscription = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
-        let state = self.subscriptions.remove(&subscription).ok_or(Error::Gone)?;
+    fn remove_subscription(&mut self, subscription: u32, batch: &mut Batch, effects: &mut Vec<Effect>) {
+        let Some(state) = self.subscriptions.remove(&subscription) else { return };
         batch.remove(&Subscription(subscription));
-        for (&partition, cursor) in partitions.iter().zip(&state.cursors) {
-            batch.remove(&Cursor { subscription, partition });
-            for run in cursor.settled.runs() {
-                batch.remove(&SettledRun { subscription, partition, start: run.start });
-            }
-            for &offset in cursor.tried.keys() {
-                batch.remove(&Tried { subscription, partition, offset });
-            }
+        for (partition, cursor) in &state.cursors {
+            cursor.remove(subscription, *partition, batch);
         }
         for binding in &state.row.pipeline {
             if !self.binds(&binding.sha256) {
                 batch.remove(&ModuleBlob(binding.sha256));
             }
         }
-        effects.push(Effect::SubscriptionDeleted { name: name.clone() });
-        Ok(())
+        effects.push(Effect::SubscriptionDeleted { name: state.row.name });
     }
 
-    pub(super) fn settle(&mut self, subscription: u32, settlements: Vec<Settlement>, batch: &mut Batch) {
-        for Settlement { partition: index, done, tried } in settlements {
+    /// A topic is new: who reads it by a pattern starts at its first record.
+    pub(super) fn attach_readers(
+        &mut self,
+        topic: &TopicName,
+        partitions: &[PartitionId],
+        batch: &mut Batch,
+    ) {
+        for (&subscription, state) in
+            self.subscriptions.iter_mut().filter(|(_, state)| state.row.reads(topic))
+        {
+            for &partition in partitions {
+                let cursor = PartitionCursor::default();
+                batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
+                state.cursors.push((partition, cursor));
+            }
+        }
+    }
+
+    /// A topic goes, and with it the subscriptions that read nothing else.
+    pub(super) fn detach_readers(
+        &mut self,
+        topic: &TopicName,
+        partitions: &[PartitionId],
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut ended = Vec::new();
+        for (&subscription, state) in
+            self.subscriptions.iter_mut().filter(|(_, state)| state.row.reads(topic))
+        {
+            if state.row.topic.as_topic().is_some() {
+                ended.push(subscription);
+                continue;
+            }
+            state.cursors.retain(|(partition, cursor)| {
+                let gone = partitions.contains(partition);
+                if gone {
+                    cursor.remove(subscription, *partition, batch);
+                }
+                !gone
+            });
+        }
+        for subscription in ended {
+            self.remove_subscription(subscription, batch, effects);
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        subscription: u32,
+        settlements: Vec<(PartitionId, Settlement)>,
+        batch: &mut Batch,
+    ) {
+        for (partition, Settlement { done, tried }) in settlements {
             // Deleted while the settlement was on its way: there is nothing left to move.
-            let Some((cursor, partition)) = self.cursor(subscription, index) else { continue };
+            let Some(cursor) = self.cursor(subscription, partition) else { continue };
             for (offset, row) in tried {
                 if !cursor.settled.contains(offset) {
                     batch.put(&Tried { subscription, partition, offset }, rows::encode(&row));
@@ -109,7 +151,7 @@ impl Shard {
     pub(super) fn dead_letter(
         &mut self,
         subscription: u32,
-        sources: &[(u32, Offset)],
+        sources: &[(PartitionId, Offset)],
         sink: PartitionId,
         letters: RecordBatch,
         now: Timestamp,
@@ -119,15 +161,15 @@ impl Shard {
         if !self.partitions.contains_key(&sink) {
             return Err(Error::Gone);
         }
-        for (index, offset) in sources {
-            let (cursor, _) = self.cursor(subscription, *index).ok_or(Error::Gone)?;
+        for (partition, offset) in sources {
+            let cursor = self.cursor(subscription, *partition).ok_or(Error::Gone)?;
             if cursor.settled.contains(*offset) {
                 return Err(Error::Overtaken);
             }
         }
-        for (index, offset) in sources {
-            if let Some((cursor, partition)) = self.cursor(subscription, *index) {
-                cursor.settle(*offset..*offset + 1, subscription, partition, batch);
+        for (partition, offset) in sources {
+            if let Some(cursor) = self.cursor(subscription, *partition) {
+                cursor.settle(*offset..*offset + 1, subscription, *partition, batch);
             }
         }
         let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
@@ -148,22 +190,23 @@ impl Shard {
         let name = self.subscriptions.get(&subscription).ok_or(Error::Gone)?.row.name.clone();
         let ids: BTreeMap<_, _> =
             self.subscriptions.iter().map(|(id, state)| (state.row.name.clone(), *id)).collect();
-        let (mut closed, mut reopened) = (Vec::new(), Vec::<(SubscriptionName, (u32, Offset))>::new());
+        let (mut closed, mut reopened) =
+            (Vec::new(), Vec::<(SubscriptionName, (PartitionId, Offset))>::new());
         for letter in letters {
             let open = self.cursor(subscription, letter.partition);
-            if open.is_none_or(|(cursor, _)| cursor.settled.contains(letter.offset)) {
+            if open.is_none_or(|cursor| cursor.settled.contains(letter.offset)) {
                 continue;
             }
-            if let Some((source, index, offset)) = &letter.reopen {
+            if let Some((source, partition, offset)) = &letter.reopen {
                 let Some(&id) = ids.get(source) else { continue };
-                let Some((cursor, partition)) = self.cursor(id, *index) else { continue };
-                if !cursor.reopen(*offset, id, partition, batch) {
+                let Some(cursor) = self.cursor(id, *partition) else { continue };
+                if !cursor.reopen(*offset, id, *partition, batch) {
                     continue;
                 }
-                reopened.push((source.clone(), (*index, *offset)));
+                reopened.push((source.clone(), (*partition, *offset)));
             }
-            if let Some((cursor, partition)) = self.cursor(subscription, letter.partition) {
-                cursor.settle(letter.offset..letter.offset + 1, subscription, partition, batch);
+            if let Some(cursor) = self.cursor(subscription, letter.partition) {
+                cursor.settle(letter.offset..letter.offset + 1, subscription, letter.partition, batch);
             }
             closed.push((letter.partition, letter.offset));
         }
@@ -179,7 +222,7 @@ impl Shard {
     pub(super) fn route(
         &mut self,
         subscription: Option<u32>,
-        partition: u32,
+        partition: PartitionId,
         source: Range<Offset>,
         outputs: Vec<(PartitionId, RecordBatch)>,
         now: Timestamp,
@@ -191,15 +234,14 @@ impl Shard {
             return Err(Error::Gone);
         }
         if let Some(subscription) = subscription {
-            let index = partition;
-            let (cursor, partition) = self.cursor(subscription, partition).ok_or(Error::Gone)?;
+            let cursor = self.cursor(subscription, partition).ok_or(Error::Gone)?;
             if cursor.routed > source.start {
                 return Err(Error::Overtaken);
             }
             cursor.routed = source.end;
             batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
             let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
-            effects.extend(name.map(|name| Effect::Routed { name, partition: index, next: source.end }));
+            effects.extend(name.map(|name| Effect::Routed { name, partition, next: source.end }));
         }
         for (sink, records) in outputs {
             self.append(sink, records, now, batch, effects)?;
@@ -207,18 +249,27 @@ impl Shard {
         Ok(())
     }
 
-    /// Where a subscription is in partition `index` of its topic, and the store's name for that.
-    fn cursor(&mut self, subscription: u32, index: u32) -> Option<(&mut PartitionCursor, PartitionId)> {
-        let state = self.subscriptions.get_mut(&subscription)?;
-        let topic = self.topics.get(&state.row.topic)?;
-        let partition = topic.partitions.get(index as usize)?;
-        Some((state.cursors.get_mut(index as usize)?, *partition))
+    /// Where a subscription is in a partition.
+    fn cursor(&mut self, subscription: u32, partition: PartitionId) -> Option<&mut PartitionCursor> {
+        let cursors = &mut self.subscriptions.get_mut(&subscription)?.cursors;
+        let index = cursors.binary_search_by_key(&partition, |(partition, _)| *partition).ok()?;
+        cursors.get_mut(index).map(|(_, cursor)| cursor)
     }
 }
 
 impl PartitionCursor {
     pub(crate) fn row(&self) -> CursorRow {
         CursorRow { settled: self.settled.below(), routed: self.routed }
+    }
+
+    fn remove(&self, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+        batch.remove(&Cursor { subscription, partition });
+        for run in self.settled.runs() {
+            batch.remove(&SettledRun { subscription, partition, start: run.start });
+        }
+        for &offset in self.tried.keys() {
+            batch.remove(&Tried { subscription, partition, offset });
+        }
     }
 
     fn settle(&mut self, range: Range<Offset>, subscription: u32, partition: PartitionId, batch: &mut Batch) {

@@ -114,7 +114,7 @@ fn act() -> impl Strategy<Value = Act> {
             |(topic, partition, producer, records, back, ahead)| Act::Produce { topic, partition, producer, records, back, ahead }
         ),
         1 => (0..2u8).prop_map(|producer| Act::Rename { producer }),
-        2 => (0..3u8, 0..3u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
+        2 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
         1 => (0..3u8).prop_map(|name| Act::Unsubscribe { name }),
         5 => (0..3u8, 0..4u32, 0..20u64, 0..20u64, prop::option::of(0..20u64))
             .prop_map(|(name, partition, from, to, tried)| Act::Settle { name, partition, from, to, tried }),
@@ -131,8 +131,11 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// The topic that a subscription reads which reads all.
+const ALL: u8 = 3;
+
 /// How far a subscription is in each partition.
-type Cursors = Vec<CursorModel>;
+type Cursors = BTreeMap<PartitionId, CursorModel>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct CursorModel {
@@ -175,8 +178,15 @@ struct Model {
 type Produced = (u32, Vec<(u32, u32, Offset)>);
 
 impl Model {
-    fn cursor(&mut self, name: u8, partition: u32) -> Option<&mut CursorModel> {
-        self.subscriptions.get_mut(&name)?.2.get_mut(partition as usize)
+    /// Of the partitions that a subscription reads, the one at `index`.
+    fn cursor(&mut self, name: u8, index: u32) -> Option<&mut CursorModel> {
+        self.subscriptions.get_mut(&name)?.2.values_mut().nth(index as usize)
+    }
+
+    fn read_by(&self, name: u8, index: u32) -> PartitionId {
+        let cursors =
+            self.subscriptions.get(&name).and_then(|(.., cursors)| cursors.keys().nth(index as usize));
+        cursors.copied().unwrap_or(PartitionId(u32::MAX))
     }
 }
 
@@ -211,8 +221,15 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let durability = if interval { Durability::Interval } else { Durability::Sync };
             let config = TopicConfig { partitions, durability, ..TopicConfig::default() };
             let fresh = (config.clone(), vec![0; partitions as usize]);
+            let new = !model.topics.contains_key(&topic);
             let found = model.topics.entry(topic).or_insert(fresh);
             let accepted = found.0 == config;
+            let ids = (shard.next_partition..shard.next_partition + partitions).map(PartitionId);
+            for (read, _, cursors) in model.subscriptions.values_mut() {
+                if new && *read == ALL {
+                    cursors.extend(ids.clone().map(|id| (id, CursorModel::default())));
+                }
+            }
             (Command::CreateTopic { name: topic_name(topic), config, now: 1 }, accepted)
         }
         Act::Delete { topic } => {
@@ -221,6 +238,9 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 model.lows.remove(&partition);
             }
             model.subscriptions.retain(|_, (read, ..)| *read != topic);
+            for (.., cursors) in model.subscriptions.values_mut() {
+                (0..8).for_each(|index| drop(cursors.remove(&partition_of(topic, index))));
+            }
             let accepted = model.topics.remove(&topic).is_some();
             (Command::DeleteTopic { name: topic_name(topic) }, accepted)
         }
@@ -289,11 +309,13 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             (Command::OpenProducer { name, id: 100 + u64::from(producer), resume: None, anew: false }, true)
         }
         Act::Subscribe { name, topic, skip } => {
-            let partitions = model.topics.get(&topic).map_or(0, |(_, ends)| ends.len());
+            let read = |name: &&u8| topic == ALL || **name == topic;
+            let topics = model.topics.keys().filter(read).map(|name| &shard.topics[&topic_name(*name)]);
+            let ids: Vec<_> = topics.flat_map(|row| row.partitions.iter().copied()).collect();
             let on_fault = if skip { OnFault::Skip } else { OnFault::Halt };
             let row = SubscriptionRow {
                 name: subscription_name(name),
-                topic: topic_name(topic),
+                topic: if topic == ALL { "*".parse().unwrap() } else { topic_name(topic).into() },
                 pipeline: vec![PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() }],
                 on_fault,
                 delivery: DeliveryConfig::default(),
@@ -301,16 +323,15 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             };
             let accepted = match model.subscriptions.get(&name) {
                 Some((read, skips, _)) => (*read, *skips) == (topic, skip),
-                None => model.topics.contains_key(&topic),
+                None => topic == ALL || model.topics.contains_key(&topic),
             };
             if accepted {
-                model.subscriptions.entry(name).or_insert((
-                    topic,
-                    skip,
-                    vec![CursorModel::default(); partitions],
-                ));
+                let cursors = ids.iter().map(|id| (*id, CursorModel::default())).collect();
+                model.subscriptions.entry(name).or_insert((topic, skip, cursors));
             }
-            (Command::CreateSubscription { row, cursors: vec![CursorRow::default(); partitions] }, accepted)
+            // Where none is given, it is the same.
+            let cursors = ids.into_iter().step_by(2).map(|id| (id, CursorRow::default())).collect();
+            (Command::CreateSubscription { row, cursors }, accepted)
         }
         Act::Unsubscribe { name } => {
             let accepted = model.subscriptions.remove(&name).is_some();
@@ -322,13 +343,14 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 cursor.settle(from..to);
             }
             let tried = tried.map(|offset| (offset, TriedRow::default())).into_iter().collect();
-            let settlements = vec![Settlement { tried, ..Settlement::done(partition, from..to) }];
+            let settlement = Settlement { tried, ..Settlement::done(from..to) };
+            let settlements = vec![(model.read_by(name, partition), settlement)];
             (Command::Settle { subscription: id_of(name), settlements }, true)
         }
         Act::DeadLetter { name, offset, sink } => {
             let command = Command::DeadLetter {
                 subscription: id_of(name),
-                sources: vec![(0, offset)],
+                sources: vec![(model.read_by(name, 0), offset)],
                 sink: partition_of(sink, 0),
                 letters: batch_of(1),
                 now: 1,
@@ -348,8 +370,9 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             (command, accepted)
         }
         Act::Close { name, letter, source } => {
-            let reopen = source.map(|(source, offset)| (subscription_name(source), 0, offset));
-            let letters = vec![Letter { partition: 0, offset: letter, reopen }];
+            let reopen =
+                source.map(|(source, offset)| (subscription_name(source), model.read_by(source, 0), offset));
+            let letters = vec![Letter { partition: model.read_by(name, 0), offset: letter, reopen }];
             let command = Command::CloseLetters { subscription: id_of(name), letters };
             let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&letter));
             let sent_back = source.is_none_or(|(source, offset)| {
@@ -367,14 +390,15 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let outputs = vec![(partition_of(sink, 0), batch_of(2))];
             let command = Command::Route {
                 subscription: Some(id_of(name)),
-                partition: 0,
+                partition: model.read_by(name, 0),
                 from,
                 to: from + len,
                 outputs,
                 now: 1,
             };
             let sink_end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
-            let cursor = model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.first_mut());
+            let cursor =
+                model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.values_mut().next());
             let accepted = match (sink_end, cursor) {
                 (Some(end), Some(cursor)) if cursor.routed <= from => {
                     cursor.routed = from + len;
@@ -439,7 +463,9 @@ fn assert_agree(shard: &Shard, model: &Model) {
     for state in shard.subscriptions.values() {
         let name =
             model.subscriptions.keys().find(|name| subscription_name(**name) == state.row.name).unwrap();
-        let cursors: Vec<_> = state.cursors.iter().map(CursorModel::of).collect();
+        let cursors: Cursors =
+            state.cursors.iter().map(|(id, cursor)| (*id, CursorModel::of(cursor))).collect();
+        assert!(state.cursors.is_sorted_by_key(|(id, _)| *id));
         assert_eq!(cursors, model.subscriptions[name].2, "subscription {name}");
     }
     assert_eq!(shard.modules.len(), model.modules.len());

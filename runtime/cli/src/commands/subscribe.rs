@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use futures_util::FutureExt as _;
 use indicatif::ProgressBar;
 use millstream_client::{
-    ConsumeError, Consumer, Delivery, Event, Offset, RecordView, StartAt, SubscribeOptions, SubscriptionInfo,
-    SubscriptionName, TopicName,
+    ConsumeError, Consumer, Delivery, Event, Offset, Place, RecordView, StartAt, SubscribeOptions,
+    SubscriptionInfo, SubscriptionName, TopicPattern,
 };
 use serde_json::json;
 
@@ -44,8 +44,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Subscribe {
-    /// What to read
-    topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those made later included; quote it: 'orders.*', 'orders.>'
+    topic: TopicPattern,
     /// Durable subscription to go on with, or to create if there is none
     #[arg(long, value_name = "SUB")]
     name: Option<SubscriptionName>,
@@ -96,7 +96,7 @@ impl Subscribe {
         let consumer = client.subscribe(options).await?;
 
         let form = self.format.unwrap_or(if common.json { Form::Json } else { Form::Payload });
-        let mut printer = Printer::new(self.topic.to_string(), form, self.limit);
+        let mut printer = Printer::new(form, self.limit);
         let printed = Box::pin(printer.print(consumer)).await;
         let consumer = match printed {
             Ok(consumer) => consumer,
@@ -119,24 +119,22 @@ impl Subscribe {
 
 /// Writes records, and acknowledges them once they are out.
 struct Printer {
-    topic: String,
     form: Form,
     left: Option<u64>,
     records: u64,
     out: BufWriter<StdoutLock<'static>>,
     /// Written, not yet flushed: next offset by partition.
-    unflushed: BTreeMap<u32, Offset>,
+    unflushed: BTreeMap<Place, Offset>,
     unflushed_bytes: usize,
     flushed_at: Instant,
     bar: ProgressBar,
 }
 
 impl Printer {
-    fn new(topic: String, form: Form, limit: Option<u64>) -> Self {
+    fn new(form: Form, limit: Option<u64>) -> Self {
         // Beside records on the same terminal a bar is only in the way.
         let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { progress::bar(None) };
         Self {
-            topic,
             form,
             left: limit,
             records: 0,
@@ -184,10 +182,10 @@ impl Printer {
             match event {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error.into()),
-                Some(Ok(Event::Progress { .. })) => {}
+                Some(Ok(Event::Progress { .. } | Event::Gone { .. })) => {}
                 Some(Ok(Event::Batch(delivery))) => {
                     let next = self.batch(&delivery).map_err(|error| Failure::output(&error))?;
-                    self.unflushed.insert(delivery.partition, next);
+                    self.unflushed.insert(delivery.place, next);
                 }
             }
             if self.unflushed_bytes > FLUSH_BYTES || self.flushed_at.elapsed() > FLUSH_AFTER {
@@ -205,7 +203,7 @@ impl Printer {
         let view = delivery.batch.view();
         let mut records = view.records().peekable();
         while let Some(record) = records.next() {
-            self.record(delivery.partition, &record)?;
+            self.record(&delivery.place, &record)?;
             self.records += 1;
             if let Some(left) = &mut self.left {
                 *left = left.saturating_sub(1);
@@ -222,12 +220,13 @@ impl Printer {
         Ok(delivery.next)
     }
 
-    fn record(&mut self, partition: u32, record: &RecordView<'_>) -> io::Result<()> {
+    fn record(&mut self, place: &Place, record: &RecordView<'_>) -> io::Result<()> {
         self.unflushed_bytes += record.payload_len;
         match self.form {
             Form::Payload => self.out.write_all(record.payload.unwrap_or_default())?,
             Form::Json => {
-                serde_json::to_writer(&mut self.out, &RecordJson::new(&self.topic, partition, record))?
+                let json = RecordJson::new(place.topic().as_str(), place.partition(), record);
+                serde_json::to_writer(&mut self.out, &json)?
             }
         }
         self.out.write_all(b"\n")
@@ -236,8 +235,8 @@ impl Printer {
     /// Everything written is out, and therefore acknowledged.
     fn flush(&mut self, consumer: &Consumer) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))?;
-        for (partition, next) in std::mem::take(&mut self.unflushed) {
-            consumer.ack_through(partition, next);
+        for (place, next) in std::mem::take(&mut self.unflushed) {
+            consumer.ack_through(&place, next);
         }
         (self.unflushed_bytes, self.flushed_at) = (0, Instant::now());
         self.bar.set_message(format!("{} records", output::count(self.records)));

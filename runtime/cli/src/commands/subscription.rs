@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
     DeadLetters, DeliveryMode, NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName,
-    TopicName,
+    TopicPattern,
 };
 use serde_json::json;
 
@@ -36,8 +36,8 @@ pub(crate) enum Subscription {
 pub(crate) struct Create {
     /// Name of the subscription
     name: SubscriptionName,
-    /// What it reads
-    topic: TopicName,
+    /// What it reads: a topic, or all that a pattern means, those made later included; quote it: 'orders.*', 'orders.>'
+    topic: TopicPattern,
     /// Where it starts: earliest, latest, offset:N or time:RFC3339
     #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = start::parse)]
     from: StartAt,
@@ -134,8 +134,13 @@ fn show(
 fn describe(subscription: &SubscriptionInfo) -> String {
     let counters = subscription.counters;
     let rows = subscription.positions.iter().map(|at| {
-        [at.partition.into(), at.settled, at.scanned, at.latest, at.leased, at.waiting]
-            .map(|number| number.to_string())
+        let partition = match &at.topic {
+            Some(topic) => format!("{topic} {}", at.partition),
+            None => at.partition.to_string(),
+        };
+        let numbers = [at.settled, at.scanned, at.latest, at.leased, at.waiting];
+        let [settled, scanned, latest, leased, waiting] = numbers.map(|number| number.to_string());
+        [partition, settled, scanned, latest, leased, waiting]
     });
     let positions = output::table(["PARTITION", "SETTLED", "SCANNED", "NEXT", "LEASED", "WAITING"], rows);
     let mut lines = vec![

@@ -4,7 +4,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use clap::Args;
 use millstream_client::{
-    Client, DeliveryMode, Leased, Settler, StartAt, SubscriptionName, TopicName, WorkOptions, Worker,
+    Client, DeliveryMode, Leased, Settler, StartAt, SubscriptionName, TopicPattern, WorkOptions, Worker,
 };
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch, task::JoinSet};
@@ -36,8 +36,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Work {
-    /// What to read
-    topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those made later included; quote it: 'orders.*', 'orders.>'
+    topic: TopicPattern,
     /// Durable subscription to join, or to create if there is none
     name: SubscriptionName,
     /// Where a new subscription starts: earliest, latest, offset:N or time:RFC3339
@@ -69,7 +69,6 @@ pub(crate) struct Work {
 
 /// What the workers of one command share.
 struct Shop {
-    topic: String,
     command: Vec<String>,
     idle: Option<Duration>,
     /// Records that may still be taken, and what became of those that were.
@@ -113,7 +112,6 @@ impl Work {
             options.pipeline = Some(self.pipeline.upload(&client).await?);
         }
         let shop = Arc::new(Shop {
-            topic: self.topic.to_string(),
             command: self.command,
             idle: self.idle,
             ledger: std::sync::Mutex::new(Ledger { left: self.limit, ..Ledger::default() }),
@@ -213,7 +211,7 @@ async fn run_one(
 
 async fn handle(message: &Leased, shop: &Shop, settler: &Settler, lease: Duration) -> Result<(), Failure> {
     let handled = if shop.command.is_empty() {
-        output::json(&RecordJson::new(&shop.topic, message.partition(), &message.view()))?;
+        output::json(&RecordJson::new(message.topic().as_str(), message.partition(), &message.view()))?;
         Ok(())
     } else {
         // As long as it runs, the record is its own.
@@ -236,9 +234,9 @@ async fn handle(message: &Leased, shop: &Shop, settler: &Settler, lease: Duratio
         }
         Err(reason) => {
             eprintln!(
-                "offset {} of partition {} failed, delivery {}: {reason}",
+                "offset {} of {} failed, delivery {}: {reason}",
                 message.offset(),
-                message.partition(),
+                message.place(),
                 message.deliveries()
             );
             settler.nack(message, reason);
@@ -254,7 +252,7 @@ async fn call(message: &Leased, shop: &Shop) -> Result<Result<(), String>, Failu
     let cannot = |error: std::io::Error| Failure::new(format!("cannot run {program}: {error}"));
     let mut child = Command::new(program)
         .args(arguments)
-        .env("MILLSTREAM_TOPIC", &shop.topic)
+        .env("MILLSTREAM_TOPIC", message.topic().as_str())
         .env("MILLSTREAM_PARTITION", message.partition().to_string())
         .env("MILLSTREAM_OFFSET", message.offset().to_string())
         .env("MILLSTREAM_KEY", String::from_utf8_lossy(message.key().unwrap_or_default()).replace('\0', ""))

@@ -1,5 +1,7 @@
 //! How far each partition is received, acknowledged and settled. Free of I/O and clocks.
 
+use std::collections::BTreeMap;
+
 use millstream_types::Offset;
 use millstream_wire::PartitionSpan;
 
@@ -7,7 +9,9 @@ use millstream_wire::PartitionSpan;
 #[derive(Debug)]
 pub(super) struct Acks {
     durable: bool,
-    lanes: Vec<Lane>,
+    /// Whether partitions come and go.
+    several: bool,
+    lanes: BTreeMap<u32, Lane>,
     /// Number of the newest ack of this stream.
     number: u64,
     on_the_way: Option<Vec<(u32, Offset)>>,
@@ -45,43 +49,55 @@ impl Lane {
 }
 
 impl Acks {
-    pub(super) fn new(durable: bool, spans: &[PartitionSpan]) -> Self {
-        let lanes = spans.iter().map(|span| Lane::at(span.next)).collect();
-        Self { durable, lanes, number: 0, on_the_way: None }
+    pub(super) fn new(durable: bool, several: bool, spans: &[PartitionSpan]) -> Self {
+        let lanes = spans.iter().map(|span| (span.partition, Lane::at(span.next))).collect();
+        Self { durable, several, lanes, number: 0, on_the_way: None }
     }
 
-    /// A new stream takes over. Returns false when it has another number of partitions.
+    /// A new stream takes over; the partitions that are gone. `None` when it has another number of them, which it must not.
     #[must_use]
-    pub(super) fn reconnected(&mut self, spans: &[PartitionSpan]) -> bool {
-        if spans.len() != self.lanes.len() {
-            return false;
+    pub(super) fn reconnected(&mut self, spans: &[PartitionSpan]) -> Option<Vec<u32>> {
+        if !self.several && spans.len() != self.lanes.len() {
+            return None;
         }
         (self.number, self.on_the_way) = (0, None);
-        for (lane, span) in self.lanes.iter_mut().zip(spans) {
+        let mut before = std::mem::take(&mut self.lanes);
+        for span in spans {
+            let mut lane = before.remove(&span.partition).unwrap_or(Lane::at(span.next));
             (lane.settled, lane.reached) = (span.next, span.next);
             if span.next > lane.received || span.end < lane.received {
                 // Moved on by somebody else; or the broker lost what was not yet durable, and new records take the
                 // offsets that we knew.
                 let next = if span.next > lane.received { span.next } else { span.end.max(span.next) };
-                *lane = Lane { settled: span.next, reached: span.next, ..Lane::at(next) };
+                lane = Lane { settled: span.next, reached: span.next, ..Lane::at(next) };
             }
+            self.lanes.insert(span.partition, lane);
         }
-        true
+        Some(before.into_keys().collect())
     }
 
-    /// Everything below is here already; `None` for an unknown partition.
-    pub(super) fn received(&self, partition: u32) -> Option<Offset> {
-        self.lanes.get(partition as usize).map(|lane| lane.received)
+    /// Everything below is here already; `None` for a partition that cannot be.
+    pub(super) fn received(&mut self, partition: u32) -> Option<Offset> {
+        if self.several {
+            // Of a topic that was made just now.
+            self.lanes.entry(partition).or_insert(Lane::at(0));
+        }
+        self.lanes.get(&partition).map(|lane| lane.received)
     }
 
-    /// Where to go on, each partition.
-    pub(super) fn all_received(&self) -> Vec<Offset> {
-        self.lanes.iter().map(|lane| lane.received).collect()
+    /// Nothing more comes of a partition.
+    pub(super) fn gone(&mut self, partition: u32) {
+        self.lanes.remove(&partition);
+    }
+
+    /// Where to go on, each partition, in order.
+    pub(super) fn all_received(&self) -> Vec<(u32, Offset)> {
+        self.lanes.iter().map(|(partition, lane)| (*partition, lane.received)).collect()
     }
 
     /// Records up to `next` came.
     pub(super) fn delivered(&mut self, partition: u32, next: Offset) {
-        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.reached = lane.reached.max(next);
             lane.received = lane.received.max(next);
             lane.delivered = lane.received;
@@ -90,7 +106,7 @@ impl Acks {
 
     /// Nothing came up to `next`.
     pub(super) fn progress(&mut self, partition: u32, next: Offset) {
-        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.reached = lane.reached.max(next);
             lane.received = lane.received.max(next);
         }
@@ -98,7 +114,7 @@ impl Acks {
 
     /// The application is done with everything below `next`; what has not come cannot be done.
     pub(super) fn ack(&mut self, partition: u32, next: Offset) {
-        if let Some(lane) = self.lanes.get_mut(partition as usize) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.acked = lane.acked.max(next.min(lane.received));
         }
     }
@@ -108,10 +124,8 @@ impl Acks {
         if !self.durable || (self.on_the_way.is_some() && !last) {
             return None;
         }
-        let wanted: Vec<_> = (0u32..)
-            .zip(&self.lanes)
-            .filter_map(|(partition, lane)| Some((partition, lane.due()?)))
-            .collect();
+        let wanted: Vec<_> =
+            self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.due()?))).collect();
         if wanted.is_empty() {
             return None;
         }
@@ -126,7 +140,7 @@ impl Acks {
             return;
         }
         for (partition, next) in self.on_the_way.take().unwrap_or_default() {
-            if let Some(lane) = self.lanes.get_mut(partition as usize) {
+            if let Some(lane) = self.lanes.get_mut(&partition) {
                 lane.settled = lane.settled.max(next);
             }
         }
@@ -134,7 +148,7 @@ impl Acks {
 
     /// Whether the broker has stored all that was acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        !self.durable || self.lanes.iter().all(|lane| lane.done() <= lane.settled)
+        !self.durable || self.lanes.values().all(|lane| lane.done() <= lane.settled)
     }
 }
 
@@ -142,13 +156,17 @@ impl Acks {
 mod tests {
     use super::*;
 
+    fn span(partition: u32, next: Offset, end: Offset) -> PartitionSpan {
+        PartitionSpan { partition, of: None, next, end }
+    }
+
     fn spans(next: &[Offset]) -> Vec<PartitionSpan> {
-        next.iter().map(|&next| PartitionSpan { next, end: 1_000 }).collect()
+        (0..).zip(next).map(|(partition, &next)| span(partition, next, 1_000)).collect()
     }
 
     #[test]
     fn acks_gather_while_one_is_on_the_way() {
-        let mut acks = Acks::new(true, &spans(&[0, 0]));
+        let mut acks = Acks::new(true, false, &spans(&[0, 0]));
         acks.delivered(0, 10);
         acks.delivered(1, 20);
         assert_eq!(acks.next_message(false), None);
@@ -160,9 +178,7 @@ mod tests {
         acks.settled(1);
         assert!(!acks.is_settled());
         assert_eq!(acks.next_message(true), Some((2, vec![(0, 10), (1, 5)])));
-        assert!(
-            acks.reconnected(&[PartitionSpan { next: 3, end: 1_000 }, PartitionSpan { next: 0, end: 1_000 }])
-        );
+        assert_eq!(acks.reconnected(&[span(0, 3, 1_000), span(1, 0, 1_000)]), Some(Vec::new()));
         assert_eq!(acks.next_message(false), None, "the new stream has brought nothing yet");
         acks.progress(0, 7);
         acks.progress(1, 20);
@@ -177,12 +193,12 @@ mod tests {
 
     #[test]
     fn a_new_stream_takes_over_what_was_gathered() {
-        let mut acks = Acks::new(true, &spans(&[0, 0]));
+        let mut acks = Acks::new(true, false, &spans(&[0, 0]));
         acks.delivered(0, 10);
         acks.delivered(1, 20);
         acks.ack(0, 10);
         acks.ack(1, 5);
-        assert!(acks.reconnected(&spans(&[0, 0])));
+        assert_eq!(acks.reconnected(&spans(&[0, 0])), Some(Vec::new()));
         acks.progress(0, 10);
         acks.progress(1, 20);
         assert_eq!(acks.next_message(false), Some((1, vec![(0, 10), (1, 5)])));
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn progress_counts_once_the_records_before_it_are_done() {
-        let mut acks = Acks::new(true, &spans(&[0]));
+        let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.progress(0, 50);
         assert_eq!(acks.next_message(false), Some((1, vec![(0, 50)])));
         acks.settled(1);
@@ -205,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_has_not_come_cannot_be_done() {
-        let mut acks = Acks::new(true, &spans(&[0]));
+        let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.delivered(0, 10);
         acks.ack(0, u64::MAX);
         acks.ack(7, 1);
@@ -214,34 +230,54 @@ mod tests {
 
     #[test]
     fn a_lost_ack_goes_again() {
-        let mut acks = Acks::new(true, &spans(&[0]));
+        let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.delivered(0, 10);
         acks.ack(0, 10);
         assert!(acks.next_message(false).is_some());
-        assert!(acks.reconnected(&spans(&[0])));
+        assert_eq!(acks.reconnected(&spans(&[0])), Some(Vec::new()));
         assert_eq!(acks.received(0), Some(10), "what is delivered again is known");
         acks.progress(0, 10);
         assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
-        assert!(!acks.reconnected(&spans(&[0, 0])));
+        assert_eq!(acks.reconnected(&spans(&[0, 0])), None);
     }
 
     #[test]
     fn a_broker_that_lost_its_tail_is_believed() {
-        let mut acks = Acks::new(true, &spans(&[0]));
+        let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.delivered(0, 10);
-        assert!(acks.reconnected(&[PartitionSpan { next: 2, end: 7 }]));
+        assert_eq!(acks.reconnected(&[span(0, 2, 7)]), Some(Vec::new()));
         assert_eq!(acks.received(0), Some(7));
-        assert!(acks.reconnected(&[PartitionSpan { next: 30, end: 40 }]));
+        assert_eq!(acks.reconnected(&[span(0, 30, 40)]), Some(Vec::new()));
         assert_eq!(acks.received(0), Some(30));
     }
 
     #[test]
     fn ephemeral_consumers_send_none() {
-        let mut acks = Acks::new(false, &spans(&[0]));
+        let mut acks = Acks::new(false, false, &spans(&[0]));
         acks.delivered(0, 10);
         acks.ack(0, 10);
         assert_eq!(acks.next_message(false), None);
         assert!(acks.is_settled());
-        assert_eq!(acks.all_received(), [10]);
+        assert_eq!(acks.all_received(), [(0, 10)]);
+    }
+
+    #[test]
+    fn of_several_topics_partitions_come_and_go() {
+        let mut acks = Acks::new(true, true, &[span(3, 5, 10)]);
+        assert_eq!((acks.received(3), acks.received(9)), (Some(5), Some(0)), "a topic was made");
+        acks.delivered(9, 4);
+        acks.delivered(3, 8);
+        acks.ack(9, 4);
+        acks.ack(3, 8);
+        assert_eq!(acks.next_message(false), Some((1, vec![(3, 8), (9, 4)])));
+        // One is deleted before the answer comes.
+        acks.gone(3);
+        acks.settled(1);
+        assert!(acks.is_settled());
+        assert_eq!(acks.all_received(), [(9, 4)]);
+        // While the connection was lost, another was made and the other one deleted.
+        assert_eq!(acks.reconnected(&[span(12, 0, 2)]), Some(vec![9]));
+        assert_eq!(acks.all_received(), [(12, 0)]);
+        assert!(acks.is_settled());
     }
 }

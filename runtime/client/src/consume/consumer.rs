@@ -1,13 +1,14 @@
 //! The handle that an application consumes with.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
-use millstream_types::{Offset, SubscriptionName, TopicName};
+use millstream_types::{Offset, SubscriptionName, TopicPartition, TopicPattern};
 use millstream_wire::{PartitionSpan, Subscribed};
 use tokio::sync::Notify;
 
@@ -18,7 +19,7 @@ use super::{
     options::SubscribeOptions,
     task,
 };
-use crate::{ConsumeError, connect::Link};
+use crate::{CallError, ConsumeError, Place, connect::Link, place::Places};
 
 /// Reads a subscription: a `Stream` of messages, or [batches](Self::next_batch), or [events](Self::next_event).
 ///
@@ -32,12 +33,12 @@ use crate::{ConsumeError, connect::Link};
 #[derive(Debug)]
 pub struct Consumer {
     shared: Arc<Shared>,
-    topic: TopicName,
+    topic: TopicPattern,
     subscribed: Subscribed,
     /// Next offset that the application has not got, each partition.
-    positions: Vec<Offset>,
+    positions: BTreeMap<Place, Offset>,
     /// Where to stop.
-    ends: Option<Vec<Offset>>,
+    ends: Option<BTreeMap<Place, Offset>>,
     /// The batch that messages are taken from, and the next one's index.
     current: Option<(Delivery, usize)>,
     failed: bool,
@@ -53,6 +54,7 @@ pub struct Acker {
 #[derive(Debug)]
 pub(super) struct Shared {
     acks: Mutex<Acks>,
+    places: Mutex<Places>,
     inbox: Mutex<Inbox>,
     /// Wakes the task's sending half.
     pub(super) wake: Notify,
@@ -71,6 +73,11 @@ impl Shared {
         self.acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The place that the broker calls `number`, and says to be `of` there.
+    pub(super) fn place(&self, number: u32, of: Option<TopicPartition>) -> Result<Place, CallError> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).place(number, of)
+    }
+
     pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,8 +86,8 @@ impl Shared {
         self.closed.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    fn ack(&self, partition: u32, next: Offset) {
-        self.acks().ack(partition, next);
+    fn ack(&self, place: &Place, next: Offset) {
+        self.acks().ack(place.number(), next);
         self.wake.notify_one();
     }
 
@@ -117,9 +124,19 @@ impl Consumer {
     pub(crate) async fn open(link: Arc<Link>, options: SubscribeOptions) -> Result<Self, ConsumeError> {
         let stream = task::open_stream(&link, &options, None).await?;
         let subscribed = stream.answer.clone();
-        let spans = &subscribed.partitions;
+        let mut places = Places::of(&options.topic);
+        let spans = subscribed
+            .partitions
+            .iter()
+            .map(|span| Ok((places.place(span.partition, span.of.clone())?, span)));
+        let spans = spans.collect::<Result<Vec<_>, CallError>>()?;
+        let several = options.topic.as_topic().is_none();
+        let positions = spans.iter().map(|(place, span)| (place.clone(), span.next)).collect();
+        let ends = || spans.iter().map(|(place, span)| (place.clone(), span.end)).collect();
+        let ends = options.until_end.then(ends);
         let shared = Arc::new(Shared {
-            acks: Mutex::new(Acks::new(subscribed.durable, spans)),
+            acks: Mutex::new(Acks::new(subscribed.durable, several, &subscribed.partitions)),
+            places: Mutex::new(places),
             inbox: Mutex::new(Inbox::default()),
             wake: Notify::new(),
             settled: Notify::new(),
@@ -130,8 +147,8 @@ impl Consumer {
         let consumer = Self {
             shared: shared.clone(),
             topic: options.topic.clone(),
-            positions: spans.iter().map(|span| span.next).collect(),
-            ends: options.until_end.then(|| spans.iter().map(|span| span.end).collect()),
+            positions,
+            ends,
             subscribed,
             current: None,
             failed: false,
@@ -141,7 +158,7 @@ impl Consumer {
     }
 
     /// What is read.
-    pub fn topic(&self) -> &TopicName {
+    pub fn topic(&self) -> &TopicPattern {
         &self.topic
     }
 
@@ -162,7 +179,7 @@ impl Consumer {
 
     /// The next offset that the application has not got, each partition. Of a batch whose messages are being taken
     /// one by one, everything counts as got.
-    pub fn positions(&self) -> &[Offset] {
+    pub fn positions(&self) -> &BTreeMap<Place, Offset> {
         &self.positions
     }
 
@@ -177,7 +194,7 @@ impl Consumer {
         loop {
             match self.next_event().await? {
                 Ok(Event::Batch(delivery)) => return Some(Ok(delivery)),
-                Ok(Event::Progress { .. }) => {}
+                Ok(Event::Progress { .. } | Event::Gone { .. }) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -190,12 +207,12 @@ impl Consumer {
 
     /// Acknowledges a message and everything before it in its partition.
     pub fn ack(&self, message: &Message) {
-        self.shared.ack(message.partition(), message.ack_next());
+        self.shared.ack(message.place(), message.ack_next());
     }
 
-    /// Acknowledges everything below `next` in `partition`, as far as it has come.
-    pub fn ack_through(&self, partition: u32, next: Offset) {
-        self.shared.ack(partition, next);
+    /// Acknowledges everything below `next` at `place`, as far as it has come.
+    pub fn ack_through(&self, place: &Place, next: Offset) {
+        self.shared.ack(place, next);
     }
 
     /// Waits until the broker has stored the acks made so far. Cancel-safe.
@@ -259,7 +276,7 @@ impl Consumer {
             }
             match ready!(self.poll_event(cx)) {
                 Some(Ok(Event::Batch(delivery))) => self.current = Some((delivery, 0)),
-                Some(Ok(Event::Progress { .. })) => {}
+                Some(Ok(Event::Progress { .. } | Event::Gone { .. })) => {}
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }
@@ -268,28 +285,34 @@ impl Consumer {
 
     /// Moves the position, and cuts what is beyond the end; `None` when nothing is left.
     fn admit(&mut self, event: Event) -> Option<Event> {
-        let (partition, next) = match &event {
-            Event::Batch(delivery) => (delivery.partition, delivery.next),
-            Event::Progress { partition, next } => (*partition, *next),
+        let (place, next) = match &event {
+            Event::Batch(delivery) => (&delivery.place, delivery.next),
+            Event::Progress { place, next } => (place, *next),
+            Event::Gone { place } => {
+                self.positions.remove(place);
+                self.ends.as_mut().map(|ends| ends.remove(place));
+                return Some(event);
+            }
         };
-        let lane = partition as usize;
-        let end = self.ends.as_ref().and_then(|ends| ends.get(lane)).copied().unwrap_or(Offset::MAX);
-        let position = self.positions.get_mut(lane)?;
+        // What was made since is behind the end.
+        let end = self.ends.as_ref().map_or(Offset::MAX, |ends| ends.get(place).copied().unwrap_or(0));
+        let position = self.positions.entry(place.clone()).or_default();
         let before = *position;
         *position = next.min(end).max(before);
         let next = *position;
         match event {
-            Event::Progress { .. } => Some(Event::Progress { partition, next }),
+            Event::Progress { place, .. } => Some(Event::Progress { place, next }),
             Event::Batch(delivery) => {
                 let batch = cut(&delivery, 0, end)?;
-                Some(Event::Batch(Delivery { partition, next, batch }))
+                Some(Event::Batch(Delivery { next, batch, ..delivery }))
             }
+            gone @ Event::Gone { .. } => Some(gone),
         }
     }
 
     fn is_at_end(&self) -> bool {
         let Some(ends) = &self.ends else { return false };
-        self.positions.iter().zip(ends).all(|(position, end)| position >= end)
+        ends.iter().all(|(place, end)| self.positions.get(place).is_none_or(|position| position >= end))
     }
 }
 
@@ -311,12 +334,12 @@ impl Drop for Consumer {
 impl Acker {
     /// See [`Consumer::ack`].
     pub fn ack(&self, message: &Message) {
-        self.shared.ack(message.partition(), message.ack_next());
+        self.shared.ack(message.place(), message.ack_next());
     }
 
     /// See [`Consumer::ack_through`].
-    pub fn ack_through(&self, partition: u32, next: Offset) {
-        self.shared.ack(partition, next);
+    pub fn ack_through(&self, place: &Place, next: Offset) {
+        self.shared.ack(place, next);
     }
 
     /// See [`Consumer::ack_flush`]. Cancel-safe.
@@ -352,7 +375,7 @@ fn message_at(delivery: &Delivery, index: usize) -> Option<Message> {
         Some(following) if following.offset == record.offset => record.offset,
         Some(_) => record.offset.saturating_add(1),
     };
-    Some(Message::new(delivery.partition, delivery.batch.clone(), index, ack_next))
+    Some(Message::new(delivery.place.clone(), delivery.batch.clone(), index, ack_next))
 }
 
 #[cfg(test)]
@@ -361,11 +384,12 @@ mod tests {
     use millstream_types::{BatchBuilder, Record};
 
     fn delivery(deltas: &[u32], next: Offset) -> Delivery {
+        let place = Place::new(0, TopicPartition { topic: "t".parse().unwrap(), partition: 0 });
         let mut builder = BatchBuilder::new().with_stamp(100, 0);
         for &delta in deltas {
             builder.push_at(delta, &Record::new("x")).unwrap();
         }
-        Delivery { partition: 0, next, batch: builder.build().unwrap() }
+        Delivery { place, next, batch: builder.build().unwrap() }
     }
 
     #[test]

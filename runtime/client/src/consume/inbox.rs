@@ -7,13 +7,13 @@ use std::{
 
 use millstream_types::{Offset, RecordBatch};
 
-use crate::ConsumeError;
+use crate::{ConsumeError, Place};
 
 /// A batch of records, plain and checked, and how far it brings its partition.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Partition within the topic.
-    pub partition: u32,
+    /// Which partition of which topic.
+    pub place: Place,
     /// Everything below this offset has come; acknowledge it when the records are done.
     pub next: Offset,
     /// The records.
@@ -27,10 +27,15 @@ pub enum Event {
     Batch(Delivery),
     /// Records were scanned and none of them was for this reader.
     Progress {
-        /// Partition within the topic.
-        partition: u32,
+        /// Which partition of which topic.
+        place: Place,
         /// Everything below this offset has been scanned.
         next: Offset,
+    },
+    /// A topic was deleted, which is one of several: nothing more comes of this partition.
+    Gone {
+        /// Which partition of which topic.
+        place: Place,
     },
 }
 
@@ -40,7 +45,9 @@ pub(super) struct Inbox {
     /// With the bytes that each had on the wire.
     batches: VecDeque<(Delivery, u64)>,
     /// Behind the batches, one a partition: so that it cannot grow.
-    progress: BTreeMap<u32, Offset>,
+    progress: BTreeMap<Place, Offset>,
+    /// Partitions of deleted topics, behind the batches.
+    gone: Vec<Place>,
     bytes: u64,
     /// Bytes taken by the application, not yet given back to the broker.
     taken: u64,
@@ -54,7 +61,7 @@ impl Inbox {
     /// A batch came, which took `bytes` of the credit.
     pub(super) fn put(&mut self, delivery: Delivery, bytes: u64) {
         // Told by the batch as well.
-        self.progress.remove(&delivery.partition);
+        self.progress.remove(&delivery.place);
         self.bytes = self.bytes.saturating_add(bytes);
         self.batches.push_back((delivery, bytes));
         self.wake();
@@ -67,8 +74,14 @@ impl Inbox {
     }
 
     /// Progress came.
-    pub(super) fn progress(&mut self, partition: u32, next: Offset) {
-        self.progress.insert(partition, next);
+    pub(super) fn progress(&mut self, place: Place, next: Offset) {
+        self.progress.insert(place, next);
+        self.wake();
+    }
+
+    /// Nothing more comes of a partition.
+    pub(super) fn gone(&mut self, place: Place) {
+        self.gone.push(place);
         self.wake();
     }
 
@@ -95,8 +108,11 @@ impl Inbox {
             self.taken = self.taken.saturating_add(bytes);
             return Poll::Ready(Ok(Event::Batch(delivery)));
         }
-        if let Some((partition, next)) = self.progress.pop_first() {
-            return Poll::Ready(Ok(Event::Progress { partition, next }));
+        if let Some((place, next)) = self.progress.pop_first() {
+            return Poll::Ready(Ok(Event::Progress { place, next }));
+        }
+        if let Some(place) = self.gone.pop() {
+            return Poll::Ready(Ok(Event::Gone { place }));
         }
         if let Some(error) = &self.end {
             return Poll::Ready(Err(error.clone()));
@@ -133,18 +149,27 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_types::{BatchBuilder, Record};
+    use millstream_types::{BatchBuilder, Record, TopicPartition};
+
+    fn place(partition: u32) -> Place {
+        Place::new(partition, TopicPartition { topic: "t".parse().unwrap(), partition })
+    }
 
     fn delivery(partition: u32, next: Offset) -> Delivery {
         let mut builder = BatchBuilder::new();
         builder.push(&Record::new("x")).unwrap();
-        Delivery { partition, next, batch: builder.build().unwrap() }
+        Delivery { place: place(partition), next, batch: builder.build().unwrap() }
     }
 
     fn next(inbox: &mut Inbox) -> String {
         match inbox.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(Event::Batch(batch))) => format!("batch {}:{}", batch.partition, batch.next),
-            Poll::Ready(Ok(Event::Progress { partition, next })) => format!("progress {partition}:{next}"),
+            Poll::Ready(Ok(Event::Batch(batch))) => {
+                format!("batch {}:{}", batch.place.partition(), batch.next)
+            }
+            Poll::Ready(Ok(Event::Progress { place, next })) => {
+                format!("progress {}:{next}", place.partition())
+            }
+            Poll::Ready(Ok(Event::Gone { place })) => format!("gone {}", place.partition()),
             Poll::Ready(Err(error)) => error.to_string(),
             Poll::Pending => "pending".into(),
         }
@@ -153,11 +178,11 @@ mod tests {
     #[test]
     fn progress_is_behind_batches_and_never_piles_up() {
         let mut inbox = Inbox::default();
-        inbox.progress(0, 5);
-        inbox.progress(1, 6);
+        inbox.progress(place(0), 5);
+        inbox.progress(place(1), 6);
         inbox.put(delivery(0, 10), 100);
         for at in 11..1_000 {
-            inbox.progress(1, at);
+            inbox.progress(place(1), at);
         }
         inbox.end(ConsumeError::Closed);
         let all: Vec<_> = std::iter::repeat_with(|| next(&mut inbox)).take(4).collect();

@@ -1,12 +1,14 @@
 //! One delivered record.
 
 use bytes::Bytes;
-use millstream_types::{Offset, Record, RecordBatch, RecordView, Timestamp};
+use millstream_types::{Offset, Record, RecordBatch, RecordView, Timestamp, TopicName};
+
+use crate::Place;
 
 /// One delivered record. Shares the bytes of its batch: keeping one keeps all of them.
 #[derive(Debug, Clone)]
 pub struct Message {
-    partition: u32,
+    place: Place,
     batch: RecordBatch,
     index: usize,
     ack_next: Offset,
@@ -14,13 +16,23 @@ pub struct Message {
 
 impl Message {
     /// Record `index` of `batch`, and what is done once it is acknowledged.
-    pub(crate) fn new(partition: u32, batch: RecordBatch, index: usize, ack_next: Offset) -> Self {
-        Self { partition, batch, index, ack_next }
+    pub(crate) fn new(place: Place, batch: RecordBatch, index: usize, ack_next: Offset) -> Self {
+        Self { place, batch, index, ack_next }
+    }
+
+    /// The topic that it was published to.
+    pub fn topic(&self) -> &TopicName {
+        self.place.topic()
     }
 
     /// Partition within the topic.
     pub fn partition(&self) -> u32 {
-        self.partition
+        self.place.partition()
+    }
+
+    /// Both.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Position in the partition. Several messages have the same where a module made them of one record.

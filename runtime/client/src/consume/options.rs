@@ -1,14 +1,14 @@
 //! What to subscribe to, and how.
 
 use bytes::Bytes;
-use millstream_types::{Binding, OnFault, StartAt, SubscriptionName, TopicName};
+use millstream_types::{Binding, OnFault, StartAt, SubscriptionName, TopicPattern};
 use sha2::{Digest, Sha256};
 
 /// What to subscribe to, and how.
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
-    /// What to read.
-    pub topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those included that are made later.
+    pub topic: TopicPattern,
     /// Durable subscription to resume, or to create if there is none; without a name an ephemeral one, which keeps
     /// its place as long as this consumer lives.
     pub name: Option<SubscriptionName>,
@@ -29,9 +29,9 @@ pub struct SubscribeOptions {
 
 impl SubscribeOptions {
     /// A subscription that lives as long as its consumer, from the earliest record on.
-    pub fn ephemeral(topic: TopicName) -> Self {
+    pub fn ephemeral(topic: impl Into<TopicPattern>) -> Self {
         Self {
-            topic,
+            topic: topic.into(),
             name: None,
             from: StartAt::Earliest,
             pipeline: None,
@@ -43,7 +43,7 @@ impl SubscribeOptions {
     }
 
     /// A subscription that keeps its place, from the earliest record on if it is new.
-    pub fn durable(topic: TopicName, name: SubscriptionName) -> Self {
+    pub fn durable(topic: impl Into<TopicPattern>, name: SubscriptionName) -> Self {
         Self { name: Some(name), ..Self::ephemeral(topic) }
     }
 

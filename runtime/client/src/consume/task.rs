@@ -13,7 +13,7 @@ use super::{
     options::SubscribeOptions,
 };
 use crate::{
-    CallError, ConsumeError, Lost,
+    CallError, ConsumeError, Lost, Place,
     client::request_on,
     connect::Link,
     keep::{Kept, keep},
@@ -24,7 +24,7 @@ use crate::{
 /// Where a consumer goes on.
 pub(super) struct Resume {
     /// Next offset wanted, each partition, where the broker keeps no place for us.
-    from: Vec<Offset>,
+    from: Vec<(u32, Offset)>,
     /// What the application has not taken yet: so much less may be sent.
     waiting_bytes: u64,
 }
@@ -41,7 +41,10 @@ pub(super) async fn open_stream(
     let connection = link.session().await?.connection;
     let waiting_bytes = resume.as_ref().map_or(0, |resume| resume.waiting_bytes);
     let from = match resume {
-        Some(resume) if options.name.is_none() => StartAt::Offsets(resume.from),
+        Some(resume) if options.name.is_none() && options.topic.as_topic().is_some() => {
+            StartAt::Offsets(resume.from.into_iter().map(|(_, offset)| offset).collect())
+        }
+        Some(resume) if options.name.is_none() => StartAt::Places(resume.from),
         _ => options.from.clone(),
     };
     let open = Open::Subscribe(Subscribe {
@@ -74,7 +77,11 @@ impl Kept for Consuming {
     }
 
     fn reopened(&self, subscribed: &Subscribed) -> Result<(), CallError> {
-        if self.shared.acks().reconnected(&subscribed.partitions) {
+        let gone = self.shared.acks().reconnected(&subscribed.partitions);
+        if let Some(gone) = gone {
+            for place in gone.into_iter().filter_map(|number| self.shared.place(number, None).ok()) {
+                self.shared.inbox().gone(place);
+            }
             return Ok(());
         }
         let text = "the topic has another number of partitions than before: subscribe anew";
@@ -142,12 +149,23 @@ async fn push(writer: &mut FrameWriter, control: &Control) -> Result<(), CallErr
 async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), ConsumeError> {
     while let Some((frame, body)) = reader.next::<Frame>().await.map_err(CallError::from)? {
         match frame {
-            Frame::Batch { partition, next } => take_batch(shared, partition, next, body)?,
-            Frame::Progress { partition, next } => {
-                known(shared, partition)?;
+            Frame::Batch { partition, of, next } => {
+                take_batch(shared, shared.place(partition, of)?, next, body)?;
+            }
+            Frame::Progress { partition, of, next } => {
+                let place = shared.place(partition, of)?;
+                known(shared, &place)?;
                 shared.acks().progress(partition, next);
-                shared.inbox().progress(partition, next);
+                shared.inbox().progress(place, next);
                 shared.wake.notify_one();
+            }
+            Frame::Gone { partition } => {
+                shared.acks().gone(partition);
+                // What never brought anything is of no interest.
+                if let Ok(place) = shared.place(partition, None) {
+                    shared.inbox().gone(place);
+                }
+                shared.settled.notify_waiters();
             }
             Frame::Settled { ack } => {
                 shared.acks().settled(ack);
@@ -161,8 +179,9 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), Consum
     Err(CallError::from(Lost::new("the broker ended the stream")).into())
 }
 
-fn take_batch(shared: &Shared, partition: u32, next: Offset, body: Bytes) -> Result<(), ConsumeError> {
-    let received = known(shared, partition)?;
+fn take_batch(shared: &Shared, place: Place, next: Offset, body: Bytes) -> Result<(), ConsumeError> {
+    let received = known(shared, &place)?;
+    let number = place.number();
     let bytes = body.len() as u64;
     // The last batch may exceed what was left, also that of a stream before.
     if shared.inbox().bytes()
@@ -170,30 +189,28 @@ fn take_batch(shared: &Shared, partition: u32, next: Offset, body: Bytes) -> Res
     {
         return Err(CallError::Protocol("more was delivered than credit was given for".into()).into());
     }
-    let corrupt = |error| ConsumeError::Corrupt { partition, error };
+    let corrupt = |error| ConsumeError::Corrupt { place: place.clone(), error };
     let batch =
         RecordBatch::new(body, Check::Full).and_then(|batch| batch.decompressed()).map_err(corrupt)?;
-    let delivery = Delivery { partition, next, batch };
+    let delivery = Delivery { place, next, batch };
     // After a reconnect a durable subscription starts at its last ack: what is here already is passed over.
     match cut(&delivery, received, Offset::MAX) {
         Some(batch) => {
-            shared.acks().delivered(partition, delivery.next);
+            shared.acks().delivered(number, delivery.next);
             shared.inbox().put(Delivery { batch, ..delivery }, bytes);
         }
         None => {
-            shared.acks().progress(partition, delivery.next);
+            shared.acks().progress(number, delivery.next);
             let mut inbox = shared.inbox();
             inbox.discard(bytes);
-            inbox.progress(partition, delivery.next.max(received));
+            inbox.progress(delivery.place, delivery.next.max(received));
             shared.wake.notify_one();
         }
     }
     Ok(())
 }
 
-fn known(shared: &Shared, partition: u32) -> Result<Offset, CallError> {
-    let received = shared.acks().received(partition);
-    received.ok_or_else(|| {
-        CallError::Protocol(format!("a delivery came for partition {partition}, unknown here"))
-    })
+fn known(shared: &Shared, place: &Place) -> Result<Offset, CallError> {
+    let received = shared.acks().received(place.number());
+    received.ok_or_else(|| CallError::Protocol(format!("a delivery came for {place}, unknown here")))
 }

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    Binding, DeliveryConfig, DeliveryMode, OnFault, StartAt, SubscriptionName, TopicName,
+    Binding, DeliveryConfig, DeliveryMode, OnFault, StartAt, SubscriptionName, TopicPattern,
 };
 use sha2::{Digest, Sha256};
 
 /// What to work on, and how.
 #[derive(Debug, Clone)]
 pub struct WorkOptions {
-    /// What to read.
-    pub topic: TopicName,
+    /// What to read: a topic, or all that a pattern means, those included that are made later.
+    pub topic: TopicPattern,
     /// Durable subscription to join, or to create if there is none.
     pub name: SubscriptionName,
     /// Where a new subscription starts; one that exists goes on where it was.
@@ -32,9 +32,9 @@ pub struct WorkOptions {
 
 impl WorkOptions {
     /// Joins a subscription as it is; where there is none, a shared one is created, from the earliest record on.
-    pub fn new(topic: TopicName, name: SubscriptionName) -> Self {
+    pub fn new(topic: impl Into<TopicPattern>, name: SubscriptionName) -> Self {
         Self {
-            topic,
+            topic: topic.into(),
             name,
             from: StartAt::Earliest,
             pipeline: None,

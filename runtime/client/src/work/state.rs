@@ -11,7 +11,7 @@ use millstream_wire::{SettleAs, Settlement, WorkControl};
 use tokio::sync::oneshot;
 
 use super::leased::Leased;
-use crate::{ConsumeError, Message};
+use crate::{ConsumeError, Message, Place};
 
 /// Most settlements in one message.
 const SETTLEMENTS_MAX: usize = 1_000;
@@ -61,7 +61,7 @@ pub(super) struct State {
 /// A batch under a lease, and the next of its records to be taken.
 #[derive(Debug)]
 pub(super) struct Arrived {
-    pub(super) partition: u32,
+    pub(super) place: Place,
     pub(super) lease: u64,
     pub(super) more_follows: bool,
     pub(super) tried: Vec<(Offset, u32, u32)>,
@@ -92,6 +92,7 @@ struct Barrier {
     number: Option<u64>,
     /// How much was said until then.
     said: u64,
+    /// The broker's number.
     partition: u32,
     /// `None` where the whole partition is kept in order.
     key: Option<Vec<u8>>,
@@ -198,7 +199,7 @@ impl State {
             let _ = answer.map(|answer| answer.send(Settled::Done));
             return false;
         }
-        let (partition, offset) = (leased.message.partition(), leased.message.offset());
+        let (partition, offset) = (leased.message.place().number(), leased.message.offset());
         let void = match verdict {
             SettleAs::Ack => Vec::new(),
             _ => self.give_back(partition, offset, leased.message.key()),
@@ -360,15 +361,16 @@ impl Arrived {
     fn leave_out(&mut self, barrier: &Barrier) -> Vec<Settlement> {
         let view = self.batch.view();
         let rest = self.index.max(view.index_of(barrier.offset))..view.len();
-        let void = rest
-            .filter(|index| view.record(*index).is_some_and(|record| barrier.stops(self.partition, &record)));
+        let void = rest.filter(|index| {
+            view.record(*index).is_some_and(|record| barrier.stops(self.place.number(), &record))
+        });
         let mut given_back: Vec<Settlement> = Vec::new();
         for index in void.collect::<Vec<_>>() {
             let Some(offset) = view.record(index).map(|record| record.offset) else { continue };
             let again = given_back.last().is_some_and(|last| last.from == offset);
             if self.left_out.insert(index) && !again {
                 given_back.push(Settlement {
-                    partition: self.partition,
+                    partition: self.place.number(),
                     lease: Some(self.lease),
                     from: offset,
                     to: offset + 1,
@@ -389,7 +391,7 @@ impl Arrived {
             rest.filter_map(|index| view.record(index)).map(|record| record.offset).collect();
         offsets.dedup();
         offsets.retain(|offset| Some(*offset) != taken);
-        let (partition, lease) = (self.partition, Some(self.lease));
+        let (partition, lease) = (self.place.number(), Some(self.lease));
         let given_back = offsets.into_iter().map(|offset| Settlement {
             partition,
             lease,
@@ -417,7 +419,7 @@ impl Arrived {
         let (deliveries, failures) =
             tried.map_or((0, 0), |(_, deliveries, failures)| (*deliveries, *failures));
         Some(Leased {
-            message: Message::new(self.partition, self.batch.clone(), index, offset + 1),
+            message: Message::new(self.place.clone(), self.batch.clone(), index, offset + 1),
             lease: self.lease,
             epoch,
             first,

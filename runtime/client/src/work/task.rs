@@ -15,6 +15,7 @@ use crate::{
     connect::Link,
     keep::{Kept, keep},
     limits,
+    place::Places,
     stream::{self, Opened},
 };
 
@@ -78,7 +79,7 @@ impl Kept for Working {
     }
 
     async fn receive(&self, reader: &mut FrameReader) -> Result<(), ConsumeError> {
-        receive(&self.shared, reader).await
+        receive(&self.shared, Places::of(&self.options.topic), reader).await
     }
 
     fn end(&self, error: ConsumeError) {
@@ -120,23 +121,17 @@ async fn send(shared: &Shared, writer: &mut FrameWriter, lease_ms: u32) -> Resul
 }
 
 /// Takes records until the stream ends.
-async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), ConsumeError> {
+async fn receive(shared: &Shared, mut places: Places, reader: &mut FrameReader) -> Result<(), ConsumeError> {
     while let Some((frame, body)) = reader.next::<Assignment>().await.map_err(CallError::from)? {
         match frame {
-            Assignment::Records { partition, lease, heard, more_follows, tried } => {
-                let corrupt = |error| ConsumeError::Corrupt { partition, error };
+            Assignment::Records { partition, of, lease, heard, more_follows, tried } => {
+                let place = places.place(partition, of)?;
+                let corrupt = |error| ConsumeError::Corrupt { place: place.clone(), error };
                 let batch = RecordBatch::new(body, Check::Full)
                     .and_then(|batch| batch.decompressed())
                     .map_err(corrupt)?;
-                let arrived = Arrived {
-                    partition,
-                    lease,
-                    more_follows,
-                    tried,
-                    batch,
-                    index: 0,
-                    left_out: BTreeSet::new(),
-                };
+                let arrived =
+                    Arrived { place, lease, more_follows, tried, batch, index: 0, left_out: BTreeSet::new() };
                 shared.state().arrived(arrived, heard);
             }
             Assignment::Settled { number, stale } => {

@@ -1,6 +1,6 @@
 //! What a worker says of what it holds, message by message.
 
-use millstream_types::{BatchBuilder, Record};
+use millstream_types::{BatchBuilder, Record, TopicPartition};
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn arrived(lease: u64, offsets: &[Offset]) -> Arrived {
     }
     let batch = builder.build().unwrap();
     Arrived {
-        partition: 0,
+        place: Place::new(0, TopicPartition { topic: "t".parse().unwrap(), partition: 0 }),
         lease,
         more_follows: false,
         tried: Vec::new(),
