@@ -46,7 +46,7 @@ async fn thousands_of_connections_and_subscriptions() {
         let client = clients[usize::try_from(n % 50).unwrap()].clone();
         let new = NewSubscription {
             name: format!("s{n}").parse().unwrap(),
-            topic: topic.clone(),
+            topic: topic.clone().into(),
             from: StartAt::Earliest,
             pipeline: Vec::new(),
             on_fault: OnFault::Halt,

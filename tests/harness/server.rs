@@ -21,12 +21,12 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub async fn start() -> Self {
-        Self::start_on(tempfile::tempdir().expect("a temporary folder")).await
+        Self::start_on(tempfile::tempdir().expect("a temporary folder"), 0).await
     }
 
-    async fn start_on(dir: tempfile::TempDir) -> Self {
+    async fn start_on(dir: tempfile::TempDir, port: u16) -> Self {
         let mut config = ServerConfig::new(dir.path());
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         config.stock = millstream_filters::stock()
             .iter()
             .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })
@@ -44,11 +44,21 @@ impl TestServer {
     }
 
     /// Ends the server in good order and starts it again on the same folder, at another port.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_at(0).await
+    }
+
+    /// The same, at the port where its clients look for it.
+    pub async fn restart_there(self) -> Self {
+        let port = self.url().port();
+        self.restart_at(port).await
+    }
+
+    async fn restart_at(mut self, port: u16) -> Self {
         if let Some(server) = self.server.take() {
             server.shutdown(millstream_wire::CloseCode::ShuttingDown, "restart").await;
         }
-        Self::start_on(self.dir).await
+        Self::start_on(self.dir, port).await
     }
 
     /// What clients connect to.
