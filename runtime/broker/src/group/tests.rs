@@ -27,7 +27,7 @@ enum Act {
         broke_off: bool,
     },
     Scan {
-        partition: u32,
+        which: usize,
         records: Offset,
     },
     Again,
@@ -63,6 +63,10 @@ enum Act {
     Redrive {
         which: usize,
     },
+    /// A topic is deleted, and another one made.
+    Replace {
+        which: usize,
+    },
     Restart,
 }
 
@@ -70,7 +74,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (1..12u32).prop_map(|records| Act::Join { records }),
         2 => (0..8usize, any::<bool>()).prop_map(|(who, broke_off)| Act::Leave { who, broke_off }),
-        8 => (0..PARTITIONS, 1..9u64).prop_map(|(partition, records)| Act::Scan { partition, records }),
+        8 => (0..PARTITIONS as usize, 1..9u64).prop_map(|(which, records)| Act::Scan { which, records }),
         6 => Just(Act::Again),
         1 => Just(Act::GivenUp),
         12 => (0..64usize, 1..6u64, 0..4u8, any::<bool>())
@@ -82,6 +86,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (-2..=2i64).prop_map(|hours| Act::Jump { hours }),
         3 => any::<bool>().prop_map(|written| Act::Bury { written }),
         1 => (0..64usize).prop_map(|which| Act::Redrive { which }),
+        1 => (0..PARTITIONS as usize).prop_map(|which| Act::Replace { which }),
         1 => Just(Act::Restart),
     ]
 }
@@ -93,6 +98,8 @@ struct World {
     group: Group,
     /// What a restart would find.
     shard: Vec<PartitionCursor>,
+    /// The partitions that are there.
+    live: Vec<u32>,
     ms: u64,
     /// What the clock on the wall is ahead by, ms.
     ahead: i64,
@@ -152,6 +159,7 @@ impl World {
             mode,
             group: Group::new(config(mode), shard.clone()),
             shard,
+            live: (0..PARTITIONS).collect(),
             ms: 1,
             ahead: 0,
             members: Vec::new(),
@@ -255,7 +263,8 @@ impl World {
                     }
                 }
             }
-            Act::Scan { partition, records } => {
+            Act::Scan { which, records } => {
+                let partition = self.live[which];
                 if !self.group.wants_more() || !self.group.is_eligible(partition) {
                     return;
                 }
@@ -337,8 +346,30 @@ impl World {
                 assert!(shard.settled.reopen(place.1, &mut |_| {}));
                 self.group.reopen(place.0, place.1);
             }
+            Act::Replace { which } => {
+                let gone = self.live.remove(which);
+                self.group.detach(gone);
+                self.holders.retain(|place, _| place.0 != gone);
+                self.done.retain(|place| place.0 != gone);
+                self.failures.retain(|place, _| place.0 != gone);
+                self.dead.retain(|place| place.0 != gone);
+                self.redriven.retain(|place| place.0 != gone);
+                self.live.push(u32::try_from(self.shard.len()).unwrap());
+                self.shard.push(PartitionCursor::default());
+                self.group.attach(1);
+            }
             Act::Restart => {
                 self.take_news();
+                // What is gone is no longer counted.
+                let live = std::mem::replace(&mut self.live, (0..PARTITIONS).collect());
+                self.shard = live.iter().map(|partition| self.shard[*partition as usize].clone()).collect();
+                let renamed = |place: Place| {
+                    let index = live.iter().position(|partition| *partition == place.0).unwrap();
+                    (u32::try_from(index).unwrap(), place.1)
+                };
+                self.done = std::mem::take(&mut self.done).into_iter().map(renamed).collect();
+                let failures = std::mem::take(&mut self.failures).into_iter();
+                self.failures = failures.map(|(place, count)| (renamed(place), count)).collect();
                 self.group = Group::new(config(self.mode), self.shard.clone());
                 self.members.clear();
                 self.windows.clear();
@@ -445,7 +476,7 @@ impl World {
                 cursor.settled.insert(range, &mut |_| {});
             }
         }
-        for dead in news.dead {
+        for dead in news.dead.into_iter().filter(|dead| self.live.contains(&dead.partition)) {
             assert!(self.dead.contains(&(dead.partition, dead.offset)));
             assert_eq!(Some(&dead.row.failures), self.failures.get(&(dead.partition, dead.offset)));
         }
@@ -462,7 +493,8 @@ impl World {
             assert_eq!(self.group.holds(*member).0, records);
             assert!(records <= self.windows[member]);
         }
-        for (partition, part) in (0..).zip(self.group.parts.iter().flatten()) {
+        for &partition in &self.live {
+            let part = self.group.part(partition).unwrap();
             for offset in 0..RECORDS {
                 let place = (partition, offset);
                 let settled = part.settled.contains(offset);
@@ -484,7 +516,8 @@ impl World {
             }
             assert!(self.shard[partition as usize].settled.below() <= part.settled.below());
         }
-        for (partition, part) in (0..).zip(self.group.parts.iter().flatten()) {
+        for &partition in &self.live {
+            let part = self.group.part(partition).unwrap();
             let held = self.holders.keys().filter(|place| place.0 == partition).count() as u64;
             assert_eq!(self.group.counts(partition), (held, part.open.len() as u64 - held));
         }
@@ -509,25 +542,24 @@ impl World {
                 self.act(Act::Bury { written: true });
             }
             self.act(Act::Again);
-            for partition in 0..PARTITIONS {
-                self.act(Act::Scan { partition, records: 5 });
+            for which in 0..PARTITIONS as usize {
+                self.act(Act::Scan { which, records: 5 });
             }
             while !self.holders.is_empty() {
                 self.act(Act::Say { which: 0, many: 1, verdict: 0, any_lease: true });
             }
             self.act(Act::Pass { ms: 900 });
             self.check();
-            if (0..PARTITIONS).all(|partition| self.group.settled(partition) == RECORDS) {
+            if self.live.iter().all(|partition| self.group.settled(*partition) == RECORDS) {
                 assert_eq!(self.group.open, 0);
                 assert!(
                     self.group.units.is_empty() && self.group.leases.is_empty() && self.group.due.is_empty()
                 );
                 assert!(self.group.parts.iter().flatten().all(|part| part.tried.is_empty()));
-                assert!(
-                    self.shard
-                        .iter()
-                        .all(|cursor| cursor.settled.below() == RECORDS && cursor.tried.is_empty())
-                );
+                for partition in &self.live {
+                    let cursor = &self.shard[*partition as usize];
+                    assert!(cursor.settled.below() == RECORDS && cursor.tried.is_empty());
+                }
                 return;
             }
         }
