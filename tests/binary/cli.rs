@@ -78,6 +78,38 @@ fn a_named_subscription_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_pattern_reads_topics_that_come_and_go() {
+    let (broker, _dir) = broker();
+    let subscribe =
+        || broker.run(["subscribe", "o.*", "--name", "s", "--until-end", "--format", "json"]).ok();
+    assert_eq!(subscribe(), "", "there is no topic yet");
+    for topic in ["o.a", "o.b", "p.a"] {
+        broker.run(["topic", "create", topic]).ok();
+        broker.run_with(["publish", topic, "--format", "lines"], &format!("to {topic}\n")).ok();
+    }
+    let brought = |lines: String| -> Vec<_> {
+        let mut brought: Vec<_> =
+            lines.lines().map(|line| (json(line)["topic"].clone(), json(line)["payload"].clone())).collect();
+        brought.sort_by_key(|(topic, _)| topic.to_string());
+        brought
+    };
+    let line = |topic: &str| (topic.into(), format!("to {topic}").into());
+    assert_eq!(brought(subscribe()), [line("o.a"), line("o.b")]);
+    broker.run(["topic", "delete", "o.a"]).ok();
+    broker.run(["topic", "create", "o.c"]).ok();
+    broker.run_with(["publish", "o.c", "--format", "lines"], "to o.c\n").ok();
+    assert_eq!(brought(subscribe()), [line("o.c")]);
+    let info = json(&broker.run(["--json", "subscription", "describe", "s"]).ok());
+    assert_eq!(info["topic"], "o.*");
+    assert_eq!(info["positions"][1]["topic"], "o.c");
+    let table = broker.run(["subscription", "describe", "s"]).ok();
+    assert!(table.contains("o.b 0") && table.contains("o.c 0"), "{table}");
+    let worked =
+        broker.run(["work", "o.>", "w", "--limit", "2", "--", "sh", "-c", "echo $MILLSTREAM_TOPIC >&2"]);
+    assert!(worked.stderr.contains("2 records done"), "{worked:?}");
+}
+
+#[test]
 fn bad_input_is_named_and_nothing_happens() {
     let (broker, dir) = broker();
     broker.run(["topic", "create", "t"]).ok();
@@ -97,6 +129,9 @@ fn bad_input_is_named_and_nothing_happens() {
         (&["topic", "update", "t", "--retention-age", "7"], "", 2, "12h"),
         (&["topic", "create", "u", "--retention-bytes", "0"], "", 2, "more than 0"),
         (&["subscribe", "t", "--from", "offset:99", "--until-end"], "", 1, "99"),
+        (&["subscribe", "t.*", "--from", "offset:0", "--until-end"], "", 1, "several topics"),
+        (&["subscribe", "t.*x", "--until-end"], "", 2, "matches one segment"),
+        (&["publish", "t.*", "--format", "lines"], "x\n", 2, "t.*"),
         (&["subscribe", "t", "--from", "yesterday"], "", 2, "yesterday"),
         (&["subscribe", "t", "--module", "std/headers", "--config", "{\"header\": 1}"], "", 1, "header"),
         (&["subscribe", "t", "--module", "std/headers", "--config", "{"], "", 1, "JSON"),

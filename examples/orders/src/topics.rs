@@ -66,7 +66,7 @@ fn new(name: &'static str) -> NewSubscription {
     }
     NewSubscription {
         name: subscription(name),
-        topic: reads(name),
+        topic: reads(name).into(),
         from: StartAt::Earliest,
         pipeline,
         on_fault: OnFault::Halt,
