@@ -399,7 +399,7 @@ async fn a_worker_without_room_holds_nobody_up() {
     busy.flush().await.unwrap();
     let info = client.describe_subscription(jobs()).await.unwrap();
     assert_eq!((info.positions[0].leased, info.positions[0].scanned), (10, 1_000));
-    assert_eq!((info.pending(), info.unscanned(), info.consumers), (10, 0, 3));
+    assert_eq!((info.pending, info.unscanned, info.consumers), (10, 0, 3));
     assert!(info.oldest_unsettled_ms.is_some_and(|oldest| oldest > 0));
     // Leaving in good order gives back what was not done, without a failure.
     idle.close().await.unwrap();

@@ -73,8 +73,8 @@ async fn a_burst_is_absorbed_and_a_slow_worker_holds_nobody_up() {
     done.store(true, Ordering::Relaxed);
     let worked = working.await.unwrap();
     let info = client.describe_subscription("slow".parse().unwrap()).await.unwrap();
-    assert!(worked > 0 && info.unscanned() > ORDERS as u64 / 2, "{worked} of {ORDERS}, {info:?}");
-    assert!(info.pending() <= 100, "what is on its way is bounded by the windows: {info:?}");
+    assert!(worked > 0 && info.unscanned > ORDERS as u64 / 2, "{worked} of {ORDERS}, {info:?}");
+    assert!(info.pending <= 100, "what is on its way is bounded by the windows: {info:?}");
     let rss = rss_mib(&broker);
     println!("{worked} worked on meanwhile; at most {rss} MiB in memory");
     assert!(rss <= RSS_MIB_MAX, "{rss} MiB");

@@ -293,9 +293,10 @@ impl Broker {
         self.shared.registry.describe(reference)
     }
 
-    /// All subscriptions, by name, ephemeral ones included.
+    /// All subscriptions, by name, ephemeral ones included, without their positions.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
-        self.shared.catalog.subscriptions().iter().map(|subscription| subscription.info()).collect()
+        let summary = |info| SubscriptionInfo { positions: Vec::new(), ..info };
+        self.shared.catalog.subscriptions().iter().map(|subscription| summary(subscription.info())).collect()
     }
 
     /// Number of subscriptions, ephemeral ones included.

@@ -270,6 +270,8 @@ impl Subscription {
                 waiting,
             }
         });
+        let positions: Vec<_> = positions.collect();
+        let mode = self.row.delivery.mode;
         SubscriptionInfo {
             name: self.name().clone(),
             topic: self.row.topic.clone(),
@@ -280,8 +282,10 @@ impl Subscription {
             consumers: group.consumers() as u64,
             state,
             fault,
+            pending: positions.iter().map(|at| at.pending(mode)).sum(),
+            unscanned: positions.iter().map(PositionInfo::unscanned).sum(),
             oldest_unsettled_ms: None,
-            positions: positions.collect(),
+            positions,
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

@@ -19,6 +19,9 @@ use crate::{
 
 const CONTROL_LIMITS: FrameLimits = FrameLimits { head_bytes_max: 64 << 10, body_bytes_max: 0 };
 
+/// Partitions told of in one frame: those of any one topic fit.
+const SPANS_MAX: usize = 1_024;
+
 /// What the consumer said so far.
 #[derive(Debug, Clone, Default)]
 struct Said {
@@ -50,7 +53,7 @@ pub(crate) async fn serve(
         Err(error) => return refuse(&mut writer, to_wire(&error)).await,
     };
     let subscription = Arc::clone(reading.subscription());
-    writer.send(&Answer::Ok(subscribed(&subscription)), Bytes::new()).await?;
+    greet(&subscription, &mut writer).await?;
     reader.set_limits(CONTROL_LIMITS);
     let (say, said) = watch::channel(Said { credit_bytes, ..Said::default() });
     let broker = context.broker.clone();
@@ -66,18 +69,28 @@ pub(crate) async fn serve(
     delivered
 }
 
-fn subscribed(subscription: &Subscription) -> Subscribed {
+/// Tells what is read, and where each partition stands.
+async fn greet(subscription: &Subscription, writer: &mut FrameWriter) -> Result<(), StreamError> {
     let partitions = subscription.places().into_iter().map(|(place, next)| PartitionSpan {
         partition: place.number(),
         of: place.of(),
         next,
         end: place.end(),
     });
-    Subscribed {
-        name: subscription.name().clone(),
-        durable: subscription.is_durable(),
-        partitions: partitions.collect(),
+    let mut rest: Vec<_> = partitions.collect();
+    let mut next = || {
+        let behind = rest.split_off(rest.len().min(SPANS_MAX));
+        (std::mem::replace(&mut rest, behind), !rest.is_empty())
+    };
+    let (partitions, mut more) = next();
+    let (name, durable) = (subscription.name().clone(), subscription.is_durable());
+    writer.push(&Answer::Ok(Subscribed { name, durable, partitions, more }), Bytes::new()).await?;
+    while more {
+        let (partitions, further) = next();
+        more = further;
+        writer.push(&Delivery::Partitions { partitions, more }, Bytes::new()).await?;
     }
+    writer.flush().await.map_err(StreamError::from)
 }
 
 /// Takes what the consumer says until it finishes or breaks off; dropping `say` ends the delivery.

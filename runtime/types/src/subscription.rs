@@ -92,11 +92,19 @@ pub struct SubscriptionInfo {
     /// Why it is faulted.
     #[serde(default)]
     pub fault: Option<String>,
+    /// Records that were scanned, are for the consumers and are not settled: exact. Of a subscription that is read as a
+    /// stream it is what was scanned and not acknowledged, with what modules dropped of that.
+    #[serde(default)]
+    pub pending: u64,
+    /// Records that are still to be scanned: an estimate of what is for the consumers, before modules.
+    #[serde(default)]
+    pub unscanned: u64,
     /// When the oldest record was appended that is not settled, ms since the Unix epoch; none where everything is, or where
     /// subscriptions are listed.
     #[serde(default)]
     pub oldest_unsettled_ms: Option<Timestamp>,
-    /// One for each partition; of one topic in order.
+    /// One for each partition; of one topic in order. Left out of lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<PositionInfo>,
     /// Since the broker started.
     pub counters: Counters,
@@ -127,23 +135,19 @@ pub struct PositionInfo {
     pub waiting: u64,
 }
 
-impl SubscriptionInfo {
-    /// Records that were scanned, are for the consumers and are not settled: exact. Of a subscription that is read as a
-    /// stream it is what was scanned and not acknowledged, with what modules dropped of that.
-    pub fn pending(&self) -> u64 {
-        let pending = self.positions.iter().map(|at| match at.leased + at.waiting {
-            0 if self.delivery.mode == DeliveryMode::Exclusive => at.scanned.saturating_sub(at.settled),
+impl PositionInfo {
+    /// Records that were scanned, are for the consumers and are not settled.
+    pub fn pending(&self, mode: DeliveryMode) -> u64 {
+        match self.leased + self.waiting {
+            0 if mode == DeliveryMode::Exclusive => self.scanned.saturating_sub(self.settled),
             open => open,
-        });
-        pending.sum()
+        }
     }
 
-    /// Records that are still to be scanned: an estimate of what is for the consumers, before modules.
+    /// Records that are still to be scanned.
     pub fn unscanned(&self) -> u64 {
-        let left = |at: &PositionInfo| {
-            at.latest.saturating_sub(at.scanned.max(at.settled)).saturating_sub(at.settled_ahead)
-        };
-        self.positions.iter().map(left).sum()
+        let ahead = self.latest.saturating_sub(self.scanned.max(self.settled));
+        ahead.saturating_sub(self.settled_ahead)
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Subscribed {
     pub durable: bool,
     /// One for each partition; of one topic in order.
     pub partitions: Vec<PartitionSpan>,
+    /// Whether more of them come, in [`Delivery::Partitions`], before anything else.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// What is there to read in one partition.
@@ -71,6 +74,13 @@ pub enum Delivery {
         of: Option<TopicPartition>,
         /// Everything below this offset has been scanned.
         next: Offset,
+    },
+    /// More of [`Subscribed::partitions`].
+    Partitions {
+        /// The next of them.
+        partitions: Vec<PartitionSpan>,
+        /// Whether more come behind these.
+        more: bool,
     },
     /// The topic was deleted: nothing more comes of this partition, which is one of several.
     Gone {

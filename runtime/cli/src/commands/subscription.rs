@@ -95,8 +95,8 @@ impl Subscription {
                             if subscription.durable { "durable" } else { "ephemeral" }.to_owned(),
                             subscription.delivery.mode.to_string(),
                             state(subscription),
-                            output::count(subscription.pending()),
-                            output::count(subscription.unscanned()),
+                            output::count(subscription.pending),
+                            output::count(subscription.unscanned),
                             modules(subscription),
                         ]
                     });
@@ -154,8 +154,8 @@ fn describe(subscription: &SubscriptionInfo) -> String {
     ];
     lines.push(format!(
         "backlog       {} pending, {} not yet scanned (an estimate where modules drop)",
-        output::count(subscription.pending()),
-        output::count(subscription.unscanned())
+        output::count(subscription.pending),
+        output::count(subscription.unscanned)
     ));
     if let Some(oldest) = subscription.oldest_unsettled_ms {
         lines.push(format!("oldest        unsettled since {}", output::time(oldest)));

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use millstream_types::Offset;
 use millstream_wire::PartitionSpan;
 
+/// Partitions acknowledged in one message: all of any one topic.
+const ACKED_MAX: usize = 1_024;
+
 /// Acks of one consumer. One ack message is on the way at a time: what is acknowledged meanwhile goes with the next.
 #[derive(Debug)]
 pub(super) struct Acks {
@@ -14,6 +17,8 @@ pub(super) struct Acks {
     lanes: BTreeMap<u32, Lane>,
     /// Number of the newest ack of this stream.
     number: u64,
+    /// Where the next one begins.
+    turn: u32,
     on_the_way: Option<Vec<(u32, Offset)>>,
 }
 
@@ -51,7 +56,7 @@ impl Lane {
 impl Acks {
     pub(super) fn new(durable: bool, several: bool, spans: &[PartitionSpan]) -> Self {
         let lanes = spans.iter().map(|span| (span.partition, Lane::at(span.next))).collect();
-        Self { durable, several, lanes, number: 0, on_the_way: None }
+        Self { durable, several, lanes, number: 0, turn: 0, on_the_way: None }
     }
 
     /// A new stream takes over; the partitions that are gone. `None` when it has another number of them, which it must not.
@@ -119,19 +124,23 @@ impl Acks {
         }
     }
 
-    /// The next ack to send: its number and positions. The `last` one of a consumer waits for none before it.
-    pub(super) fn next_message(&mut self, last: bool) -> Option<(u64, Vec<(u32, Offset)>)> {
+    /// The next acks to send: the number and positions of each. The `last` ones of a consumer wait for none before them.
+    pub(super) fn next_messages(&mut self, last: bool) -> Vec<(u64, Vec<(u32, Offset)>)> {
         if !self.durable || (self.on_the_way.is_some() && !last) {
-            return None;
+            return Vec::new();
         }
-        let wanted: Vec<_> =
-            self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.due()?))).collect();
-        if wanted.is_empty() {
-            return None;
+        // From where the one before ended, so that none is forgotten.
+        let lanes = self.lanes.range(self.turn..).chain(self.lanes.range(..self.turn));
+        let due = lanes.filter_map(|(partition, lane)| Some((*partition, lane.due()?)));
+        let due: Vec<_> = due.take(if last { usize::MAX } else { ACKED_MAX }).collect();
+        let messages: Vec<_> = (self.number + 1..).zip(due.chunks(ACKED_MAX).map(<[_]>::to_vec)).collect();
+        if let Some((number, _)) = messages.last() {
+            self.number = *number;
+            let behind = due.last().filter(|_| due.len() >= ACKED_MAX);
+            self.turn = behind.map_or(0, |(partition, _)| partition.saturating_add(1));
+            self.on_the_way = Some(due);
         }
-        self.number += 1;
-        self.on_the_way = Some(wanted.clone());
-        Some((self.number, wanted))
+        messages
     }
 
     /// The broker has stored the acks up to this number.
@@ -169,24 +178,24 @@ mod tests {
         let mut acks = Acks::new(true, false, &spans(&[0, 0]));
         acks.delivered(0, 10);
         acks.delivered(1, 20);
-        assert_eq!(acks.next_message(false), None);
+        assert_eq!(acks.next_messages(false), []);
         acks.ack(0, 3);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 3)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 3)])]);
         acks.ack(0, 10);
         acks.ack(1, 5);
-        assert_eq!(acks.next_message(false), None);
+        assert_eq!(acks.next_messages(false), []);
         acks.settled(1);
         assert!(!acks.is_settled());
-        assert_eq!(acks.next_message(true), Some((2, vec![(0, 10), (1, 5)])));
+        assert_eq!(acks.next_messages(true), [(2, vec![(0, 10), (1, 5)])]);
         assert_eq!(acks.reconnected(&[span(0, 3, 1_000), span(1, 0, 1_000)]), Some(Vec::new()));
-        assert_eq!(acks.next_message(false), None, "the new stream has brought nothing yet");
+        assert_eq!(acks.next_messages(false), [], "the new stream has brought nothing yet");
         acks.progress(0, 7);
         acks.progress(1, 20);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 7), (1, 5)])), "no further than it has");
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 7), (1, 5)])], "no further than it has");
         acks.settled(1);
         assert!(!acks.is_settled());
         acks.progress(0, 12);
-        assert_eq!(acks.next_message(false), Some((2, vec![(0, 12)])));
+        assert_eq!(acks.next_messages(false), [(2, vec![(0, 12)])]);
         acks.settled(2);
         assert!(acks.is_settled());
     }
@@ -201,7 +210,7 @@ mod tests {
         assert_eq!(acks.reconnected(&spans(&[0, 0])), Some(Vec::new()));
         acks.progress(0, 10);
         acks.progress(1, 20);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10), (1, 5)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 10), (1, 5)])]);
         acks.settled(1);
         assert!(acks.is_settled());
     }
@@ -210,13 +219,13 @@ mod tests {
     fn progress_counts_once_the_records_before_it_are_done() {
         let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.progress(0, 50);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 50)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 50)])]);
         acks.settled(1);
         acks.delivered(0, 60);
         acks.progress(0, 90);
-        assert_eq!(acks.next_message(false), None);
+        assert_eq!(acks.next_messages(false), []);
         acks.ack(0, 60);
-        assert_eq!(acks.next_message(false), Some((2, vec![(0, 90)])));
+        assert_eq!(acks.next_messages(false), [(2, vec![(0, 90)])]);
     }
 
     #[test]
@@ -225,7 +234,7 @@ mod tests {
         acks.delivered(0, 10);
         acks.ack(0, u64::MAX);
         acks.ack(7, 1);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 10)])]);
     }
 
     #[test]
@@ -233,11 +242,11 @@ mod tests {
         let mut acks = Acks::new(true, false, &spans(&[0]));
         acks.delivered(0, 10);
         acks.ack(0, 10);
-        assert!(acks.next_message(false).is_some());
+        assert_eq!(acks.next_messages(false).len(), 1);
         assert_eq!(acks.reconnected(&spans(&[0])), Some(Vec::new()));
         assert_eq!(acks.received(0), Some(10), "what is delivered again is known");
         acks.progress(0, 10);
-        assert_eq!(acks.next_message(false), Some((1, vec![(0, 10)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(0, 10)])]);
         assert_eq!(acks.reconnected(&spans(&[0, 0])), None);
     }
 
@@ -256,7 +265,7 @@ mod tests {
         let mut acks = Acks::new(false, false, &spans(&[0]));
         acks.delivered(0, 10);
         acks.ack(0, 10);
-        assert_eq!(acks.next_message(false), None);
+        assert_eq!(acks.next_messages(false), []);
         assert!(acks.is_settled());
         assert_eq!(acks.all_received(), [(0, 10)]);
     }
@@ -269,7 +278,7 @@ mod tests {
         acks.delivered(3, 8);
         acks.ack(9, 4);
         acks.ack(3, 8);
-        assert_eq!(acks.next_message(false), Some((1, vec![(3, 8), (9, 4)])));
+        assert_eq!(acks.next_messages(false), [(1, vec![(3, 8), (9, 4)])]);
         // One is deleted before the answer comes.
         acks.gone(3);
         acks.settled(1);
@@ -278,6 +287,32 @@ mod tests {
         // While the connection was lost, another was made and the other one deleted.
         assert_eq!(acks.reconnected(&[span(12, 0, 2)]), Some(vec![9]));
         assert_eq!(acks.all_received(), [(12, 0)]);
+        assert!(acks.is_settled());
+    }
+
+    #[test]
+    fn many_partitions_take_several_messages() {
+        let many = 2 * ACKED_MAX as u32 + 5;
+        let spans: Vec<_> = (0..many).map(|partition| span(partition, 0, 10)).collect();
+        let mut acks = Acks::new(true, true, &spans);
+        for partition in 0..many {
+            acks.delivered(partition, 2);
+            acks.ack(partition, 1);
+        }
+        let mut told = Vec::new();
+        for number in 1..=3 {
+            let messages = acks.next_messages(false);
+            assert_eq!(messages.len(), 1);
+            told.extend(messages[0].1.clone());
+            // The first ones are busy: the others have their turn nevertheless.
+            (0..ACKED_MAX as u32).for_each(|partition| acks.ack(partition, 2));
+            acks.settled(number);
+        }
+        let first: BTreeMap<_, _> = told.into_iter().rev().collect();
+        assert_eq!(first.len(), many as usize);
+        (0..many).for_each(|partition| acks.ack(partition, 2));
+        assert_eq!(acks.next_messages(true).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [4, 5]);
+        acks.settled(5);
         assert!(acks.is_settled());
     }
 }

@@ -56,7 +56,19 @@ pub(super) async fn open_stream(
         credit_bytes: options.credit_bytes.saturating_sub(waiting_bytes).max(1),
     });
     let after = link.options().request_timeout;
-    let opened = stream::open::<Subscribed>(&connection, &open, limits::DELIVERIES);
+    let opened = async {
+        let mut opened = stream::open::<Subscribed>(&connection, &open, limits::DELIVERIES).await?;
+        while opened.answer.more {
+            match opened.reader.next::<Frame>().await? {
+                Some((Frame::Partitions { partitions, more }, _)) => {
+                    opened.answer.partitions.extend(partitions);
+                    opened.answer.more = more;
+                }
+                _ => return Err(CallError::Protocol("the list of partitions was cut short".into())),
+            }
+        }
+        Ok(opened)
+    };
     tokio::time::timeout(after, opened).await.unwrap_or(Err(CallError::TimedOut { after }))
 }
 
@@ -129,8 +141,8 @@ async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<(), ConsumeEr
         if let Some(bytes) = credit {
             push(writer, &Control::Credit { bytes }).await?;
         }
-        let ack = shared.acks().next_message(closing);
-        if let Some((ack, next)) = ack {
+        let acks = shared.acks().next_messages(closing);
+        for (ack, next) in acks {
             push(writer, &Control::Ack { ack, next }).await?;
         }
         writer.flush().await.map_err(|error| CallError::from(Lost::from(error)))?;
@@ -159,6 +171,8 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), Consum
                 shared.inbox().progress(place, next);
                 shared.wake.notify_one();
             }
+            // They come before anything else.
+            Frame::Partitions { .. } => {}
             Frame::Gone { partition } => {
                 shared.acks().gone(partition);
                 // What never brought anything is of no interest.
