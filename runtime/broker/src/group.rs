@@ -54,6 +54,8 @@ pub(crate) struct Group {
     /// Records to be read again for a consumer that has room for them.
     ready: BTreeSet<(u32, Offset)>,
     units: HashMap<u64, Unit>,
+    /// Partitions with progress that is not told yet.
+    unsaved: BTreeSet<u32>,
     /// Units with nothing leased, for which nobody had room.
     parked: Vec<u64>,
     /// Rises when consumers come or go.
@@ -149,6 +151,7 @@ impl Group {
             due: BTreeSet::new(),
             ready: BTreeSet::new(),
             units: HashMap::new(),
+            unsaved: BTreeSet::new(),
             parked: Vec::new(),
             generation: 0,
             turn: 0,
@@ -189,19 +192,17 @@ impl Group {
 
     /// The same, with progress over records that modules dropped.
     pub(crate) fn take_all_news(&mut self) -> News {
-        for (partition, part) in (0..).zip(&mut self.parts) {
-            let Some(part) = part else { continue };
-            if !part.unsaved.is_empty() {
-                let settlement = self.news.settlements.entry(partition).or_default();
-                settlement.done.append(&mut part.unsaved);
-            }
+        for partition in std::mem::take(&mut self.unsaved) {
+            let Some(Some(part)) = self.parts.get_mut(partition as usize) else { continue };
+            let settlement = self.news.settlements.entry(partition).or_default();
+            settlement.done.append(&mut part.unsaved);
         }
         self.take_news()
     }
 
     /// Whether there is progress that only [`take_all_news`](Self::take_all_news) tells.
     pub(crate) fn has_unsaved(&self) -> bool {
-        self.parts.iter().flatten().any(|part| !part.unsaved.is_empty())
+        !self.unsaved.is_empty()
     }
 
     /// Ends leases and waits that are over.

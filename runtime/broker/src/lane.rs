@@ -71,12 +71,18 @@ impl Lane {
         (self.next, self.held) = (next, true);
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        self.held
-    }
-
     pub(crate) fn let_go(&mut self) {
         self.held = false;
+    }
+
+    /// Whether there is something that is not begun below `end`.
+    pub(crate) fn is_behind(&self, end: Offset) -> bool {
+        self.next < end
+    }
+
+    /// Whether something was begun and not handed out.
+    pub(crate) fn is_begun(&self) -> bool {
+        !self.spans.is_empty()
     }
 
     /// What is fetched from is gone: nothing more is. False if that is known.

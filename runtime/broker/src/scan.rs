@@ -1,7 +1,10 @@
 //! Scanning what a subscription reads through its modules: pulled by who reads, fetched ahead by a little, woken by the
 //! topic.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use millstream_engine::Pipeline;
 use millstream_types::Offset;
@@ -25,8 +28,16 @@ pub(crate) struct Scan {
     lanes: Vec<Lane>,
     /// Where the lane of a partition starts.
     start: fn(&Subscription, u32) -> Offset,
+    /// Those of which something may be fetched now; all others have nothing, or wait for what comes of a fetch.
+    open: BTreeSet<usize>,
+    /// Those of which something was begun.
+    begun: BTreeSet<usize>,
+    /// Those that are held.
+    held: BTreeSet<usize>,
     /// Where the search for the next partition to fetch from begins: so that none is forgotten.
     turn: usize,
+    /// Of what changed, up to where it was looked.
+    seen: Option<u64>,
     ready: VecDeque<Step>,
     ready_bytes: usize,
     /// Each with its lane and the number of its span.
@@ -55,7 +66,11 @@ impl Scan {
             subscription: Arc::clone(&subscription),
             lanes: Vec::new(),
             start: from,
+            open: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            held: BTreeSet::new(),
             turn: 0,
+            seen: None,
             ready: VecDeque::new(),
             ready_bytes: 0,
             running: JoinSet::new(),
@@ -81,7 +96,7 @@ impl Scan {
     pub(crate) async fn next(&mut self) -> Result<Step, Error> {
         loop {
             self.check_alive()?;
-            self.changed.borrow_and_update();
+            self.look();
             self.start_fetches();
             if let Some(step) = self.ready.pop_front() {
                 self.ready_bytes -= step.bytes();
@@ -134,6 +149,7 @@ impl Scan {
     pub(crate) fn hold(&mut self, partition: u32, from: Offset) {
         if let Some(lane) = self.lanes.get_mut(partition as usize) {
             lane.hold(from);
+            self.held.insert(partition as usize);
         }
         let of = |step: &Step| match step {
             Step::Batch { partition, .. } | Step::Progress { partition, .. } | Step::Gone { partition } => {
@@ -146,19 +162,27 @@ impl Scan {
 
     /// Lets those partitions go on that are `eligible`.
     pub(crate) fn let_go(&mut self, eligible: impl Fn(u32) -> bool) {
-        for (partition, lane) in (0..).zip(&mut self.lanes) {
-            if lane.is_held() && eligible(partition) {
+        let (lanes, open) = (&mut self.lanes, &mut self.open);
+        self.held.retain(|index| {
+            let goes_on = eligible(index_of(*index));
+            if goes_on && let Some(lane) = lanes.get_mut(*index) {
                 lane.let_go();
+                open.insert(*index);
             }
-        }
+            !goes_on
+        });
     }
 
     fn take_in(&mut self, lane: usize, span: u64, mut fetched: Result<Fetched, Error>) {
         if let Ok(fetched) = &mut fetched {
             self.idle.extend(fetched.pipeline.take());
         }
-        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let (index, Some(lane)) = (lane, self.lanes.get_mut(lane)) else { return };
         let released = lane.take(span, fetched);
+        self.open.insert(index);
+        if !lane.is_begun() {
+            self.begun.remove(&index);
+        }
         self.failure = self.failure.take().or(released.failure);
         for fetched in released.fetched {
             self.subscription.count(fetched.counted);
@@ -169,36 +193,66 @@ impl Scan {
         }
     }
 
-    /// Starts fetching wherever there is something and room for it.
-    fn start_fetches(&mut self) {
-        for index in self.lanes.len()..self.subscription.sources().len() {
+    /// Takes in what changed since the last time.
+    fn look(&mut self) {
+        let sources = self.subscription.sources();
+        let version = *self.changed.borrow_and_update();
+        for index in self.lanes.len()..sources.len() {
             let from = (self.start)(&self.subscription, index_of(index));
             self.lanes.push(Lane::at(from));
+            self.open.insert(index);
         }
-        self.start_fetches_by(Lane::first);
-        if self.splits {
-            self.start_fetches_by(Lane::further);
+        if self.seen.replace(version) == Some(version) {
+            return;
+        }
+        match sources.take_fresh() {
+            Some(fresh) => self.open.extend(fresh.into_iter().map(|index| index as usize)),
+            None => {
+                let behind = |(index, lane): &(usize, &Lane)| {
+                    sources.end(index_of(*index)).is_none_or(|end| lane.is_behind(end))
+                };
+                self.open.extend(self.lanes.iter().enumerate().filter(behind).map(|(index, _)| index));
+            }
         }
     }
 
-    fn start_fetches_by(&mut self, next: fn(&mut Lane, Offset) -> Option<Fetch>) {
-        let (lanes, turn) = (self.lanes.len(), self.turn);
-        for step in 0..lanes {
-            let busy = self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX;
-            if busy || self.failure.is_some() {
-                break;
+    /// Starts fetching wherever there is something and room for it.
+    fn start_fetches(&mut self) {
+        for index in from_turn(&self.open, self.turn) {
+            if self.is_busy() {
+                return;
             }
-            let index = (turn + step) % lanes;
-            let Some(end) = self.subscription.sources().end(index_of(index)) else {
-                if self.lanes.get_mut(index).is_some_and(Lane::end) {
-                    self.ready.push_back(Step::Gone { partition: index_of(index) });
-                }
-                continue;
-            };
-            if let Some(fetch) = self.lanes.get_mut(index).and_then(|lane| next(lane, end)) {
+            match self.next_fetch(index, Lane::first) {
+                Some(fetch) => self.start_fetch(index, fetch),
+                None => drop(self.open.remove(&index)),
+            }
+        }
+        if !self.splits {
+            return;
+        }
+        for index in from_turn(&self.begun, self.turn) {
+            if self.is_busy() {
+                return;
+            }
+            if let Some(fetch) = self.next_fetch(index, Lane::further) {
                 self.start_fetch(index, fetch);
             }
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX || self.failure.is_some()
+    }
+
+    fn next_fetch(&mut self, index: usize, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Option<Fetch> {
+        let lane = self.lanes.get_mut(index)?;
+        let Some(end) = self.subscription.sources().end(index_of(index)) else {
+            if lane.end() {
+                self.ready.push_back(Step::Gone { partition: index_of(index) });
+            }
+            return None;
+        };
+        next(lane, end)
     }
 
     fn start_fetch(&mut self, lane: usize, fetch: Fetch) {
@@ -218,6 +272,7 @@ impl Scan {
         // Fetches are as few as pipelines may be: where none is idle, one more is bound.
         let pipeline = self.idle.pop();
         self.turn = lane + 1;
+        self.begun.insert(lane);
         self.resting = false;
         let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(&self.subscription));
         self.running.spawn(async move {
@@ -232,6 +287,11 @@ impl Scan {
             (lane, number, fetched)
         });
     }
+}
+
+/// The lanes of `set`, from `turn` on.
+fn from_turn(set: &BTreeSet<usize>, turn: usize) -> Vec<usize> {
+    set.range(turn..).chain(set.range(..turn)).copied().collect()
 }
 
 fn index_of(lane: usize) -> u32 {

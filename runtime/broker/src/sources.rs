@@ -5,7 +5,10 @@
 //! topic that is the partition's own number. Consumers know those of several topics by the store's number, which holds
 //! over restarts and is never given again.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+};
 
 use millstream_types::{Offset, PartitionId, TopicPartition};
 use tokio::sync::watch;
@@ -25,8 +28,28 @@ pub(crate) enum Sources {
 pub(crate) struct Several {
     /// Ascending by id.
     parts: RwLock<Vec<Part>>,
-    /// Wakes readers, as a topic's does; the topics know it.
-    changed: Arc<watch::Sender<u64>>,
+    follower: Arc<Follower>,
+}
+
+/// What topics tell a subscription that reads several: there may be very many, so that it must not look at all of them
+/// whenever one of them changed.
+#[derive(Debug, Default)]
+pub(crate) struct Follower {
+    /// Wakes readers, as a topic's does.
+    changed: watch::Sender<u64>,
+    /// Partitions of which there is news since its reader looked.
+    fresh: Mutex<BTreeSet<PartitionId>>,
+}
+
+impl Follower {
+    /// There is news of a partition; to be told before [`wake`](Self::wake).
+    pub(crate) fn note(&self, partition: PartitionId) {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
 }
 
 #[derive(Debug)]
@@ -169,7 +192,7 @@ impl Sources {
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         match self {
             Self::One(topic) => topic.changes(),
-            Self::Several(several) => several.changed.subscribe(),
+            Self::Several(several) => several.follower.changed.subscribe(),
         }
     }
 
@@ -177,10 +200,15 @@ impl Sources {
     pub(crate) fn wake(&self) {
         match self {
             Self::One(topic) => topic.wake(),
-            Self::Several(several) => {
-                several.changed.send_modify(|version| *version = version.wrapping_add(1))
-            }
+            Self::Several(several) => several.follower.wake(),
         }
+    }
+
+    /// The partitions of which there is news since the last time; `None` where it may be any.
+    pub(crate) fn take_fresh(&self) -> Option<Vec<u32>> {
+        let Self::Several(several) = self else { return None };
+        let fresh = &mut *several.follower.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(fresh).into_iter().filter_map(|id| self.index(id)).collect())
     }
 }
 
@@ -198,7 +226,7 @@ impl Several {
                 .map(|(partition, id)| Part { id: *id, of: Some((Arc::clone(topic), partition)) }),
         );
         drop(parts);
-        topic.follow(&self.changed);
+        topic.follow(&self.follower);
         true
     }
 
@@ -209,6 +237,7 @@ impl Several {
         for (index, part) in (0..).zip(parts.iter_mut()) {
             if part.of.take_if(|(of, _)| of.name() == topic.name()).is_some() {
                 gone.push(index);
+                self.follower.note(part.id);
             }
         }
         gone

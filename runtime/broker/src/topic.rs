@@ -1,7 +1,7 @@
 //! A topic as readers and publishers see it: what is committed.
 
 use std::sync::{
-    Arc, PoisonError, RwLock, Weak,
+    Arc, PoisonError, RwLock, RwLockReadGuard, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -11,7 +11,7 @@ use millstream_types::{
 };
 use tokio::sync::watch;
 
-use crate::{Error, rows::TopicRow};
+use crate::{Error, rows::TopicRow, sources::Follower};
 
 /// A topic and how far each of its partitions may be read.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Topic {
     /// Wakes readers; the number itself means nothing.
     changed: watch::Sender<u64>,
     /// Wakes those who read other topics as well.
-    followers: RwLock<Vec<Weak<watch::Sender<u64>>>>,
+    followers: RwLock<Vec<Weak<Follower>>>,
 }
 
 impl Topic {
@@ -92,17 +92,22 @@ impl Topic {
         if let Some(place) = self.ends.get(index) {
             place.store(end, Ordering::Release);
         }
+        if let Some(partition) = self.row.partitions.get(index) {
+            self.followers().iter().filter_map(Weak::upgrade).for_each(|follower| follower.note(*partition));
+        }
     }
 
     pub(crate) fn wake(&self) {
-        let next = |version: &mut u64| *version = version.wrapping_add(1);
-        self.changed.send_modify(next);
-        let followers = self.followers.read().unwrap_or_else(PoisonError::into_inner);
-        followers.iter().filter_map(Weak::upgrade).for_each(|follower| follower.send_modify(next));
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        self.followers().iter().filter_map(Weak::upgrade).for_each(|follower| follower.wake());
     }
 
-    /// Wakes `follower` as well from now on.
-    pub(crate) fn follow(&self, follower: &Arc<watch::Sender<u64>>) {
+    fn followers(&self) -> RwLockReadGuard<'_, Vec<Weak<Follower>>> {
+        self.followers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells `follower` as well from now on.
+    pub(crate) fn follow(&self, follower: &Arc<Follower>) {
         let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
         followers.retain(|follower| follower.strong_count() > 0);
         followers.push(Arc::downgrade(follower));

@@ -114,6 +114,7 @@ impl Group {
                 }
             }
             part.settled.insert(0..scanned, &mut |_| {});
+            self.unsaved.insert(partition);
         }
     }
 
