@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millstream_broker::{Appended, Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{
-    BatchError, Check, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX,
+    BatchError, Check, Compression, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX,
 };
 use millstream_wire::{
     Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
@@ -123,7 +123,9 @@ async fn hand_in(
 /// A batch that everybody can read.
 pub(crate) fn checked(bytes: Bytes) -> Result<RecordBatch, BatchError> {
     let batch = RecordBatch::new(bytes, Check::Full)?;
-    batch.decompressed()?;
+    if batch.view().compression() != Compression::None {
+        batch.decompressed()?;
+    }
     Ok(batch)
 }
 

@@ -1,6 +1,8 @@
 //! Frames: `u32` head length, `u32` body length (both little-endian), head (MessagePack), body (raw bytes).
 
-use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+use bytes::{Buf as _, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Bytes in front of every frame.
@@ -70,17 +72,33 @@ pub fn decode_head<T: DeserializeOwned>(head: &[u8]) -> Result<T, FrameError> {
     rmp_serde::from_slice(head).map_err(|error| FrameError::Malformed(error.to_string()))
 }
 
-/// Cuts a stream of chunks into frames. Holds at most one frame and what came behind it in the same chunk.
+/// Cuts a stream of chunks into frames. Each part of a frame gets memory of its own, just as large as it is, and each byte is
+/// copied once: so a batch can be stamped in place, and keeps no chunk in memory.
 #[derive(Debug)]
 pub struct Decoder {
     limits: FrameLimits,
-    buffer: BytesMut,
+    /// What came and is in no frame yet.
+    chunks: VecDeque<Bytes>,
+    header: [u8; FRAME_HEADER_BYTES],
+    header_len: usize,
+    /// The frame behind the header, once that is whole.
+    partial: Option<Partial>,
+}
+
+/// The parts of a frame as far as they have come.
+#[derive(Debug)]
+struct Partial {
+    head: Vec<u8>,
+    head_len: usize,
+    body: Vec<u8>,
+    body_len: usize,
 }
 
 impl Decoder {
     /// A decoder at the start of a stream.
     pub fn new(limits: FrameLimits) -> Self {
-        Self { limits, buffer: BytesMut::new() }
+        let header = [0; FRAME_HEADER_BYTES];
+        Self { limits, chunks: VecDeque::new(), header, header_len: 0, partial: None }
     }
 
     /// From the next frame on, frames may be as large as `limits` says.
@@ -90,12 +108,7 @@ impl Decoder {
 
     /// Takes a chunk as it came from the stream.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.buffer.is_empty() {
-            // Room for the whole frame at once, so that nothing is moved later; `next_frame` tells what is wrong with it.
-            let frame_bytes = self.lengths(&chunk).ok().flatten().map_or(0, total);
-            self.buffer.reserve(frame_bytes.max(chunk.len()));
-        }
-        self.buffer.extend_from_slice(&chunk);
+        self.chunks.push_back(chunk);
     }
 
     /// The next whole frame; `None` when more bytes are needed.
@@ -103,17 +116,34 @@ impl Decoder {
     /// # Errors
     /// [`FrameError::TooLarge`] as soon as the header announces too much.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some((head_len, body_len)) = self.lengths(&self.buffer)? else { return Ok(None) };
-        let total = total((head_len, body_len));
-        if self.buffer.len() < total {
-            // Room for the whole frame at once, so that a large body is not moved again and again.
-            self.buffer.reserve(total - self.buffer.len());
+        if self.partial.is_none() {
+            while self.header_len < FRAME_HEADER_BYTES
+                && let Some(chunk) = self.chunks.front_mut()
+            {
+                let rest = self.header.get_mut(self.header_len..).unwrap_or_default();
+                let some = rest.len().min(chunk.len());
+                chunk.split_to(some).copy_to_slice(&mut rest[..some]);
+                self.header_len += some;
+                if chunk.is_empty() {
+                    self.chunks.pop_front();
+                }
+            }
+            if self.header_len < FRAME_HEADER_BYTES {
+                return Ok(None);
+            }
+            self.partial = Some(self.announced()?);
+        }
+        let Some(partial) = &mut self.partial else { return Ok(None) };
+        fill(&mut partial.head, partial.head_len, &mut self.chunks);
+        fill(&mut partial.body, partial.body_len, &mut self.chunks);
+        if partial.missing() > 0 {
             return Ok(None);
         }
-        let mut frame = self.buffer.split_to(total);
-        let _ = frame.split_to(FRAME_HEADER_BYTES);
-        let head = frame.split_to(head_len).freeze();
-        Ok(Some(Frame { head, body: frame.freeze() }))
+        self.header_len = 0;
+        Ok(self
+            .partial
+            .take()
+            .map(|Partial { head, body, .. }| Frame { head: head.into(), body: body.into() }))
     }
 
     /// `Ok` when the stream may end here.
@@ -121,34 +151,48 @@ impl Decoder {
     /// # Errors
     /// [`FrameError::Cut`] inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let total = self.lengths(&self.buffer)?.map_or(FRAME_HEADER_BYTES, total);
-        Err(FrameError::Cut { missing: total.saturating_sub(self.buffer.len()) })
+        let missing = match &self.partial {
+            Some(partial) => partial.missing(),
+            None if self.header_len == 0 => return Ok(()),
+            None => FRAME_HEADER_BYTES - self.header_len,
+        };
+        Err(FrameError::Cut { missing })
     }
 
-    /// Of the head and body of the frame that starts `bytes`; `None` while they are not there.
-    fn lengths(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
-        let Some([h0, h1, h2, h3, b0, b1, b2, b3]) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let head = u32::from_le_bytes([*h0, *h1, *h2, *h3]) as usize;
-        let body = u32::from_le_bytes([*b0, *b1, *b2, *b3]) as usize;
+    /// The frame that the header announces.
+    fn announced(&self) -> Result<Partial, FrameError> {
+        let [h0, h1, h2, h3, b0, b1, b2, b3] = self.header;
+        let head_len = u32::from_le_bytes([h0, h1, h2, h3]) as usize;
+        let body_len = u32::from_le_bytes([b0, b1, b2, b3]) as usize;
         for (part, found, max) in
-            [("head", head, self.limits.head_bytes_max), ("body", body, self.limits.body_bytes_max)]
+            [("head", head_len, self.limits.head_bytes_max), ("body", body_len, self.limits.body_bytes_max)]
         {
             if found > max {
                 return Err(FrameError::TooLarge { part, found, max });
             }
         }
-        Ok(Some((head, body)))
+        let (head, body) = (Vec::with_capacity(head_len), Vec::with_capacity(body_len));
+        Ok(Partial { head, head_len, body, body_len })
     }
 }
 
-/// Bytes of a frame.
-fn total((head_len, body_len): (usize, usize)) -> usize {
-    FRAME_HEADER_BYTES + head_len + body_len
+impl Partial {
+    fn missing(&self) -> usize {
+        self.head_len + self.body_len - self.head.len() - self.body.len()
+    }
+}
+
+/// Moves what `part` lacks of its `len` bytes from `chunks`, as far as it is there.
+fn fill(part: &mut Vec<u8>, len: usize, chunks: &mut VecDeque<Bytes>) {
+    while part.len() < len
+        && let Some(chunk) = chunks.front_mut()
+    {
+        let some = chunk.split_to(chunk.len().min(len - part.len()));
+        part.extend_from_slice(&some);
+        if chunk.is_empty() {
+            chunks.pop_front();
+        }
+    }
 }
 
 #[cfg(test)]
