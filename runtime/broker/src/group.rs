@@ -9,6 +9,7 @@ mod ending;
 mod members;
 mod part;
 mod place;
+mod records;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -173,7 +174,8 @@ impl Group {
 
     /// A partition is gone, and all that was of it.
     pub(crate) fn detach(&mut self, partition: u32) {
-        let open = self.part(partition).into_iter().flat_map(|part| part.open.keys().copied());
+        let open =
+            self.part(partition).into_iter().flat_map(|part| part.open.iter().map(|(offset, _)| offset));
         for offset in open.collect::<Vec<_>>() {
             self.close(partition, offset);
         }
@@ -304,7 +306,7 @@ impl Group {
     pub(crate) fn reopen(&mut self, partition: u32, offset: Offset) {
         let Some(part) = self.part_mut(partition) else { return };
         part.reopen(offset);
-        if offset < part.scanned && !part.open.contains_key(&offset) {
+        if offset < part.scanned && !part.open.contains(offset) {
             part.open.insert(offset, Open::new(0, 0, State::Ready));
             self.open += 1;
             self.ready.insert((partition, offset));

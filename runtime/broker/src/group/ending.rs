@@ -90,7 +90,7 @@ impl Group {
 
     /// Ends the wait of a record, if it waits.
     pub(super) fn wake_record(&mut self, partition: u32, offset: Offset) {
-        let open = self.part(partition).and_then(|part| part.open.get(&offset)).copied();
+        let open = self.part(partition).and_then(|part| part.open.get(offset)).copied();
         match open {
             Some(open) if open.unit != 0 => {
                 self.put(partition, offset, State::Held, 0);
@@ -133,7 +133,7 @@ impl Group {
 
     /// The unit of the record.
     fn take_one_back(&mut self, partition: u32, offset: Offset, moment: Moment) -> Option<u64> {
-        let open = *self.part(partition)?.open.get(&offset)?;
+        let open = *self.part(partition)?.open.get(offset)?;
         if open.state() == State::Leased {
             let granted = self.leases.get(&{ open.tag }).map_or(moment.wall, |lease| lease.granted);
             self.unlease(&open);
@@ -153,11 +153,11 @@ impl Group {
         let part = self.part(found.partition).into_iter();
         let open = part.flat_map(|part| part.open.range(found.first..found.end));
         let under = open.filter(|(_, open)| open.state() == State::Leased && open.tag == lease);
-        under.map(|(offset, _)| (found.partition, *offset)).collect()
+        under.map(|(offset, _)| (found.partition, offset)).collect()
     }
 
     fn is_under(&self, partition: u32, offset: Offset, lease: u64) -> bool {
-        let open = self.part(partition).and_then(|part| part.open.get(&offset));
+        let open = self.part(partition).and_then(|part| part.open.get(offset));
         open.is_some_and(|open| open.state() == State::Leased && open.tag == lease)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::Offset;
 
-use super::{Group, MemberId, Said};
+use super::{Group, MemberId, Said, records::Records};
 use crate::{Error, rows::TriedRow, settled::Settled, shard::PartitionCursor};
 
 /// One partition.
@@ -16,7 +16,7 @@ pub(super) struct Part {
     /// How far a stream has come.
     reached: Offset,
     routed: Offset,
-    pub(super) open: BTreeMap<Offset, Open>,
+    pub(super) open: Records,
     /// How many of those consumers have.
     pub(super) leased: u64,
     /// Records that were delivered in vain.
@@ -104,7 +104,7 @@ impl From<PartitionCursor> for Part {
             scanned: below,
             reached: below,
             routed: cursor.routed,
-            open: BTreeMap::new(),
+            open: Records::default(),
             leased: 0,
             tried: cursor.tried,
             unsaved: Vec::new(),
@@ -129,8 +129,8 @@ impl Part {
 
     /// Settles the run of offsets around `offset` that nothing open interrupts; its end, and what of it was not settled.
     fn done_around(&mut self, offset: Offset) -> (Offset, Vec<std::ops::Range<Offset>>) {
-        let start = self.open.range(..offset).next_back().map_or(0, |(before, _)| before + 1);
-        let end = self.open.range(offset..).next().map_or(self.scanned, |(behind, _)| *behind);
+        let start = self.open.before(offset).map_or(0, |before| before + 1);
+        let end = self.open.from(offset).unwrap_or(self.scanned);
         let run = start..end.max(offset + 1);
         let fresh = self.settled.gaps(run.clone());
         self.settled.insert(run.clone(), &mut |_| {});
@@ -222,7 +222,7 @@ impl Group {
             part.settled.insert(range.clone(), &mut |_| {});
         }
         part.scanned = part.scanned.max(next);
-        let open = part.open.range(..next).map(|(offset, _)| *offset);
+        let open = part.open.range(0..next).map(|(offset, _)| offset);
         let open: Vec<_> = open.filter(|offset| part.settled.contains(*offset)).collect();
         part.tried.retain(|offset, _| !part.settled.contains(*offset));
         for offset in open {
@@ -240,7 +240,7 @@ impl Group {
     }
 
     pub(super) fn is_leased(&self, partition: u32, offset: Offset) -> bool {
-        let open = self.part(partition).and_then(|part| part.open.get(&offset));
+        let open = self.part(partition).and_then(|part| part.open.get(offset));
         open.is_some_and(|open| open.state() == State::Leased)
     }
 
@@ -266,7 +266,7 @@ impl Group {
             return Vec::new();
         }
         let open = part.open.range(span);
-        open.filter(|(_, open)| mine(open)).map(|(offset, _)| *offset).collect()
+        open.filter(|(_, open)| mine(open)).map(|(offset, _)| offset).collect()
     }
 
     /// Settles `offsets`, which are no longer open, and tells the shard.
@@ -290,7 +290,7 @@ impl Group {
     /// Takes a record out of what is open, from wherever it is.
     pub(super) fn close(&mut self, partition: u32, offset: Offset) {
         let part = self.part_mut(partition);
-        let Some(open) = part.and_then(|part| part.open.remove(&offset)) else { return };
+        let Some(open) = part.and_then(|part| part.open.remove(offset)) else { return };
         self.open -= 1;
         match open.state() {
             State::Leased => self.unlease(&open),
@@ -325,7 +325,7 @@ impl Group {
     /// Puts a record into another state than leased; the one it was in is over.
     pub(super) fn put(&mut self, partition: u32, offset: Offset, state: State, tag: u64) {
         let Some(part) = self.part_mut(partition) else { return };
-        let Some(open) = part.open.get_mut(&offset) else { return };
+        let Some(open) = part.open.get_mut(offset) else { return };
         open.set(state, tag);
         match state {
             State::Waiting => drop(self.due.insert((tag, partition, offset))),

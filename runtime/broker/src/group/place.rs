@@ -131,7 +131,7 @@ impl Group {
         // What is read is in memory until it is handed out.
         let few = ready.take_while(|offset| {
             let before = bytes;
-            bytes += part.open.get(offset).map_or(0, |open| u64::from(open.bytes()));
+            bytes += part.open.get(*offset).map_or(0, |open| u64::from(open.bytes()));
             before < AGAIN_BYTES_MAX
         });
         let taken: Vec<_> = few.collect();
@@ -145,9 +145,9 @@ impl Group {
     /// Nothing is being read again: what was, is to be. For when the one who read is gone.
     pub(crate) fn restart_fetches(&mut self) {
         let fetching = (0..).zip(&self.parts).flat_map(|(partition, part)| {
-            let open = part.iter().flat_map(|part| &part.open);
+            let open = part.iter().flat_map(|part| part.open.iter());
             let open = open.filter(|(_, open)| open.state() == State::Fetching);
-            open.map(move |(offset, _)| (partition, *offset))
+            open.map(move |(offset, _)| (partition, offset))
         });
         for (partition, offset) in fetching.collect::<Vec<_>>() {
             self.fetched(partition, &[offset], &[offset]);
@@ -157,8 +157,8 @@ impl Group {
     /// Reading `offsets` again came to an end. Those that brought nothing, since a module drops them now or they are gone
     /// from the log, are done, and how many those are is told; those that found nobody are to be read again.
     pub(crate) fn fetched(&mut self, partition: u32, offsets: &[Offset], brought: &[Offset]) -> usize {
-        let fetching = |group: &Self, offset| {
-            let open = group.part(partition).and_then(|part| part.open.get(offset));
+        let fetching = |group: &Self, offset: &Offset| {
+            let open = group.part(partition).and_then(|part| part.open.get(*offset));
             open.filter(|open| open.state() == State::Fetching).copied()
         };
         let mut gone = Vec::new();
@@ -192,7 +192,7 @@ impl Group {
         if part.settled.contains(offset) {
             return Place::Pass;
         }
-        match part.open.get(&offset) {
+        match part.open.get(offset) {
             // A module made more of it than one batch holds.
             Some(open) if open.state() == State::Leased => return Place::Under(open.tag),
             Some(_) => return Place::Pass,
@@ -255,7 +255,7 @@ impl Group {
     ) -> Place {
         let offset = record.offset;
         let part = self.part_mut(partition);
-        let Some(open) = part.and_then(|part| part.open.get_mut(&offset)) else { return Place::Pass };
+        let Some(open) = part.and_then(|part| part.open.get_mut(offset)) else { return Place::Pass };
         match open.state() {
             State::Fetching => open.set_bytes(bytes),
             State::Leased => return Place::Under(open.tag),
@@ -318,7 +318,7 @@ impl Group {
 
     fn lease(&mut self, partition: u32, offset: Offset, lease: u64, bytes: u32) {
         let Some(part) = self.part_mut(partition) else { return };
-        let Some(open) = part.open.get_mut(&offset) else { return };
+        let Some(open) = part.open.get_mut(offset) else { return };
         open.set_leased(lease, bytes);
         let (unit, bytes) = (open.unit, open.bytes());
         part.leased += 1;

@@ -13,21 +13,22 @@ fn bytes_a_record<T>(records: usize, fill: impl FnOnce() -> T) -> f64 {
     bytes as f64 / records as f64
 }
 
-#[test]
-fn a_leased_record_takes_at_most_64_bytes() {
-    const BATCHES: u64 = 200;
-    const EACH: u64 = 500;
+const BATCHES: u64 = 200;
+const EACH: u64 = 500;
+
+/// Heap bytes a record that is leased by `mode`, so many of a key.
+fn bytes_leased(mode: DeliveryMode, of_a_key: u64) -> f64 {
     let _profiler = dhat::Profiler::builder().testing().build();
+    let record = |offset: u64| Record::new("x").with_key(format!("{}", offset / of_a_key));
     let payloads: Vec<_> = (0..BATCHES)
         .map(|n| {
             let mut builder = BatchBuilder::new().with_stamp(n * EACH, 0);
-            (0..EACH).for_each(|_| builder.push(&Record::new("x")).unwrap());
+            (n * EACH..(n + 1) * EACH).for_each(|offset| builder.push(&record(offset)).unwrap());
             builder.build().unwrap()
         })
         .collect();
     let bytes = bytes_a_record((BATCHES * EACH) as usize, || {
-        let mut group =
-            Group::new(DeliveryConfig::of(DeliveryMode::Shared), vec![PartitionCursor::default()]);
+        let mut group = Group::new(DeliveryConfig::of(mode), vec![PartitionCursor::default()]);
         for _ in 0..4 {
             group.join(Window { records: 1_000_000, bytes: 1 << 40 }).unwrap();
         }
@@ -39,8 +40,22 @@ fn a_leased_record_takes_at_most_64_bytes() {
         assert_eq!(group.counts(0), (BATCHES * EACH, 0));
         group
     });
-    println!("{bytes:.1} bytes a leased record");
-    assert!(bytes <= 64.0, "{bytes:.1} bytes a leased record");
+    println!("{bytes:.1} bytes a leased record, {mode}, {of_a_key} of a key");
+    bytes
+}
+
+#[test]
+fn a_leased_record_takes_at_most_64_bytes() {
+    for (mode, of_a_key) in [
+        (DeliveryMode::Shared, 1),
+        (DeliveryMode::Failover, 1),
+        (DeliveryMode::KeyShared, 100),
+        (DeliveryMode::KeyShared, 10),
+        (DeliveryMode::KeyShared, 1),
+    ] {
+        let bytes = bytes_leased(mode, of_a_key);
+        assert!(bytes <= 64.0, "{bytes:.1} bytes a leased record, {mode}, {of_a_key} of a key");
+    }
 }
 
 #[test]

@@ -504,7 +504,7 @@ impl World {
                     "{place:?} is settled and was not done"
                 );
                 assert!(settled || !self.done.contains(&place), "{place:?} was done and is not settled");
-                let open = part.open.get(&offset);
+                let open = part.open.get(offset);
                 assert!(open.is_none() || !settled, "{place:?} is settled and open");
                 let known = settled || open.is_some() || offset >= part.scanned || is_dropped(offset);
                 assert!(known, "{place:?} is forgotten");

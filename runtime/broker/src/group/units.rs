@@ -160,7 +160,7 @@ impl Group {
     }
 
     fn is_held(&self, partition: u32, offset: Offset) -> bool {
-        let open = self.part(partition).and_then(|part| part.open.get(&offset));
+        let open = self.part(partition).and_then(|part| part.open.get(offset));
         open.is_some_and(|open| open.state() == State::Held)
     }
 }
