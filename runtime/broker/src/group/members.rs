@@ -2,7 +2,7 @@
 
 use millstream_types::DeliveryMode;
 
-use super::{Group, MemberId, Moment, Slot};
+use super::{Group, MemberId, Moment, Slot, Unit};
 use crate::limits::{GROUP_MEMBERS_MAX, GROUP_OPEN_MAX};
 
 /// Slots that keys are spread over.
@@ -103,7 +103,7 @@ impl Group {
         }
         let Some(owner) = self.slots.get(partition as usize).map(|slot| slot.member) else { return false };
         let unit = self.units.get(&super::units::of_partition(partition));
-        let drained = unit.is_none_or(|unit| unit.member == owner && unit.is_leased());
+        let drained = unit.is_none_or(|unit| self.holder(unit) == owner && unit.is_leased());
         drained && self.has_room(owner)
     }
 
@@ -157,8 +157,8 @@ impl Group {
     /// Hands on what is in lists of these; what has been parked elsewhere since is not meant.
     pub(super) fn advance_parked(&mut self, mut parked: Vec<u64>, lists: &[MemberId]) {
         parked.retain(|unit| {
-            let unit = self.units.get_mut(unit);
-            unit.is_some_and(|unit| unit.parked.take_if(|list| lists.contains(list)).is_some())
+            let parked = self.units.get_mut(unit).and_then(Unit::parked);
+            parked.is_some_and(|parked| parked.take_if(|list| lists.contains(list)).is_some())
         });
         for unit in parked {
             self.advance(unit);
@@ -179,8 +179,8 @@ impl Group {
     pub(super) fn regroup_all(&mut self) {
         self.regroup();
         self.parked.clear();
-        for unit in self.units.values_mut() {
-            unit.parked = None;
+        for parked in self.units.values_mut().filter_map(Unit::parked) {
+            *parked = None;
         }
         for unit in self.units.keys().copied().collect::<Vec<_>>() {
             self.advance(unit);
