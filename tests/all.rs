@@ -8,6 +8,7 @@ mod hostile_peers; // frames and batches that break the protocol
 mod messages; // publish and subscribe, over real QUIC
 mod modules; // filter, transform, route
 mod network; // lost, repeated, delayed datagrams, and clients whose address changes
+mod pressure; // too much at once
 mod tidy;
 mod workers; // delivery modes, leases, retries, dead letters
 // our own rules about the tree

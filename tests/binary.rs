@@ -13,6 +13,8 @@ mod flights; // real data
 mod many;
 #[path = "binary/peak.rs"]
 mod peak; // a burst, and who is slow
+#[path = "binary/pressure.rs"]
+mod pressure; // too much at once
 #[path = "binary/retention.rs"]
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]

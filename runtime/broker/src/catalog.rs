@@ -97,7 +97,7 @@ impl Catalog {
         let mut inner = self.write();
         let found = inner.subscriptions.len();
         if found >= max {
-            return Err(Error::LimitReached { what: "subscriptions", found });
+            return Err(Error::TooManySubscriptions { found });
         }
         inner.subscriptions.insert(subscription.name().clone(), subscription);
         Ok(())
@@ -136,6 +136,7 @@ impl Inner {
             Effect::TopicUpdated { name, config } => {
                 if let Some(topic) = self.topics.get(&name) {
                     topic.set_retention(config.retention);
+                    topic.set_rate(config.rate);
                 }
             }
             Effect::TopicDeleted { name, partitions } => {

@@ -51,9 +51,9 @@ pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
     BatchBuilder, Binding, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability, Header,
-    ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, Record, RecordBatch, RecordView,
-    Retention, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicInfo,
-    TopicName,
+    ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate, Record,
+    RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionName, Timestamp,
+    TopicChange, TopicConfig, TopicInfo, TopicName,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};

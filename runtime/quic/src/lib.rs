@@ -5,6 +5,8 @@ mod settings;
 mod socket;
 mod stream;
 
-pub use settings::{crypto_provider, endpoint_config, server_endpoint_config, transport};
+pub use settings::{
+    TransportSettings, crypto_provider, endpoint_config, server_endpoint_config, transport, transport_with,
+};
 pub use socket::{bind_udp, endpoint};
 pub use stream::{FrameReader, FrameWriter, ReadError, WriteError};

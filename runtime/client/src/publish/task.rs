@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{ProducerId, ProducerName, TopicName};
-use millstream_wire::{Answer, CloseCode, ErrorCode, Open, PublishHead, PublishReady, Receipts};
+use millstream_wire::{Answer, CloseCode, ErrorCode, Open, Pace, PublishHead, PublishReady, Receipts};
 use tokio::time::{Instant, sleep_until};
 
 use super::{publisher::Shared, queue::Next};
@@ -57,6 +57,7 @@ pub(super) async fn run(link: Arc<Link>, target: Target, shared: Arc<Shared>, fi
             Ok(End::Renew) => None,
             Err(error) => {
                 shared.queue().disconnected();
+                shared.slow_down(None);
                 tracing::debug!(topic = %target.topic, %error, "publisher stream lost");
                 spell.lost(opened, Instant::now());
                 Some(error)
@@ -94,7 +95,7 @@ async fn reopen(
                 return Err(PublishError::Closed);
             }
             match spell.failed(Instant::now(), chance()) {
-                Ok(next) => sleep_until(next).await,
+                Ok(next) => sleep_until(next.max(error.not_before())).await,
                 Err(after) => return Err(PublishError::GaveUp { after, last: Box::new(error) }),
             }
         }
@@ -190,7 +191,12 @@ async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<End, CallErro
 
 /// Takes receipts until the stream ends.
 async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), CallError> {
-    while let Some((Receipts { receipts }, _)) = reader.next::<Receipts>().await? {
+    while let Some((Receipts { receipts, pace }, _)) = reader.next::<Receipts>().await? {
+        match pace {
+            Some(Pace::SlowDown(slow)) => shared.slow_down(Some(slow)),
+            Some(Pace::GoOn) => shared.slow_down(None),
+            None => {}
+        }
         let now = Instant::now();
         for answer in receipts {
             if let Answer::Err(error) = &answer
