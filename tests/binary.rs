@@ -19,5 +19,7 @@ mod pressure; // too much at once
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]
 mod start; // what keeps a broker from starting
+#[path = "binary/vanished.rs"]
+mod vanished; // killed clients
 #[path = "binary/workers.rs"]
 mod workers; // workers on the command line, and over kills // thousands of connections and subscriptions

@@ -122,6 +122,7 @@ impl Lost {
             code if code == CloseCode::Busy as u64 => "the broker has too many connections or streams",
             code if code == CloseCode::ShuttingDown as u64 => "the broker is shutting down",
             code if code == CloseCode::StoreUnsure as u64 => "the broker's store is in doubt and it stops",
+            code if code == CloseCode::Vanished as u64 => "the broker took this client for gone",
             _ => "the broker closed it",
         };
         let reason = match text {

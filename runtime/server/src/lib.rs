@@ -13,6 +13,7 @@ mod request;
 mod server;
 mod session;
 mod stream;
+mod vanished;
 mod work;
 
 pub use config::{ConfigError, ServerConfig};

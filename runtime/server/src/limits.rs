@@ -26,3 +26,12 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// what is on its way is in memory.
 pub(crate) const BACKLOG_BYTES_MIN: usize = 4 * BATCH_BYTES_MAX;
 pub(crate) const BACKLOG_BYTES_MAX: usize = u32::MAX as usize;
+/// So many reports that nobody listens at a peer's address, over so long, or over so many round trips where that is longer,
+/// with nothing heard of it: it is gone.
+pub(crate) const REPORTS_MIN: u32 = 3;
+pub(crate) const GONE_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const GONE_ROUND_TRIPS: u32 = 8;
+/// How often such reports are looked at.
+pub(crate) const REPORTS_EVERY: Duration = Duration::from_millis(50);
+/// A worker that holds records and to which nothing is to be sent is asked so often whether it is there.
+pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use millstream_broker::Broker;
-use millstream_quic::TransportSettings;
+use millstream_quic::{TransportSettings, Unreachable};
 use millstream_wire::CloseCode;
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::{
     certificate::{Certificate, CertificateError},
     limits::{GOODBYE, INCOMING_MAX, REQUESTS_MAX, RETRY_FROM, TURNED_AWAY_MAX},
     session::{self, Context},
+    vanished,
 };
 
 /// Opens the broker on a thread of its own, which takes the memory that recovery needed with it.
@@ -82,6 +83,7 @@ pub struct Server {
     context: Arc<Context>,
     url: String,
     accepting: tokio::task::JoinHandle<()>,
+    watching: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
@@ -103,7 +105,7 @@ impl Server {
         let broker = open(settings).await?;
         let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
         let pin = certificate.pin();
-        let (endpoint, near) = listen(&config, certificate)?;
+        let (endpoint, near, unreachable) = listen(&config, certificate)?;
         let address =
             endpoint.local_addr().map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let url = format!("millstream://{}?pin=sha256:{pin}", reachable(address));
@@ -113,7 +115,9 @@ impl Server {
         written.map_err(|cause| StartError::File { path, cause })?;
         let context = Arc::new(Context::new(broker, config));
         let accepting = tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context)));
-        Ok(Self { endpoint, context, url, accepting })
+        let watching =
+            unreachable.map(|watched| tokio::spawn(vanished::watch(watched, Arc::clone(&context))));
+        Ok(Self { endpoint, context, url, accepting, watching })
     }
 
     /// What clients connect to.
@@ -129,6 +133,9 @@ impl Server {
     /// Takes no more connections, tells the clients, commits what was handed in, and closes the store.
     pub async fn shutdown(self, code: CloseCode, reason: &str) {
         self.accepting.abort();
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
         self.endpoint.close(VarInt::from_u32(code.code()), reason.as_bytes());
         self.context.tasks.close();
         // A client that does not answer is not waited for.
@@ -142,11 +149,11 @@ impl Server {
     }
 }
 
-/// The endpoint, and the settings of connections over loopback.
+/// The endpoint, the settings of connections over loopback, and who is told to be gone.
 fn listen(
     config: &ServerConfig,
     certificate: Certificate,
-) -> Result<(Endpoint, Arc<quinn::ServerConfig>), StartError> {
+) -> Result<(Endpoint, Arc<quinn::ServerConfig>, Option<Unreachable>), StartError> {
     let failed = |cause| StartError::Listen { address: config.listen, cause };
     let socket = millstream_quic::bind_udp(config.listen).map_err(failed)?;
     let settings = millstream_quic::server_endpoint_config(&certificate.secret());
@@ -160,8 +167,11 @@ fn listen(
     // Over loopback larger packets halve the cost of a byte.
     let mut near = server.clone();
     near.transport_config(transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let unreachable = Unreachable::watch(&socket).inspect_err(
+        |error| tracing::warn!(%error, "peers that are gone are noticed by their idle time-out alone"),
+    );
     let endpoint = millstream_quic::endpoint(settings, Some(server), socket);
-    Ok((endpoint.map_err(failed)?, Arc::new(near)))
+    Ok((endpoint.map_err(failed)?, Arc::new(near), unreachable.ok()))
 }
 
 async fn accept(endpoint: Endpoint, near: Arc<quinn::ServerConfig>, context: Arc<Context>) {

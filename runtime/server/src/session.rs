@@ -24,6 +24,7 @@ use crate::{
     limits::{GREETING, RETRY_AFTER_MS},
     peer::Peer,
     stream,
+    vanished::Peers,
 };
 
 /// A greeting is small.
@@ -39,6 +40,9 @@ pub(crate) struct Context {
     /// Publishers that are held back, and how often one was told so.
     pub(crate) slowed: AtomicU64,
     pub(crate) slow_downs: AtomicU64,
+    pub(crate) peers: Peers,
+    /// Connections that were given up since their peer was gone.
+    pub(crate) vanished: AtomicU64,
     /// Sessions and streams: a shutdown waits for them.
     pub(crate) tasks: TaskTracker,
     started_ms: Timestamp,
@@ -55,6 +59,8 @@ impl Context {
             turned_away: AtomicUsize::new(0),
             slowed: AtomicU64::new(0),
             slow_downs: AtomicU64::new(0),
+            peers: Peers::default(),
+            vanished: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             started_ms,
         }
@@ -70,6 +76,7 @@ impl Context {
             connections: self.connections.load(Ordering::Relaxed) as u64,
             slowed: self.slowed.load(Ordering::Relaxed),
             slow_downs: self.slow_downs.load(Ordering::Relaxed),
+            vanished: self.vanished.load(Ordering::Relaxed),
             disk_bytes: self.broker.disk_bytes(),
         }
     }
@@ -89,12 +96,13 @@ pub(crate) async fn run(context: &Arc<Context>, connecting: Connecting) {
         Err(_) => return close(&connection, CloseCode::HelloTimeout, "no Hello came in time"),
     };
     tracing::debug!(%peer, client = hello.client, "connected");
-    let own = Arc::new(Peer::new(context));
+    let own = Arc::new(Peer::new(connection.clone(), context));
+    let _present = context.peers.enter(&own);
     while let Ok((send, receive)) = connection.accept_bi().await {
         let (context, own) = (Arc::clone(context), Arc::clone(&own));
         // As many as quinn allows the peer to open at once.
         let tasks = context.tasks.clone();
-        tasks.spawn(async move { stream::serve(&context, &own, send, receive).await });
+        tasks.spawn(async move { stream::serve(&context, own, send, receive).await });
     }
     tracing::debug!(%peer, client = hello.client, "disconnected");
 }

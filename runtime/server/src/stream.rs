@@ -23,7 +23,7 @@ pub(crate) enum StreamError {
 }
 
 /// Serves one stream until it ends.
-pub(crate) async fn serve(context: &Arc<Context>, peer: &Peer, send: SendStream, receive: RecvStream) {
+pub(crate) async fn serve(context: &Arc<Context>, peer: Arc<Peer>, send: SendStream, receive: RecvStream) {
     let body_bytes_max = context.config.modules.module_bytes.max(BATCH_BYTES_MAX);
     let limits = FrameLimits { head_bytes_max: HEAD_BYTES_MAX, body_bytes_max };
     let (mut reader, mut writer) = (FrameReader::new(receive, limits), FrameWriter::new(send));
@@ -40,14 +40,14 @@ pub(crate) async fn serve(context: &Arc<Context>, peer: &Peer, send: SendStream,
     };
     let served = match first {
         Ok(Some((Open::Request(request), body))) => {
-            request::serve(context, peer, request, body, writer).await
+            request::serve(context, &peer, request, body, writer).await
         }
         Ok(Some((Open::Publish { topic, producer, resume, anew }, _))) => {
             let wanted = publish::Wanted { topic, producer, resume, anew };
-            publish::serve(context, peer, wanted, reader, writer).await
+            publish::serve(context, &peer, wanted, reader, writer).await
         }
         Ok(Some((Open::Subscribe(wanted), _))) => consume::serve(context, wanted, reader, writer).await,
-        Ok(Some((Open::Work(wanted), _))) => work::serve(context, wanted, reader, writer).await,
+        Ok(Some((Open::Work(wanted), _))) => work::serve(context, peer, wanted, reader, writer).await,
         Ok(Some((Open::Hello(_), _))) => {
             let text = "Hello belongs on the first stream of a connection only";
             refuse(&mut writer, WireError::refused(ErrorCode::BadRequest, text)).await

@@ -24,6 +24,9 @@ pub struct ServerInfo {
     /// See [`slowed`](Self::slowed).
     #[serde(default)]
     pub slow_downs: u64,
+    /// Connections that were given up since their process was gone, since the broker started.
+    #[serde(default)]
+    pub vanished: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
 }
