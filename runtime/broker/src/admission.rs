@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     Broker, Error, Limits, Topic,
-    limits::{ONE_SHOT_WAIT, TELL_AFTER},
+    limits::{COMMAND_BYTES, ONE_SHOT_WAIT, TELL_AFTER},
     rate::{Held, Passed, Rate, Weight},
 };
 
@@ -141,10 +141,10 @@ impl Broker {
         let mut passed = Vec::new();
         for (topic, weight) in topics {
             let rate = &topic.share().rate;
-            passed.push(pass(rate, *weight, [Of::TopicBytesPerS, Of::TopicRecordsPerS], &mut told).await);
+            passed.extend(pass(rate, *weight, [Of::TopicBytesPerS, Of::TopicRecordsPerS], &mut told).await);
         }
         let of_connection = [Of::ConnectionBytesPerS, Of::ConnectionRecordsPerS];
-        passed.push(pass(&connection.rate, all, of_connection, &mut told).await);
+        passed.extend(pass(&connection.rate, all, of_connection, &mut told).await);
         let mut shares = Vec::with_capacity(topics.len() + 2);
         shares.push(take(&connection.quota, all.bytes, Of::ConnectionBytes, &mut told).await?);
         for (topic, weight) in topics {
@@ -167,8 +167,7 @@ impl Broker {
 
 /// What `batch` counts.
 pub(crate) fn weight(batch: &RecordBatch) -> Weight {
-    let bytes = batch.as_bytes().len() + crate::limits::COMMAND_BYTES;
-    Weight { bytes: bytes as u64, records: batch.view().len() as u64 }
+    Weight { bytes: batch.as_bytes().len() as u64, records: batch.view().len() as u64 }
 }
 
 async fn pass<'a>(
@@ -176,9 +175,12 @@ async fn pass<'a>(
     weight: Weight,
     [bytes, records]: [PublishLimit; 2],
     told: &mut impl FnMut(SlowDown),
-) -> Passed<'a> {
+) -> Option<Passed<'a>> {
+    if !rate.is_limited() {
+        return None;
+    }
     if let Some(passed) = rate.try_pass(weight) {
-        return passed;
+        return Some(passed);
     }
     // Who is here has been faster than the rate for longer than a moment.
     if let Some((held, wait)) = rate.held() {
@@ -188,15 +190,17 @@ async fn pass<'a>(
             Held::Records { per_s, .. } => SlowDown { limit: records, value: per_s, after_ms },
         });
     }
-    rate.pass(weight).await
+    Some(rate.pass(weight).await)
 }
 
+/// Room for a command with so many bytes of batches.
 async fn take(
     quota: &Quota,
     bytes: u64,
     limit: PublishLimit,
     told: &mut impl FnMut(SlowDown),
 ) -> Result<Share, Error> {
+    let bytes = bytes + COMMAND_BYTES as u64;
     if let Some(share) = quota.try_take(bytes) {
         return Ok(share);
     }

@@ -145,14 +145,15 @@ impl Rate {
         }
     }
 
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Acquire)
+    }
+
     /// Lets `weight` pass if it need not wait.
     pub(crate) fn try_pass(&self, weight: Weight) -> Option<Passed<'_>> {
-        if !self.limited.load(Ordering::Acquire) {
-            return Some(Passed { rate: None, weight });
-        }
         let _turn = self.turn.try_lock().ok()?;
         self.lock().take(weight, self.started.elapsed()).ok()?;
-        Some(Passed { rate: Some(self), weight })
+        Some(Passed { rate: self, weight })
     }
 
     /// Lets `weight` pass behind those that wait already. Cancel-safe.
@@ -162,7 +163,7 @@ impl Rate {
             let changed = self.changed.notified();
             let taken = self.lock().take(weight, self.started.elapsed());
             match taken {
-                Ok(()) => return Passed { rate: Some(self), weight },
+                Ok(()) => return Passed { rate: self, weight },
                 Err(held) => tokio::select! {
                     () = sleep_until(self.started + held.until()) => {}
                     () = changed => {}
@@ -186,22 +187,20 @@ impl Rate {
 /// What passed. Dropped, it did not happen.
 #[derive(Debug)]
 pub(crate) struct Passed<'a> {
-    rate: Option<&'a Rate>,
+    rate: &'a Rate,
     weight: Weight,
 }
 
 impl Passed<'_> {
     /// It happened.
-    pub(crate) fn keep(mut self) {
-        self.rate = None;
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Passed<'_> {
     fn drop(&mut self) {
-        if let Some(rate) = self.rate {
-            rate.lock().give_back(self.weight);
-        }
+        self.rate.lock().give_back(self.weight);
     }
 }
 

@@ -80,7 +80,7 @@ fn limit(text: &str, form: &str, parse: impl Fn(&str) -> Result<u64, String>) ->
     let number = parse(text).map_err(|error| format!("{error}; write {form}, or none"))?;
     match NonZeroU64::new(number) {
         Some(number) => Ok(Limit(Some(number))),
-        None => Err("nothing would be left; write more than 0, or none for no limit".to_owned()),
+        None => Err("nothing would be left of it; write more than 0, or none for no limit".to_owned()),
     }
 }
 

@@ -52,12 +52,14 @@ pub(super) async fn run(link: Arc<Link>, target: Target, shared: Arc<Shared>, fi
     let mut spell = link.spell();
     loop {
         let opened = Instant::now();
-        let error = match Box::pin(converse(&shared, stream)).await {
+        let ended = Box::pin(converse(&shared, stream)).await;
+        // Whatever held it back is of the former stream.
+        shared.slow_down(None);
+        let error = match ended {
             Ok(End::Done) => return,
             Ok(End::Renew) => None,
             Err(error) => {
                 shared.queue().disconnected();
-                shared.slow_down(None);
                 tracing::debug!(topic = %target.topic, %error, "publisher stream lost");
                 spell.lost(opened, Instant::now());
                 Some(error)
