@@ -7,8 +7,9 @@ mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol
 mod messages; // publish and subscribe, over real QUIC
 mod modules; // filter, transform, route
-mod network;
-mod patterns; // subscriptions to all topics that a pattern means // lost, repeated, delayed datagrams, and clients whose address changes
+mod network; // lost, repeated, delayed datagrams, and clients whose address changes
+mod patterns; // subscriptions to all topics that a pattern means
+mod pressure; // too much at once
 mod tidy;
 mod workers; // delivery modes, leases, retries, dead letters
 // our own rules about the tree

@@ -13,9 +13,13 @@ mod flights; // real data
 mod many;
 #[path = "binary/peak.rs"]
 mod peak; // a burst, and who is slow
+#[path = "binary/pressure.rs"]
+mod pressure; // too much at once
 #[path = "binary/retention.rs"]
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]
 mod start; // what keeps a broker from starting
+#[path = "binary/vanished.rs"]
+mod vanished; // killed clients
 #[path = "binary/workers.rs"]
 mod workers; // workers on the command line, and over kills // thousands of connections and subscriptions

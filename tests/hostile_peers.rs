@@ -191,7 +191,7 @@ async fn publish_marked(
     }
     let mut outcomes = Vec::new();
     while outcomes.len() < stamps.len() {
-        let (Receipts { receipts }, _) = soon("receipts", reader.next()).await.unwrap().unwrap();
+        let (Receipts { receipts, .. }, _) = soon("receipts", reader.next()).await.unwrap().unwrap();
         outcomes.extend(receipts.into_iter().map(|receipt| match receipt {
             Answer::Ok(receipt) => Ok(receipt.base_offset),
             Answer::Err(error) => Err(error.code),

@@ -12,6 +12,7 @@ use crate::{Damage, PATIENCE, Proxy, soon};
 /// A server in this process, on a temporary folder.
 pub struct TestServer {
     server: Option<Server>,
+    config: ServerConfig,
     dir: tempfile::TempDir,
 }
 
@@ -21,16 +22,26 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub async fn start() -> Self {
-        Self::start_on(tempfile::tempdir().expect("a temporary folder"), 0).await
+        Self::start_with(|_| {}).await
     }
 
-    async fn start_on(dir: tempfile::TempDir, port: u16) -> Self {
+    /// A server on an empty folder, with other settings.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
         let mut config = ServerConfig::new(dir.path());
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.stock = millstream_filters::stock()
             .iter()
             .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })
             .collect();
+        change(&mut config);
+        Self::start_on(dir, config).await
+    }
+
+    async fn start_on(dir: tempfile::TempDir, config: ServerConfig) -> Self {
         let started = soon("the folder to be free", async {
             loop {
                 // A read that was under way when the server before ended may hold the store a moment longer.
@@ -40,7 +51,7 @@ impl TestServer {
                 }
             }
         });
-        Self { server: Some(started.await.expect("the server starts")), dir }
+        Self { server: Some(started.await.expect("the server starts")), config, dir }
     }
 
     /// Ends the server in good order and starts it again on the same folder, at another port.
@@ -58,7 +69,8 @@ impl TestServer {
         if let Some(server) = self.server.take() {
             server.shutdown(millstream_wire::CloseCode::ShuttingDown, "restart").await;
         }
-        Self::start_on(self.dir, port).await
+        self.config.listen.set_port(port);
+        Self::start_on(self.dir, self.config).await
     }
 
     /// What clients connect to.

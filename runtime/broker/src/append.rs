@@ -1,5 +1,7 @@
 //! Appending what producers send: handed in, on its way, answered with a receipt.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use millstream_store::Store;
 use millstream_types::{
     Check, PartitionId, ProducerStamp, RecordBatch, Timestamp, TopicName, limits::ATOMIC_BYTES_MAX,
@@ -7,21 +9,24 @@ use millstream_types::{
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    Broker, Error, Topic,
+    Allowance, Broker, Error, Room, Topic,
+    admission::weight,
     broker::now,
     command::{Appended, Command, Outcome, Reply},
     committer::answer,
     limits::SCHEDULE_AHEAD_MAX,
+    rate::Weight,
 };
 
 impl Broker {
-    /// Hands in `batch`, which was checked in full, for `partition` of `topic`. Waits while too much is on its way; the receipt comes
-    /// once the batch is as durable as the topic asks. Cancel-safe: the batch is handed in wholly or not at all.
+    /// Hands in `batch`, which was checked in full, for `partition` of `topic`, with its room. The receipt comes once the batch is
+    /// as durable as the topic asks.
     ///
     /// # Errors
     /// [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::ScheduledTooFar`], [`Error::Stopping`].
-    pub async fn append(
+    pub fn append_in(
         &self,
+        room: Room,
         topic: &Topic,
         partition: u32,
         batch: RecordBatch,
@@ -33,8 +38,21 @@ impl Broker {
         let now = now();
         check_schedule(&batch, now)?;
         let command = Command::Append { partition, batch, now };
-        let reply = self.shared.submitter.submit(command).await?;
+        let reply = self.shared.submitter.hand_in(command, room)?;
         Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+    }
+
+    /// [`append_in`](Self::append_in) for a connection that has nothing else on its way.
+    #[cfg(test)]
+    pub(crate) async fn append(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        batch: RecordBatch,
+    ) -> Result<PendingAppend, Error> {
+        let connection = Allowance::new(&self.shared.limits);
+        let room = self.room_for(&batch, &connection, topic, |_| {}).await?;
+        self.append_in(room, topic, partition, batch)
     }
 
     /// Appends batches, each checked in full, to partitions of any topics: all of them or none. Not cancel-safe: they may be
@@ -42,13 +60,15 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::WrongProducer`] for a batch that
-    /// is marked, [`Error::TooLarge`], [`Error::ScheduledTooFar`], [`Error::Gone`] when a topic was deleted meanwhile;
+    /// is marked, [`Error::TooLarge`], [`Error::SlowDown`] when there is no room for them soon, [`Error::ScheduledTooFar`], [`Error::Gone`] when a topic was deleted meanwhile;
     /// nothing is appended then.
     pub async fn append_all(
         &self,
+        connection: &Allowance,
         batches: Vec<(TopicName, u32, RecordBatch)>,
     ) -> Result<Vec<Appended>, Error> {
         let (now, mut bytes) = (now(), 0);
+        let mut weights: BTreeMap<TopicName, (Arc<Topic>, Weight)> = BTreeMap::new();
         let placed = batches.into_iter().map(|(topic, partition, batch)| {
             let view = batch.view();
             if !view.is_dense() {
@@ -59,13 +79,21 @@ impl Broker {
             }
             check_schedule(&batch, now)?;
             bytes += batch.as_bytes().len();
-            Ok((self.topic(&topic)?.partition(partition)?, batch))
+            let (of, weight) = (self.topic(&topic)?, weight(&batch));
+            let place = of.partition(partition)?;
+            let (_, sum) = weights.entry(topic).or_insert((of, Weight::default()));
+            sum.bytes += weight.bytes;
+            sum.records += weight.records;
+            Ok((place, batch))
         });
         let batches = placed.collect::<Result<Vec<_>, _>>()?;
         if bytes > ATOMIC_BYTES_MAX {
             return Err(Error::TooLarge { what: "an atomic publish", bytes, max: ATOMIC_BYTES_MAX });
         }
-        match self.execute(Command::AppendAll { batches, now }).await? {
+        let weights: Vec<_> = weights.values().map(|(topic, weight)| (topic.as_ref(), *weight)).collect();
+        let room = self.room_at_once(connection, &weights).await?;
+        let appended = self.shared.submitter.hand_in(Command::AppendAll { batches, now }, room)?;
+        match answer(appended).await? {
             Outcome::AllAppended(appended) => Ok(appended),
             other => Err(Error::Internal(format!("an atomic publish was answered by {other:?}"))),
         }

@@ -21,10 +21,10 @@ use crate::{
     Error, Limits, Member, NewSubscription, Reading, Subscription, Topic, Window,
     catalog::Catalog,
     command::{Command, Outcome, Reply, Settlement},
-    committer::{Committer, Submitter},
+    committer::{Committer, Submitter, answer},
     dead_letter,
     group::Moment,
-    limits::MODULE_JOBS_MAX,
+    limits::{MODULE_JOBS_MAX, ONE_SHOT_WAIT},
     recover::recover,
     registry::Registry,
     retention,
@@ -89,7 +89,7 @@ pub(crate) struct Shared {
     pub(crate) submitter: Submitter,
     /// What leases are measured from.
     started: Instant,
-    limits: Limits,
+    pub(crate) limits: Limits,
     node: String,
     fatal: watch::Receiver<Option<String>>,
     committer: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -409,7 +409,7 @@ impl Broker {
             settlements.extend(subscription.sources().id(index).map(|partition| (partition, settlement)));
         }
         if let Some(id) = subscription.id() {
-            self.execute(Command::Settle { subscription: id, settlements }).await?;
+            self.shared.submitter.execute(Command::Settle { subscription: id, settlements }).await?;
         }
         Ok(())
     }
@@ -514,8 +514,10 @@ impl Broker {
         thread.map(drop).map_err(|error| Error::Internal(format!("no thread for the cleanup: {error}")))
     }
 
+    /// For requests: refused, with nothing done, where too much is on its way for too long.
     pub(crate) async fn execute(&self, command: Command) -> Reply {
-        self.shared.submitter.execute(command).await
+        let submitted = tokio::time::timeout(ONE_SHOT_WAIT, self.shared.submitter.submit(command)).await;
+        answer(submitted.unwrap_or_else(|_| Err(self.backlog_is_full()))?).await
     }
 }
 

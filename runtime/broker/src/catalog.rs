@@ -106,7 +106,7 @@ impl Catalog {
         let mut inner = self.write();
         let found = inner.subscriptions.len();
         if found >= max {
-            return Err(Error::LimitReached { what: "subscriptions", found });
+            return Err(Error::TooManySubscriptions { found });
         }
         // Those that were made since it was looked which there are.
         let mut topics: Vec<_> = inner.topics.values().collect();
@@ -150,6 +150,7 @@ impl Inner {
             Effect::TopicUpdated { name, config } => {
                 if let Some(topic) = self.topics.get(&name) {
                     topic.set_retention(config.retention);
+                    topic.set_rate(config.rate);
                 }
             }
             Effect::TopicDeleted { name, partitions } => {

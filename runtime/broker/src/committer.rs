@@ -11,10 +11,11 @@ use std::{
 
 use millstream_store::{Persist, Store, WriteError};
 use millstream_types::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Error,
+    Error, Room,
+    admission::Quota,
     broker::now,
     catalog::Catalog,
     command::{Command, Reply},
@@ -29,11 +30,11 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// A command on its way, with its share of the backlog and whom to answer.
+/// A command on its way, with the room it takes and whom to answer.
 pub(crate) struct Submitted {
     command: Command,
     reply: oneshot::Sender<Reply>,
-    _share: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 /// Where commands are handed in. Cheap to clone.
@@ -41,24 +42,26 @@ pub(crate) struct Submitted {
 pub(crate) struct Submitter {
     // Unbounded in itself: nothing is sent without a share of `backlog`, which is what bounds it.
     queue: Sender<Message>,
-    backlog: Arc<Semaphore>,
-    backlog_bytes: usize,
+    backlog: Quota,
 }
 
 impl Submitter {
     pub(crate) fn new(queue: Sender<Message>, backlog_bytes: usize) -> Self {
-        let backlog_bytes = backlog_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { queue, backlog: Arc::new(Semaphore::new(backlog_bytes)), backlog_bytes }
+        Self { queue, backlog: Quota::new(backlog_bytes) }
     }
 
     /// Hands in `command`, waiting while the backlog is full; the answer comes once it is durable as it must be.
     /// Cancel-safe: a command is handed in wholly or not at all.
     pub(crate) async fn submit(&self, command: Command) -> Result<oneshot::Receiver<Reply>, Error> {
         // A module may be larger than a small backlog: it then has it for itself.
-        let bytes = u32::try_from(command.size_bytes().min(self.backlog_bytes)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.backlog).acquire_many_owned(bytes).await.map_err(|_| Error::Stopping)?;
+        let share = self.backlog.take(command.size_bytes() as u64).await.map_err(|_| Error::Stopping)?;
+        self.hand_in(command, share.into())
+    }
+
+    /// Hands in `command`, which has `room` already.
+    pub(crate) fn hand_in(&self, command: Command, room: Room) -> Result<oneshot::Receiver<Reply>, Error> {
         let (reply, answer) = oneshot::channel();
-        let submitted = Submitted { command, reply, _share: share };
+        let submitted = Submitted { command, reply, _room: room };
         self.queue.send(Message::Command(submitted)).map_err(|_| Error::Stopping)?;
         Ok(answer)
     }
@@ -66,6 +69,11 @@ impl Submitter {
     /// Hands in `command` and waits for its answer. Cancelling gives up the answer, not the command.
     pub(crate) async fn execute(&self, command: Command) -> Reply {
         answer(self.submit(command).await?).await
+    }
+
+    /// Bytes on their way, of everybody.
+    pub(crate) fn backlog(&self) -> &Quota {
+        &self.backlog
     }
 
     /// Refuses further commands, and ends the committer once those handed in are committed.
@@ -151,13 +159,13 @@ impl Committer {
         let mut batch = self.store.batch();
         let (mut early, mut late) = (Answers::default(), Answers::default());
         let (mut bytes, mut commands, mut next) = (0, 0, Some(first));
-        // Shares are given back with the group, not before: what is being committed is still in memory.
-        let mut shares = Vec::new();
+        // Given back with the group, not before: what is being committed is still in memory.
+        let mut rooms = Vec::new();
         while let Some(submitted) = next.take() {
             bytes += submitted.command.size_bytes();
             commands += 1;
-            let Submitted { command, reply, _share: share } = submitted;
-            shares.push(share);
+            let Submitted { command, reply, _room: room } = submitted;
+            rooms.push(room);
             let mut effects = Vec::new();
             let applied = self.shard.apply(command, &mut batch, &mut effects);
             let answers = if applied.sync { &mut late } else { &mut early };

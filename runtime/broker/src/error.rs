@@ -2,7 +2,7 @@
 
 use millstream_store::ReadError;
 use millstream_types::{
-    BatchError, DeliveryMode, ModuleName, Offset, SubscriptionName, Timestamp, TopicName,
+    BatchError, DeliveryMode, ModuleName, Offset, SlowDown, SubscriptionName, Timestamp, TopicName,
 };
 
 /// What the broker answers instead of doing what was asked.
@@ -251,6 +251,20 @@ pub enum Error {
     /// A module failed; the subscription stopped.
     #[error("{0}")]
     ModuleFault(String),
+    /// Too much at once; nothing was done.
+    #[error("slow down: {0}")]
+    SlowDown(SlowDown),
+    /// A publish rate at which nobody can work.
+    #[error("the topic's settings are refused: {0}")]
+    Rate(#[from] millstream_types::RateError),
+    /// As many subscriptions as may be, of which some end by themselves.
+    #[error(
+        "the broker has {found} subscriptions, its limit subscriptions_max; end some, or raise the limit"
+    )]
+    TooManySubscriptions {
+        /// How many.
+        found: usize,
+    },
     /// A limit of the broker.
     #[error("the broker has {found} {what}, its limit; delete some, or raise the limit")]
     LimitReached {

@@ -4,6 +4,7 @@
 //! state machine without clock, randomness or I/O. Readers pull from the store; what wakes
 //! them is an offset, never a record. Nothing here knows of sockets.
 
+mod admission;
 mod append;
 mod broker;
 mod catalog;
@@ -19,6 +20,7 @@ mod member;
 mod message_ids;
 mod producers;
 mod pump;
+mod rate;
 mod reading;
 mod recover;
 mod registry;
@@ -33,6 +35,7 @@ mod start_at;
 mod subscription;
 mod topic;
 
+pub use admission::{Allowance, Room};
 pub use append::PendingAppend;
 pub use broker::{Broker, OpenError, Settings, StockModule};
 pub use command::Appended;

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use millstream_types::Offset;
+use millstream_types::{Offset, PublishRate};
 
 /// Bounds of what the broker holds, with defaults for a small machine.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of batches on their way into the store; publishers wait beyond it.
     pub commit_backlog_bytes: usize,
+    /// Of those, most bytes of one connection.
+    pub connection_bytes: usize,
+    /// Of those, most bytes to one topic.
+    pub topic_bytes: usize,
+    /// How fast one connection may publish.
+    pub connection_rate: PublishRate,
     /// Most topics, those that modules create included.
     pub topics_max: usize,
     /// Most subscriptions, ephemeral ones included.
@@ -27,6 +33,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             commit_backlog_bytes: 64 << 20,
+            connection_bytes: 16 << 20,
+            topic_bytes: 32 << 20,
+            connection_rate: PublishRate::default(),
             topics_max: 10_000,
             subscriptions_max: 20_000,
             partitions_max: 50_000,
@@ -37,6 +46,12 @@ impl Default for Limits {
     }
 }
 
+/// How far ahead of its rate a publisher may be before it waits: timers are too coarse to wait for each batch.
+pub(crate) const RATE_BURST: Duration = Duration::from_millis(100);
+/// A publisher that waits longer for others to be stored is told so.
+pub(crate) const TELL_AFTER: Duration = Duration::from_millis(50);
+/// So long a request waits for room; then it is refused for now.
+pub(crate) const ONE_SHOT_WAIT: Duration = Duration::from_secs(2);
 /// Appends of a producer whose place a partition remembers: where older ones are is read from the log.
 pub(crate) const PRODUCER_RECENT_MAX: usize = 32;
 /// Producers that a partition remembers.

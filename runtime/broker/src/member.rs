@@ -105,6 +105,11 @@ impl Member {
         Ok(held)
     }
 
+    /// Whether it holds records.
+    pub fn holds_records(&self) -> bool {
+        self.subscription.group().holds(self.id).0 > 0
+    }
+
     /// Lets a lease end `ms` from now. False if this consumer does not hold it.
     pub fn extend(&self, lease: u64, ms: u64) -> bool {
         let extended = self.subscription.group().extend(self.id, lease, ms, self.shared.moment());

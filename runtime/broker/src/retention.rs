@@ -41,11 +41,13 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
         let row = self.topics.get_mut(name).ok_or_else(|| Error::UnknownTopic(name.clone()))?;
-        let before = row.config.clone();
-        changes.iter().for_each(|change| row.config.apply(*change));
-        if row.config == before {
+        let mut config = row.config.clone();
+        changes.iter().for_each(|change| config.apply(*change));
+        config.rate.check()?;
+        if row.config == config {
             return Ok(Outcome::Done);
         }
+        row.config = config;
         batch.put(&TopicKey(name.clone()), rows::encode(row));
         for partition in &row.partitions {
             if let Some(state) = self.partitions.get_mut(partition) {

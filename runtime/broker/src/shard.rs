@@ -386,6 +386,7 @@ impl Shard {
         if config.partitions == 0 || config.partitions > TOPIC_PARTITIONS_MAX {
             return Err(Error::Partitions { partitions: config.partitions, max: TOPIC_PARTITIONS_MAX });
         }
+        config.rate.check()?;
         limit("topics", self.topics.len(), self.limits.topics_max)?;
         limit(
             "partitions",

@@ -7,11 +7,12 @@ use std::sync::{
 
 use millstream_store::Store;
 use millstream_types::{
-    Durability, Offset, PartitionId, PartitionInfo, Retention, Timestamp, TopicConfig, TopicInfo, TopicName,
+    Durability, Offset, PartitionId, PartitionInfo, PublishRate, Retention, Timestamp, TopicConfig,
+    TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
-use crate::{Error, rows::TopicRow, sources::Follower};
+use crate::{Error, admission::TopicShare, rows::TopicRow, sources::Follower};
 
 /// A topic and how far each of its partitions may be read.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Topic {
     row: TopicRow,
     /// As it is now; that of the row is as it was when the topic was created or found.
     retention: RwLock<Retention>,
+    share: TopicShare,
     ends: Vec<AtomicU64>,
     deleted: AtomicBool,
     /// Wakes readers; the number itself means nothing.
@@ -31,16 +33,9 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn new(name: TopicName, row: TopicRow, ends: impl Iterator<Item = Offset>) -> Self {
         let ends = ends.map(AtomicU64::new).collect();
-        let retention = RwLock::new(row.config.retention);
-        Self {
-            name,
-            row,
-            retention,
-            ends,
-            deleted: AtomicBool::new(false),
-            changed: watch::Sender::new(0),
-            followers: RwLock::default(),
-        }
+        let (retention, share) = (RwLock::new(row.config.retention), TopicShare::new(row.config.rate));
+        let (deleted, changed) = (AtomicBool::new(false), watch::Sender::new(0));
+        Self { name, row, retention, share, ends, deleted, changed, followers: RwLock::default() }
     }
 
     /// Its name.
@@ -50,7 +45,8 @@ impl Topic {
 
     /// Its settings.
     pub fn config(&self) -> TopicConfig {
-        TopicConfig { retention: self.retention(), ..self.row.config.clone() }
+        let (retention, rate) = (self.retention(), self.share.rate.limit());
+        TopicConfig { retention, rate, ..self.row.config.clone() }
     }
 
     pub(crate) fn retention(&self) -> Retention {
@@ -59,6 +55,15 @@ impl Topic {
 
     pub(crate) fn set_retention(&self, retention: Retention) {
         *self.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
+    }
+
+    /// What its publishers share.
+    pub(crate) fn share(&self) -> &TopicShare {
+        &self.share
+    }
+
+    pub(crate) fn set_rate(&self, rate: PublishRate) {
+        self.share.rate.set(rate);
     }
 
     /// When it was created, ms since the Unix epoch.
@@ -115,6 +120,8 @@ impl Topic {
 
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
+        // Who waits to publish to it learns that it is gone.
+        self.set_rate(PublishRate::default());
         self.wake();
     }
 

@@ -13,6 +13,7 @@ pub(crate) async fn connect(common: &Common) -> Result<Client, Failure> {
     let options = ConnectOptions {
         client_name: concat!("millstream/", env!("CARGO_PKG_VERSION")).to_owned(),
         connect_timeout: common.connect_timeout,
+        idle_timeout: common.idle_timeout,
         ..ConnectOptions::default()
     };
     Ok(Box::pin(Client::connect(url, options)).await?)

@@ -45,6 +45,9 @@ pub(crate) struct Common {
     /// Longest wait for a connection
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
+    /// A connection over which nothing was heard for so long is lost, from 1s to 1h; the broker's 30s hold if they are less
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = idle)]
+    pub(crate) idle_timeout: Duration,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +112,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be longer than nothing".into()) } else { Ok(duration) }
 }
 
+fn idle(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    let idle = duration(text)?;
+    if range.contains(&idle) { Ok(idle) } else { Err("no connection lasts so: write 1s to 1h".into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +134,8 @@ mod tests {
         assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
         assert!(duration("5").unwrap_err().contains("5s"));
         assert!(duration("0s").is_err());
+        assert_eq!(idle("1s"), Ok(Duration::from_secs(1)));
+        assert!(idle("10ms").unwrap_err().contains("1s to 1h") && idle("2h").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
+mod rate;
 mod render;
 mod retention;
 mod start;

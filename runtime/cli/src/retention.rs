@@ -34,7 +34,7 @@ pub(crate) const FLAGS: [&str; 3] = ["retention_age", "retention_bytes", "retent
 
 /// A number, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Limit(Option<NonZeroU64>);
+pub(crate) struct Limit(pub(crate) Option<NonZeroU64>);
 
 impl Limits {
     /// What was given.
@@ -63,11 +63,11 @@ fn age(text: &str) -> Result<Limit, String> {
     })
 }
 
-fn bytes(text: &str) -> Result<Limit, String> {
+pub(crate) fn bytes(text: &str) -> Result<Limit, String> {
     limit(text, "10GiB, 500MB or 1048576", |text| text.parse().map(|size: ByteSize| size.as_u64()))
 }
 
-fn records(text: &str) -> Result<Limit, String> {
+pub(crate) fn records(text: &str) -> Result<Limit, String> {
     limit(text, "a whole number", |text| {
         text.parse().map_err(|error: std::num::ParseIntError| error.to_string())
     })
@@ -80,7 +80,7 @@ fn limit(text: &str, form: &str, parse: impl Fn(&str) -> Result<u64, String>) ->
     let number = parse(text).map_err(|error| format!("{error}; write {form}, or none"))?;
     match NonZeroU64::new(number) {
         Some(number) => Ok(Limit(Some(number))),
-        None => Err("nothing would be kept; write more than 0, or none to keep everything".to_owned()),
+        None => Err("nothing would be left of it; write more than 0, or none for no limit".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_types::TopicName;
 use millstream_wire::{ErrorCode, Open, Request, Response, Welcome, WireError};
+use tokio::time::Instant;
 
 use crate::{
     CallError, ConnectError, ConnectOptions, ConsumeError, Consumer, Lost, PublishError, PublishOptions,
@@ -78,7 +79,8 @@ impl Client {
         self.link.close().await;
     }
 
-    /// One request. Retried once on a new connection where the first is lost and doing it twice is doing it once.
+    /// One request. Retried once on a new connection where the first is lost and doing it twice is doing it once; and where
+    /// the broker asks to slow down, as often as the request's time allows.
     pub(crate) async fn request(&self, request: Request, body: Bytes) -> Result<Response, CallError> {
         request_on(&self.link, request, body).await
     }
@@ -120,8 +122,16 @@ async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Respons
         let call = stream::call::<Response>(&connection, &open, body.clone());
         tokio::time::timeout(after, call).await.unwrap_or(Err(CallError::TimedOut { after }))
     };
-    match attempt().await {
-        Err(CallError::Lost(Lost { code: None, .. })) if repeatable => attempt().await,
-        answer => answer,
+    let started = Instant::now();
+    loop {
+        let answer = match attempt().await {
+            Err(CallError::Lost(Lost { code: None, .. })) if repeatable => attempt().await,
+            answer => answer,
+        };
+        let left = after.saturating_sub(started.elapsed());
+        match answer.as_ref().err().and_then(|error| error.slow_down(left)) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return answer,
+        }
     }
 }

@@ -7,8 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_quic::{bind_udp, endpoint, endpoint_config, transport};
+use millstream_quic::{TransportSettings, bind_udp, endpoint, endpoint_config, transport_with};
 use millstream_wire::{ErrorCode, Hello, Open, PROTOCOL_VERSION, Welcome};
+
+use tokio::time::Instant;
 
 use crate::{CallError, ConnectError, Lost, Reconnect, Url, backoff::Spell, limits, stream, tls::Tls};
 
@@ -28,6 +30,34 @@ pub struct ConnectOptions {
     pub request_timeout: Duration,
     /// How a lost connection is taken up again.
     pub reconnect: Reconnect,
+    /// A connection over which nothing was heard for so long is lost; the broker may ask for less. Shorter than 30 s, a
+    /// machine that is gone is noticed sooner, and a network that fails for a while costs the connection.
+    pub idle_timeout: Duration,
+    /// A sign of life is sent after so long without one; `None`: 10 s, or a third of the idle time-out if that is less.
+    pub keep_alive: Option<Duration>,
+}
+
+impl ConnectOptions {
+    fn transport(&self) -> TransportSettings {
+        let default = TransportSettings::default();
+        let keep_alive = self.keep_alive.unwrap_or(default.keep_alive.min(self.idle_timeout / 3));
+        TransportSettings { idle_timeout: self.idle_timeout, keep_alive, ..default }
+    }
+
+    /// Whether a connection can last so.
+    fn check(&self) -> Result<(), ConnectError> {
+        let TransportSettings { idle_timeout, keep_alive, .. } = self.transport();
+        let wrong = |what, found: Duration, remedy| {
+            Err(ConnectError::Local(format!("{what} of {found:?} makes no sense: {remedy}")))
+        };
+        if idle_timeout < limits::IDLE_TIMEOUT_MIN || idle_timeout > limits::IDLE_TIMEOUT_MAX {
+            return wrong("an idle time-out", idle_timeout, "set 1 s to 1 h");
+        }
+        if keep_alive.is_zero() || keep_alive >= idle_timeout {
+            return wrong("a keep-alive", keep_alive, "set less than the idle time-out, best a third of it");
+        }
+        Ok(())
+    }
 }
 
 impl Default for ConnectOptions {
@@ -37,6 +67,8 @@ impl Default for ConnectOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(60),
             reconnect: Reconnect::default(),
+            idle_timeout: TransportSettings::default().idle_timeout,
+            keep_alive: None,
         }
     }
 }
@@ -58,8 +90,24 @@ impl Session {
     }
 }
 
-/// Connects to the first address of the URL's host that answers. Cancel-safe: a connection half made is dropped.
+/// Connects to the first address of the URL's host that answers; where the broker asks to slow down, as often as the time for
+/// a connection allows. Cancel-safe: a connection half made is dropped.
 pub(crate) async fn connect(url: &Url, options: &ConnectOptions, tls: &Tls) -> Result<Session, ConnectError> {
+    let started = Instant::now();
+    loop {
+        let error = match Box::pin(connect_once(url, options, tls)).await {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        let left = options.connect_timeout.saturating_sub(started.elapsed());
+        match CallError::from(error.clone()).slow_down(left) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(error),
+        }
+    }
+}
+
+async fn connect_once(url: &Url, options: &ConnectOptions, tls: &Tls) -> Result<Session, ConnectError> {
     let unresolved = |reason: String| ConnectError::Resolve { host: url.host().to_owned(), reason };
     let addresses = tokio::net::lookup_host((url.host(), url.port()))
         .await
@@ -98,7 +146,7 @@ async fn greet(
 ) -> Result<Session, ConnectError> {
     let endpoint = local_endpoint(address)?;
     let mut config = quinn::ClientConfig::new(tls.quic());
-    config.transport_config(transport(address.ip()));
+    config.transport_config(transport_with(address.ip(), &options.transport()));
     let connecting = endpoint
         .connect_with(config, address, url.host())
         .map_err(|error| ConnectError::Local(format!("cannot connect to {address}: {error}")))?;
@@ -205,6 +253,7 @@ pub(crate) struct Link {
 impl Link {
     /// A link with its first connection. Cancel-safe.
     pub(crate) async fn open(url: Url, options: ConnectOptions) -> Result<Self, ConnectError> {
+        options.check()?;
         let tls = Tls::new(url.trust())?;
         let session = Box::pin(connect(&url, &options, &tls)).await?;
         Ok(Self { url, options, tls, current: tokio::sync::Mutex::new(Some(session)) })
@@ -257,6 +306,26 @@ mod tests {
         let error = Link::open(url, ConnectOptions::default()).await.unwrap_err();
         assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn times_with_which_no_connection_lasts_are_refused() {
+        let times = |idle, keep_alive| ConnectOptions {
+            idle_timeout: Duration::from_secs(idle),
+            keep_alive,
+            ..ConnectOptions::default()
+        };
+        assert!(times(1, None).check().is_ok() && times(3_600, None).check().is_ok());
+        for (options, found) in [
+            (times(0, None), "0ns"),
+            (times(86_400, None), "86400s"),
+            (times(5, Some(Duration::ZERO)), "0ns"),
+            (times(5, Some(Duration::from_secs(5))), "5s"),
+        ] {
+            let url = Url::new("127.0.0.1", 1, crate::Trust::Pin([0; 32]));
+            let error = Link::open(url, options).await.unwrap_err().to_string();
+            assert!(error.contains(found) && error.contains("set "), "{error}");
+        }
     }
 
     #[tokio::test]

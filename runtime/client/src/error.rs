@@ -2,8 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use millstream_types::BatchError;
+use millstream_types::{BatchError, SlowDown};
 use millstream_wire::{CloseCode, ErrorCode, WireError};
+use tokio::time::Instant;
+
+use crate::limits;
 
 use crate::Place;
 
@@ -121,6 +124,7 @@ impl Lost {
             code if code == CloseCode::Busy as u64 => "the broker has too many connections or streams",
             code if code == CloseCode::ShuttingDown as u64 => "the broker is shutting down",
             code if code == CloseCode::StoreUnsure as u64 => "the broker's store is in doubt and it stops",
+            code if code == CloseCode::Vanished as u64 => "the broker took this client for gone",
             _ => "the broker closed it",
         };
         let reason = match text {
@@ -216,10 +220,31 @@ impl CallError {
         }
     }
 
+    /// How long the broker asks to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        Some(self.refusal()?.retry_after()?.min(limits::RETRY_AFTER_MAX))
+    }
+
+    /// When that is.
+    pub(crate) fn not_before(&self) -> Instant {
+        Instant::now() + self.retry_after().unwrap_or_default()
+    }
+
+    /// Nothing was done, since it is too much at once: how long to wait before the next attempt, if that still is in the time
+    /// `left`.
+    pub(crate) fn slow_down(&self, left: Duration) -> Option<Duration> {
+        let wait = self.retry_after().unwrap_or_default();
+        (self.code() == Some(ErrorCode::SlowDown) && wait < left).then_some(wait)
+    }
+
     /// The broker's code, where it refused.
     pub fn code(&self) -> Option<ErrorCode> {
+        self.refusal().map(|error| error.code)
+    }
+
+    fn refusal(&self) -> Option<&WireError> {
         match self {
-            Self::Refused(error) | Self::Connect(ConnectError::Refused(error)) => Some(error.code),
+            Self::Refused(error) | Self::Connect(ConnectError::Refused(error)) => Some(error),
             _ => None,
         }
     }
@@ -277,9 +302,25 @@ pub enum PublishError {
         /// The last failure.
         last: Box<CallError>,
     },
+    /// The publisher holds as much as it may; nothing of the record was taken.
+    #[error(
+        "the publisher holds {in_flight_bytes} bytes without a receipt, as many as it may{}; wait for receipts, or raise \
+         in_flight_bytes",
+        told(slow_down)
+    )]
+    Full {
+        /// The publisher's limit.
+        in_flight_bytes: usize,
+        /// What the broker says, where it holds the publisher back.
+        slow_down: Option<SlowDown>,
+    },
     /// The publisher is closed.
     #[error("the publisher is closed")]
     Closed,
+}
+
+fn told(slow_down: &Option<SlowDown>) -> String {
+    slow_down.map(|slow| format!("; the broker asks to slow down: {slow}")).unwrap_or_default()
 }
 
 /// Why a subscription ended.

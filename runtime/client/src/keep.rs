@@ -68,7 +68,7 @@ async fn reopen<K: Kept>(
             return Err(ConsumeError::Closed);
         }
         match spell.failed(Instant::now(), chance()) {
-            Ok(next) => sleep_until(next).await,
+            Ok(next) => sleep_until(next.max(last.not_before())).await,
             Err(after) => return Err(ConsumeError::GaveUp { after, last: Box::new(last) }),
         }
         match kept.open().await {

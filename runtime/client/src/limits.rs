@@ -16,6 +16,11 @@ pub(crate) const DELIVERIES: FrameLimits =
 
 /// Batches below their size that may be on the way while records gather for the next one.
 pub(crate) const EAGER_BATCHES: usize = 2;
+/// What can be set for the idle time-out.
+pub(crate) const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+/// Longest that a broker may have us wait before we try again.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the broker to hear that we leave.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(2);
 

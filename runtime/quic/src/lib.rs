@@ -4,7 +4,12 @@
 mod settings;
 mod socket;
 mod stream;
+mod unreachable;
 
-pub use settings::{crypto_provider, endpoint_config, server_endpoint_config, transport};
+pub use settings::{
+    TransportSettings, crypto_provider, endpoint_config, probe, server_endpoint_config, transport,
+    transport_with,
+};
 pub use socket::{bind_udp, endpoint};
 pub use stream::{FrameReader, FrameWriter, ReadError, WriteError};
+pub use unreachable::Unreachable;

@@ -2,13 +2,20 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use millstream_broker::StockModule;
+use millstream_types::{
+    PublishRate,
+    limits::{BATCH_BYTES_MAX, RATE_BYTES_PER_S_MIN},
+};
 use millstream_wire::DEFAULT_PORT;
 use serde::Deserialize;
+
+use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_BYTES_MIN, STREAMS_MAX};
 
 /// What a server is told.
 #[derive(Debug, Clone)]
@@ -21,6 +28,8 @@ pub struct ServerConfig {
     pub accept_data_loss: bool,
     /// Connections at once; more are refused.
     pub connections_max: usize,
+    /// Publishers and consumers of one connection at once; more are refused.
+    pub streams_max: usize,
     /// Of the broker.
     pub broker: millstream_broker::Limits,
     /// Of each module.
@@ -49,6 +58,18 @@ pub enum ConfigError {
         /// Where and what.
         cause: Box<toml::de::Error>,
     },
+    /// A value with which the broker cannot work.
+    #[error("the configuration file {} is refused: {name} is {found}: {remedy}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        name: &'static str,
+        /// What it is set to.
+        found: u64,
+        /// What to write instead.
+        remedy: String,
+    },
 }
 
 impl ServerConfig {
@@ -59,6 +80,7 @@ impl ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             accept_data_loss: false,
             connections_max: 10_000,
+            streams_max: 100,
             broker: millstream_broker::Limits::default(),
             modules: millstream_engine::Limits::default(),
             stock: Vec::new(),
@@ -75,7 +97,16 @@ impl ServerConfig {
         let file: File = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         set(&mut self.listen, file.listen);
+        let bounds = [
+            ("connections_max", file.connections_max, 1, usize::MAX),
+            ("streams_max", file.streams_max, 1, STREAMS_MAX),
+        ];
+        for (name, found, least, most) in bounds {
+            check(path, name, found, least, most)?;
+        }
         set(&mut self.connections_max, file.connections_max);
+        set(&mut self.streams_max, file.streams_max);
+        file.publish.read_into(path, &mut self.broker)?;
         set(&mut self.broker.sync_interval, file.sync_interval_ms.map(Duration::from_millis));
         set(&mut self.broker.retention_interval, file.retention_interval_ms.map(Duration::from_millis));
         set(&mut self.broker.topics_max, file.topics_max);
@@ -93,12 +124,71 @@ impl ServerConfig {
 struct File {
     listen: Option<SocketAddr>,
     connections_max: Option<usize>,
+    streams_max: Option<usize>,
     sync_interval_ms: Option<u64>,
     retention_interval_ms: Option<u64>,
     topics_max: Option<usize>,
     subscriptions_max: Option<usize>,
     #[serde(default)]
+    publish: Publish,
+    #[serde(default)]
     modules: Modules,
+}
+
+/// What may be published how fast, and how much of it may be on its way.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    backlog_bytes: Option<usize>,
+    connection_bytes: Option<usize>,
+    topic_bytes: Option<usize>,
+    connection_bytes_per_s: Option<u64>,
+    connection_records_per_s: Option<u64>,
+}
+
+impl Publish {
+    /// What is not set is a share of the backlog: a quarter for a connection, half for a topic.
+    fn read_into(self, path: &Path, limits: &mut millstream_broker::Limits) -> Result<(), ConfigError> {
+        check(path, "publish.backlog_bytes", self.backlog_bytes, BACKLOG_BYTES_MIN, BACKLOG_BYTES_MAX)?;
+        set(&mut limits.commit_backlog_bytes, self.backlog_bytes);
+        let all = limits.commit_backlog_bytes;
+        check(path, "publish.connection_bytes", self.connection_bytes, BATCH_BYTES_MAX, all)?;
+        check(path, "publish.topic_bytes", self.topic_bytes, BATCH_BYTES_MAX, all)?;
+        limits.connection_bytes = self.connection_bytes.unwrap_or(all / 4);
+        limits.topic_bytes = self.topic_bytes.unwrap_or(all / 2);
+        let rate = |name, found, least| match found {
+            None => Ok(None),
+            Some(found) if found >= least => Ok(NonZeroU64::new(found)),
+            Some(found) => {
+                let remedy =
+                    format!("nobody could work so; write {least} or more, or leave it out for no limit");
+                Err(ConfigError::Value { path: path.to_owned(), name, found, remedy })
+            }
+        };
+        let bytes = ("publish.connection_bytes_per_s", self.connection_bytes_per_s, RATE_BYTES_PER_S_MIN);
+        let records = ("publish.connection_records_per_s", self.connection_records_per_s, 1);
+        limits.connection_rate = PublishRate {
+            bytes_per_s: rate(bytes.0, bytes.1, bytes.2)?,
+            records_per_s: rate(records.0, records.1, records.2)?,
+        };
+        Ok(())
+    }
+}
+
+fn check(
+    path: &Path,
+    name: &'static str,
+    found: Option<usize>,
+    least: usize,
+    most: usize,
+) -> Result<(), ConfigError> {
+    let remedy = match found {
+        Some(found) if found < least => format!("write {least} or more, or leave it out"),
+        Some(found) if found > most => format!("write {most} or less, or leave it out"),
+        _ => return Ok(()),
+    };
+    let found = found.unwrap_or_default() as u64;
+    Err(ConfigError::Value { path: path.to_owned(), name, found, remedy })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,5 +202,55 @@ struct Modules {
 fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ServerConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("millstream.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut config = ServerConfig::new(dir.path());
+        config.read_file(&path).map(|()| config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn shares_follow_the_backlog() {
+        let config = read("[publish]\nbacklog_bytes = 8388608").unwrap().broker;
+        assert_eq!((config.connection_bytes, config.topic_bytes), (2 << 20, 4 << 20));
+        let config =
+            read("[publish]\nconnection_bytes = 1048576\nconnection_bytes_per_s = 1024").unwrap().broker;
+        assert_eq!((config.connection_bytes, config.topic_bytes), (1 << 20, 32 << 20));
+        assert_eq!(config.connection_rate.bytes_per_s, NonZeroU64::new(1_024));
+        let default = ServerConfig::new("x").broker;
+        let empty = read("").unwrap().broker;
+        assert_eq!(
+            (empty.connection_bytes, empty.topic_bytes, empty.connection_rate),
+            (default.connection_bytes, default.topic_bytes, default.connection_rate)
+        );
+    }
+
+    #[test]
+    fn refusals_name_the_setting_its_value_and_the_remedy() {
+        for (text, name, found, remedy) in [
+            ("connections_max = 0", "connections_max", "0", "write 1 or more"),
+            ("streams_max = 0", "streams_max", "0", "write 1 or more"),
+            ("streams_max = 5000", "streams_max", "5000", "write 1000 or less"),
+            ("[publish]\nbacklog_bytes = 0", "publish.backlog_bytes", "0", "write 4194304 or more"),
+            ("[publish]\nbacklog_bytes = 99999999999", "publish.backlog_bytes", "99999999999", "or less"),
+            ("[publish]\nconnection_bytes = 0", "publish.connection_bytes", "0", "write 1048576 or more"),
+            ("[publish]\ntopic_bytes = 1073741824", "publish.topic_bytes", "1073741824", "67108864 or less"),
+            ("[publish]\nconnection_bytes_per_s = 10", "connection_bytes_per_s", "10", "1024 or more"),
+            ("[publish]\nconnection_records_per_s = 0", "connection_records_per_s", "0", "no limit"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(
+                error.contains(name) && error.contains(found) && error.contains(remedy),
+                "{text}: {error}"
+            );
+        }
     }
 }

@@ -4,6 +4,8 @@ use millstream_broker::Error;
 use millstream_quic::ReadError;
 use millstream_wire::{ErrorCode, FrameError, WireError};
 
+use crate::limits::RETRY_AFTER_MS;
+
 /// `error` as it crosses the wire.
 pub(crate) fn to_wire(error: &Error) -> WireError {
     let (code, value) = match error {
@@ -32,7 +34,10 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::SubscriptionExists { name, .. } => (ErrorCode::SubscriptionExists, Some(name.to_string())),
         Error::SubscriptionBusy(name) => (ErrorCode::SubscriptionBusy, Some(name.to_string())),
         Error::NotExclusive { mode, .. } => (ErrorCode::WrongMode, Some(mode.to_string())),
-        Error::TooManyConsumers { consumers, .. } => (ErrorCode::LimitReached, Some(consumers.to_string())),
+        Error::TooManyConsumers { consumers, .. } => (ErrorCode::SlowDown, Some(consumers.to_string())),
+        Error::TooManySubscriptions { found } => (ErrorCode::SlowDown, Some(found.to_string())),
+        Error::SlowDown(slow) => (ErrorCode::SlowDown, Some(slow.value.to_string())),
+        Error::Rate(error) => (ErrorCode::BadRequest, Some(error.found.to_string())),
         Error::WorkerNeedsName => (ErrorCode::BadRequest, None),
         Error::Account(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::NameTooLong { name } => (ErrorCode::BadName, Some(name.to_string())),
@@ -60,9 +65,15 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         ErrorCode::SubscriptionBusy
             | ErrorCode::OutOfSequence
             | ErrorCode::Unavailable
+            | ErrorCode::SlowDown
             | ErrorCode::OutcomeUnknown
     );
-    WireError { code, message: error.to_string(), value, retryable }
+    let retry_after_ms = match error {
+        Error::SlowDown(slow) => slow.after_ms.or(Some(RETRY_AFTER_MS)),
+        _ if code == ErrorCode::SlowDown => Some(RETRY_AFTER_MS),
+        _ => None,
+    };
+    WireError { code, message: error.to_string(), value, retryable, retry_after_ms }
 }
 
 /// A frame that could not be read, as far as the peer can be told.

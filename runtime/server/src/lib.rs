@@ -5,11 +5,15 @@ mod certificate;
 mod config;
 mod consume;
 mod error;
+mod limits;
+mod pace;
+mod peer;
 mod publish;
 mod request;
 mod server;
 mod session;
 mod stream;
+mod vanished;
 mod work;
 
 pub use config::{ConfigError, ServerConfig};

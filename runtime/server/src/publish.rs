@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_broker::{Appended, Error, PendingAppend, Topic};
+use millstream_broker::{Appended, Broker, Error, PendingAppend, Topic};
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{
     BatchError, Check, Compression, ProducerId, ProducerName, RecordBatch, TopicName, limits::BATCH_BYTES_MAX,
@@ -12,10 +12,13 @@ use millstream_wire::{
     Answer, CloseCode, Frame, FrameLimits, PublishHead, PublishReady, Receipt, Receipts, WireError,
     decode_head,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     error::{of_frame, to_wire},
+    limits::QUIET,
+    pace::{Brake, Notices, pace},
+    peer::Peer,
     session::Context,
     stream::{StreamError, refuse},
 };
@@ -40,6 +43,7 @@ pub(crate) struct Wanted {
 /// Takes batches until the client finishes the stream; then owes nothing.
 pub(crate) async fn serve(
     context: &Arc<Context>,
+    peer: &Peer,
     wanted: Wanted,
     mut reader: FrameReader,
     mut writer: FrameWriter,
@@ -65,59 +69,90 @@ pub(crate) async fn serve(
     writer.send(&Answer::Ok(ready), Bytes::new()).await?;
     reader.set_limits(FrameLimits { head_bytes_max: HEAD_BYTES_MAX, body_bytes_max: BATCH_BYTES_MAX });
     let (owe, owed) = mpsc::channel(IN_FLIGHT_MAX as usize);
-    let receipts = tokio::spawn(send_receipts(writer, owed));
-    let taken = take_batches(context, &topic, producer, &mut reader, owe).await;
+    let (brake, notices) = pace(context);
+    let receipts = tokio::spawn(send_receipts(writer, owed, notices));
+    let entrance = Entrance { broker, peer, topic: &topic, producer, brake };
+    let taken = entrance.take_batches(&mut reader, owe).await;
     // Whatever ended the stream, what was handed in is answered.
     let sent = receipts.await.unwrap_or(Ok(()));
     taken.and(sent)
 }
 
-async fn take_batches(
-    context: &Context,
-    topic: &Topic,
+/// Where the batches of a stream come in.
+struct Entrance<'a> {
+    broker: &'a Broker,
+    peer: &'a Peer,
+    topic: &'a Topic,
     producer: ProducerId,
-    reader: &mut FrameReader,
-    owe: mpsc::Sender<Owed>,
-) -> Result<(), StreamError> {
-    loop {
-        let frame = match reader.next_frame().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                // After a broken frame nothing can be found again: the last receipt says why.
-                let _ = owe.send((0, Err(of_frame(&error)))).await;
-                reader.stop(CloseCode::Protocol.code());
-                return Err(error.into());
-            }
-        };
-        let (partition, handed_in) = hand_in(context, topic, producer, frame).await;
-        if owe.send((partition, handed_in.map_err(|error| to_wire(&error)))).await.is_err() {
-            // Receipts cannot be sent any more: the connection is gone.
-            return Ok(());
-        }
-    }
+    brake: Brake,
 }
 
-async fn hand_in(
-    context: &Context,
-    topic: &Topic,
-    producer: ProducerId,
-    frame: Frame,
-) -> (u32, Result<PendingAppend, Error>) {
-    let head: PublishHead = match decode_head(&frame.head) {
-        Ok(head) => head,
-        Err(error) => return (0, Err(Error::BadFrame(error.to_string()))),
-    };
-    let appended = match checked(frame.body) {
-        Ok(batch) => match batch.view().producer().id {
-            found if found != 0 && found != producer.id => {
-                Err(Error::WrongProducer { found, expected: producer.id })
+impl Entrance<'_> {
+    async fn take_batches(
+        self,
+        reader: &mut FrameReader,
+        owe: mpsc::Sender<Owed>,
+    ) -> Result<(), StreamError> {
+        loop {
+            let next = if self.brake.is_on() {
+                match timeout(QUIET, reader.next_frame()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        self.brake.go_on();
+                        continue;
+                    }
+                }
+            } else {
+                reader.next_frame().await
+            };
+            let frame = match next {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    // After a broken frame nothing can be found again: the last receipt says why.
+                    let _ = owe.send((0, Err(of_frame(&error)))).await;
+                    reader.stop(CloseCode::Protocol.code());
+                    return Err(error.into());
+                }
+            };
+            // Receipts cannot be sent any more: the connection is gone, also while a batch waits for room.
+            let (partition, handed_in) = tokio::select! {
+                biased;
+                done = self.hand_in(frame) => done,
+                () = owe.closed() => return Ok(()),
+            };
+            if owe.send((partition, handed_in.map_err(|error| to_wire(&error)))).await.is_err() {
+                return Ok(());
             }
-            _ => context.broker.append(topic, head.partition, batch).await,
-        },
-        Err(error) => Err(Error::Batch(error)),
-    };
-    (head.partition, appended)
+        }
+    }
+
+    /// Cancel-safe: the batch is handed in wholly or not at all.
+    async fn hand_in(&self, frame: Frame) -> (u32, Result<PendingAppend, Error>) {
+        let head: PublishHead = match decode_head(&frame.head) {
+            Ok(head) => head,
+            Err(error) => return (0, Err(Error::BadFrame(error.to_string()))),
+        };
+        (head.partition, self.append(head.partition, frame.body).await)
+    }
+
+    async fn append(&self, partition: u32, body: Bytes) -> Result<PendingAppend, Error> {
+        let batch = checked(body)?;
+        let (found, expected) = (batch.view().producer().id, self.producer.id);
+        if found != 0 && found != expected {
+            return Err(Error::WrongProducer { found, expected });
+        }
+        let mut held = false;
+        let room = self.broker.room_for(&batch, &self.peer.allowance, self.topic, |slow| {
+            held = true;
+            self.brake.slow_down(slow);
+        });
+        let room = room.await?;
+        if !held {
+            self.brake.go_on();
+        }
+        self.broker.append_in(room, self.topic, partition, batch)
+    }
 }
 
 /// A batch that everybody can read.
@@ -129,10 +164,20 @@ pub(crate) fn checked(bytes: Bytes) -> Result<RecordBatch, BatchError> {
     Ok(batch)
 }
 
-async fn send_receipts(mut writer: FrameWriter, mut owed: mpsc::Receiver<Owed>) -> Result<(), StreamError> {
-    let mut next = owed.recv().await;
-    while let Some((partition, pending)) = next.take() {
-        let mut receipts = vec![receipt(partition, pending).await];
+async fn send_receipts(
+    mut writer: FrameWriter,
+    mut owed: mpsc::Receiver<Owed>,
+    mut notices: Notices,
+) -> Result<(), StreamError> {
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(first) => Some(first),
+            None => notices.until(owed.recv(), &mut writer).await?.flatten(),
+        };
+        let Some((partition, pending)) = first else { break };
+        let Some(first) = notices.until(receipt(partition, pending), &mut writer).await? else { break };
+        let mut receipts = vec![first];
         // What is ready by now goes into the same frame.
         while receipts.len() < RECEIPTS_MAX {
             match owed.try_recv() {
@@ -147,10 +192,7 @@ async fn send_receipts(mut writer: FrameWriter, mut owed: mpsc::Receiver<Owed>) 
                 Err(_) => break,
             }
         }
-        writer.send(&Receipts { receipts }, Bytes::new()).await?;
-        if next.is_none() {
-            next = owed.recv().await;
-        }
+        writer.send(&Receipts { receipts, pace: None }, Bytes::new()).await?;
     }
     writer.end();
     Ok(())

@@ -8,6 +8,7 @@ use millstream_wire::{Answer, AtomicPart, Request, Response};
 
 use crate::{
     error::to_wire,
+    peer::Peer,
     publish::{checked, receipt_of as receipt},
     session::Context,
     stream::StreamError,
@@ -16,11 +17,12 @@ use crate::{
 /// Does what is asked and answers.
 pub(crate) async fn serve(
     context: &Context,
+    peer: &Peer,
     request: Request,
     body: Bytes,
     mut writer: FrameWriter,
 ) -> Result<(), StreamError> {
-    let (answer, body) = match answer(context, request, body).await {
+    let (answer, body) = match answer(context, peer, request, body).await {
         Ok((response, body)) => (Answer::Ok(response), body),
         Err(error) => (Answer::Err(to_wire(&error)), Bytes::new()),
     };
@@ -30,7 +32,12 @@ pub(crate) async fn serve(
 }
 
 /// The answer and its body.
-async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Response, Bytes), Error> {
+async fn answer(
+    context: &Context,
+    peer: &Peer,
+    request: Request,
+    body: Bytes,
+) -> Result<(Response, Bytes), Error> {
     let broker = &context.broker;
     let response = match request {
         Request::Ping => Response::Done,
@@ -51,7 +58,7 @@ async fn answer(context: &Context, request: Request, body: Bytes) -> Result<(Res
         }
         Request::PublishAtomically { parts } => {
             let places: Vec<_> = parts.iter().map(|part| part.partition).collect();
-            let appended = broker.append_all(split(parts, body)?).await?;
+            let appended = broker.append_all(&peer.allowance, split(parts, body)?).await?;
             let receipts = places.into_iter().zip(appended).map(|(partition, done)| receipt(partition, done));
             Response::Receipts(receipts.collect())
         }

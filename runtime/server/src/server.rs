@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use millstream_broker::Broker;
+use millstream_quic::{TransportSettings, Unreachable};
 use millstream_wire::CloseCode;
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::oneshot;
@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 use crate::{
     ServerConfig,
     certificate::{Certificate, CertificateError},
+    limits::{GOODBYE, INCOMING_MAX, REQUESTS_MAX, RETRY_FROM, TURNED_AWAY_MAX},
     session::{self, Context},
+    vanished,
 };
 
 /// Opens the broker on a thread of its own, which takes the memory that recovery needed with it.
@@ -33,12 +35,6 @@ async fn open(settings: millstream_broker::Settings) -> Result<Broker, StartErro
 
 /// Stands for a peer that is not on this machine.
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// Handshakes under way at once; more wait in the kernel.
-const INCOMING_MAX: usize = 1_024;
-/// Connections from which on a client must show that it receives what is sent to its address.
-const RETRY_FROM: usize = 256;
-/// How long a shutdown waits for clients to take the news.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +83,7 @@ pub struct Server {
     context: Arc<Context>,
     url: String,
     accepting: tokio::task::JoinHandle<()>,
+    watching: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
@@ -108,18 +105,19 @@ impl Server {
         let broker = open(settings).await?;
         let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
         let pin = certificate.pin();
-        let (endpoint, near) = listen(&config, certificate)?;
+        let (endpoint, near, unreachable) = listen(&config, certificate)?;
         let address =
             endpoint.local_addr().map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let url = format!("millstream://{}?pin=sha256:{pin}", reachable(address));
-        let context = Arc::new(Context::new(broker, config.modules.module_bytes));
-        let accepting =
-            tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context), config.connections_max));
         let path = config.data_dir.join("client.url");
         let draft = config.data_dir.join("client.url.new");
         let written = fs::write(&draft, format!("{url}\n")).and_then(|()| fs::rename(&draft, &path));
         written.map_err(|cause| StartError::File { path, cause })?;
-        Ok(Self { endpoint, context, url, accepting })
+        let context = Arc::new(Context::new(broker, config));
+        let accepting = tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context)));
+        let watching =
+            unreachable.map(|watched| tokio::spawn(vanished::watch(watched, Arc::clone(&context))));
+        Ok(Self { endpoint, context, url, accepting, watching })
     }
 
     /// What clients connect to.
@@ -135,6 +133,9 @@ impl Server {
     /// Takes no more connections, tells the clients, commits what was handed in, and closes the store.
     pub async fn shutdown(self, code: CloseCode, reason: &str) {
         self.accepting.abort();
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
         self.endpoint.close(VarInt::from_u32(code.code()), reason.as_bytes());
         self.context.tasks.close();
         // A client that does not answer is not waited for.
@@ -148,33 +149,39 @@ impl Server {
     }
 }
 
-/// The endpoint, and the settings of connections over loopback.
+/// The endpoint, the settings of connections over loopback, and who is told to be gone.
 fn listen(
     config: &ServerConfig,
     certificate: Certificate,
-) -> Result<(Endpoint, Arc<quinn::ServerConfig>), StartError> {
+) -> Result<(Endpoint, Arc<quinn::ServerConfig>, Option<Unreachable>), StartError> {
     let failed = |cause| StartError::Listen { address: config.listen, cause };
     let socket = millstream_quic::bind_udp(config.listen).map_err(failed)?;
     let settings = millstream_quic::server_endpoint_config(&certificate.secret());
     let mut server = quinn::ServerConfig::with_crypto(certificate.crypto()?);
-    server.transport_config(millstream_quic::transport(FAR)).max_incoming(INCOMING_MAX);
+    let streams = u32::try_from(config.streams_max).unwrap_or(u32::MAX).saturating_add(REQUESTS_MAX);
+    let transport = |peer| {
+        let settings = TransportSettings { streams, ..TransportSettings::default() };
+        millstream_quic::transport_with(peer, &settings)
+    };
+    server.transport_config(transport(FAR)).max_incoming(INCOMING_MAX);
     // Over loopback larger packets halve the cost of a byte.
     let mut near = server.clone();
-    near.transport_config(millstream_quic::transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    near.transport_config(transport(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let unreachable = Unreachable::watch(&socket).inspect_err(
+        |error| tracing::warn!(%error, "peers that are gone are noticed by their idle time-out alone"),
+    );
     let endpoint = millstream_quic::endpoint(settings, Some(server), socket);
-    Ok((endpoint.map_err(failed)?, Arc::new(near)))
+    Ok((endpoint.map_err(failed)?, Arc::new(near), unreachable.ok()))
 }
 
-async fn accept(
-    endpoint: Endpoint,
-    near: Arc<quinn::ServerConfig>,
-    context: Arc<Context>,
-    connections_max: usize,
-) {
+async fn accept(endpoint: Endpoint, near: Arc<quinn::ServerConfig>, context: Arc<Context>) {
     while let Some(incoming) = endpoint.accept().await {
         let connections = context.connections.load(Ordering::Relaxed);
-        if connections >= connections_max {
+        let full = connections >= context.config.connections_max;
+        if full {
             tracing::warn!(connections, "connection refused: as many as may be are open");
+        }
+        if full && context.turned_away.load(Ordering::Relaxed) >= TURNED_AWAY_MAX {
             incoming.refuse();
             continue;
         }
@@ -185,12 +192,20 @@ async fn accept(
         }
         let Ok(connecting) = connect(incoming, &near) else { continue };
         let context = Arc::clone(&context);
-        context.connections.fetch_add(1, Ordering::Relaxed);
         let tasks = context.tasks.clone();
-        tasks.spawn(async move {
-            session::run(&context, connecting).await;
-            context.connections.fetch_sub(1, Ordering::Relaxed);
-        });
+        if full {
+            context.turned_away.fetch_add(1, Ordering::Relaxed);
+            tasks.spawn(async move {
+                session::refuse(&context, connecting).await;
+                context.turned_away.fetch_sub(1, Ordering::Relaxed);
+            });
+        } else {
+            context.connections.fetch_add(1, Ordering::Relaxed);
+            tasks.spawn(async move {
+                session::run(&context, connecting).await;
+                context.connections.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
     }
 }
 

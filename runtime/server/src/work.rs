@@ -9,10 +9,12 @@ use millstream_quic::{FrameReader, FrameWriter, ReadError};
 use millstream_wire::{
     Answer, Assignment, ErrorCode, FrameLimits, Joined, SettleAs, Settlement, WireError, Work, WorkControl,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     error::{of_frame, to_wire},
+    limits::PROBE_EVERY,
+    peer::Peer,
     session::Context,
     stream::{StreamError, refuse},
 };
@@ -27,6 +29,7 @@ const ANSWERS_MAX: usize = 16;
 /// Hands out records until the consumer finishes the stream or the subscription cannot go on.
 pub(crate) async fn serve(
     context: &Arc<Context>,
+    peer: Arc<Peer>,
     wanted: Work,
     mut reader: FrameReader,
     mut writer: FrameWriter,
@@ -49,17 +52,17 @@ pub(crate) async fn serve(
     writer.send(&Answer::Ok(joined), Bytes::new()).await?;
     reader.set_limits(CONTROL_LIMITS);
     let (answer, answers) = mpsc::channel(ANSWERS_MAX);
-    let listener = Arc::clone(&member);
+    let (listener, own) = (Arc::clone(&member), Arc::clone(&peer));
     // A task of its own: settlements are taken even while records wait for the consumer to read.
-    let listening = tokio::spawn(async move { listen(&listener, reader, &answer).await });
-    let delivered = deliver(&member, &mut writer, answers).await;
+    let listening = tokio::spawn(async move { listen(&listener, &own, reader, &answer).await });
+    let delivered = deliver(&member, &peer, &mut writer, answers).await;
     writer.end();
     listening.abort();
     delivered
 }
 
 /// Takes what the consumer says until it finishes, and leaves with that, or breaks off.
-async fn listen(member: &Member, mut reader: FrameReader, answer: &mpsc::Sender<Assignment>) {
+async fn listen(member: &Member, peer: &Peer, mut reader: FrameReader, answer: &mpsc::Sender<Assignment>) {
     loop {
         let said = match reader.next::<WorkControl>().await {
             Ok(Some((said, _))) => said,
@@ -67,7 +70,7 @@ async fn listen(member: &Member, mut reader: FrameReader, answer: &mpsc::Sender<
             // Our own end is no failure of the consumer.
             Err(ReadError::Stream(quinn::ReadError::ConnectionLost(
                 quinn::ConnectionError::LocallyClosed,
-            ))) => {
+            ))) if !peer.has_vanished() => {
                 return member.leave();
             }
             // It broke off: that is told by dropping the member.
@@ -125,6 +128,7 @@ fn said(settlement: Settlement) -> Said {
 
 async fn deliver(
     member: &Member,
+    peer: &Peer,
     writer: &mut FrameWriter,
     mut answers: mpsc::Receiver<Assignment>,
 ) -> Result<(), StreamError> {
@@ -139,9 +143,15 @@ async fn deliver(
             Some(next) => next,
             None => {
                 writer.flush().await?;
+                let holds = member.holds_records();
                 tokio::select! {
                     answer = answers.recv() => Next::Answer(answer),
                     granted = member.next() => Next::Granted(granted),
+                    // Without that, it would hold them until its connection times out, should it be gone.
+                    () = sleep(PROBE_EVERY), if holds => {
+                        peer.probe();
+                        continue;
+                    }
                 }
             }
         };

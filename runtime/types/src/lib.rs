@@ -11,6 +11,7 @@ mod module;
 mod names;
 mod partition;
 mod record;
+mod slow_down;
 mod subscription;
 mod topic;
 mod verdict;
@@ -25,6 +26,7 @@ pub use module::ModuleInfo;
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
 pub use record::{Header, Record};
+pub use slow_down::{PublishLimit, PublishRate, RateError, SlowDown};
 pub use subscription::{
     Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicPartition,
 };

@@ -20,6 +20,8 @@ pub const HEADERS_MAX: usize = 1_024;
 pub const MESSAGE_ID_BYTES_MAX: usize = 255;
 /// Most partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
+/// Lowest publish rate that can be set, in bytes a second.
+pub const RATE_BYTES_PER_S_MIN: u64 = 1 << 10;
 /// Largest module, in bytes, unless the operator grants more.
 pub const MODULE_BYTES_MAX: usize = 10 << 20;
 /// Most outputs one verdict buffer may hold for one record.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, Timestamp, TopicName};
+use crate::{Offset, PublishRate, Timestamp, TopicName};
 
 /// When an append is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct TopicConfig {
     /// What is deleted of it in time.
     #[serde(default)]
     pub retention: Retention,
+    /// How fast may be published to it.
+    #[serde(default)]
+    pub rate: PublishRate,
 }
 
 /// 2 minutes.
@@ -45,6 +48,7 @@ impl Default for TopicConfig {
             durability: Durability::Sync,
             dedup_window_ms: dedup_window_ms(),
             retention: Retention::default(),
+            rate: PublishRate::default(),
         }
     }
 }
@@ -82,6 +86,10 @@ pub enum TopicChange {
     RetentionBytes(Option<NonZeroU64>),
     /// [`Retention::records`].
     RetentionRecords(Option<NonZeroU64>),
+    /// [`PublishRate::bytes_per_s`].
+    RateBytesPerS(Option<NonZeroU64>),
+    /// [`PublishRate::records_per_s`].
+    RateRecordsPerS(Option<NonZeroU64>),
 }
 
 impl TopicConfig {
@@ -91,6 +99,8 @@ impl TopicConfig {
             TopicChange::RetentionAgeMs(age_ms) => self.retention.age_ms = age_ms,
             TopicChange::RetentionBytes(bytes) => self.retention.bytes = bytes,
             TopicChange::RetentionRecords(records) => self.retention.records = records,
+            TopicChange::RateBytesPerS(bytes) => self.rate.bytes_per_s = bytes,
+            TopicChange::RateRecordsPerS(records) => self.rate.records_per_s = records,
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum CloseCode {
     ShuttingDown = 6,
     /// The broker's store is in doubt and the process stops.
     StoreUnsure = 7,
+    /// The network says that nobody listens at the peer's address any more, and the peer did not answer.
+    Vanished = 8,
 }
 
 impl CloseCode {

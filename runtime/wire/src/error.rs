@@ -1,5 +1,7 @@
 //! Errors as they cross the wire: code, message for people, offending value, retryable or not.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What kind of error it is; programs match on this.
@@ -53,6 +55,8 @@ pub enum ErrorCode {
     ModuleFault,
     /// A limit on connections, subscriptions or topics is reached.
     LimitReached,
+    /// Too much at once: try again after a while. Nothing was done.
+    SlowDown,
     /// Not now: shutting down or overloaded.
     Unavailable,
     /// A stored batch is damaged.
@@ -80,17 +84,30 @@ pub struct WireError {
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: bool,
+    /// Not sooner than after so many ms, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
 }
 
 impl WireError {
     /// An error that trying again will not change.
     pub fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), value: None, retryable: false }
+        Self { code, message: message.into(), value: None, retryable: false, retry_after_ms: None }
     }
 
     /// An error that may pass.
     pub fn passing(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), value: None, retryable: true }
+        Self { code, message: message.into(), value: None, retryable: true, retry_after_ms: None }
+    }
+
+    /// Too much at once: the same may succeed after so many ms.
+    pub fn slow_down(message: impl Into<String>, retry_after_ms: u32) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..Self::passing(ErrorCode::SlowDown, message) }
+    }
+
+    /// Not sooner than after this time, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after_ms.map(|ms| Duration::from_millis(u64::from(ms)))
     }
 
     /// The same error naming the offending value.

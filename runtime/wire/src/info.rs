@@ -18,6 +18,15 @@ pub struct ServerInfo {
     pub subscriptions: u64,
     /// Connections now.
     pub connections: u64,
+    /// Publishers that are held back now, and how often one was told so since the broker started.
+    #[serde(default)]
+    pub slowed: u64,
+    /// See [`slowed`](Self::slowed).
+    #[serde(default)]
+    pub slow_downs: u64,
+    /// Connections that were given up since their process was gone, since the broker started.
+    #[serde(default)]
+    pub vanished: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
 }

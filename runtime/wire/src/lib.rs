@@ -28,10 +28,10 @@ pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, dec
 pub use info::ServerInfo;
 pub use millstream_types::{
     Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, OnFault,
-    PartitionInfo, PositionInfo, Retention, StartAt, SubscriptionInfo, SubscriptionState, TopicChange,
-    TopicConfig, TopicInfo,
+    PartitionInfo, PositionInfo, PublishLimit, PublishRate, Retention, SlowDown, StartAt, SubscriptionInfo,
+    SubscriptionState, TopicChange, TopicConfig, TopicInfo,
 };
-pub use publish::{PublishHead, PublishReady, Receipt, Receipts};
+pub use publish::{Pace, PublishHead, PublishReady, Receipt, Receipts};
 pub use work::{Assignment, Joined, SettleAs, Settlement, Work, WorkControl};
 
 /// Application protocol name in the TLS handshake.

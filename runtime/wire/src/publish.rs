@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_types::{Offset, ProducerId, Timestamp};
+use millstream_types::{Offset, ProducerId, SlowDown, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::Answer;
@@ -28,12 +28,25 @@ pub struct PublishHead {
     pub partition: u32,
 }
 
-/// Answers to batches, oldest first: one for each batch, in order.
+/// Answers to batches, oldest first: one for each batch, in order. And whether the broker reads on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipts {
-    /// At least one.
+    /// None where only the pace changes.
     #[serde(rename = "r")]
     pub receipts: Vec<Answer<Receipt>>,
+    /// There when it changes.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
+}
+
+/// Whether the broker reads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// For now it reads no further: nothing is lost, and nothing need be sent again.
+    SlowDown(SlowDown),
+    /// It reads on.
+    GoOn,
 }
 
 /// Where a batch stands. It is durable as its topic asks.

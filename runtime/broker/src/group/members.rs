@@ -255,8 +255,7 @@ impl Group {
     }
 
     /// What a consumer holds, records and bytes.
-    #[cfg(test)]
-    pub(super) fn holds(&self, member: MemberId) -> (u32, u64) {
+    pub(crate) fn holds(&self, member: MemberId) -> (u32, u64) {
         self.members.get(&member).map_or((0, 0), |member| (member.records, member.bytes))
     }
 

@@ -11,9 +11,9 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use millstream_client::{Compression, PublishCounts, PublishOptions, Publisher, Record, TopicName};
+use millstream_client::{Compression, PublishCounts, PublishOptions, Publisher, Record, SlowDown, TopicName};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     broker::connect,
@@ -95,9 +95,11 @@ impl Publish {
         let (format, shape) = (self.format, self.shape);
         // Reading blocks, on a thread of its own; it ends when nobody receives any more.
         std::thread::spawn(move || read(source, format, shape, &portions));
+        let telling = tokio::spawn(tell(publisher.slowed(), bar.clone(), common.json));
         let fed = feed(&publisher, received, &bar, &meter).await;
         let flushed = publisher.flush().await;
-        let counts = publisher.counts();
+        telling.abort();
+        let (counts, slowed) = (publisher.counts(), publisher.slowed_for());
         bar.finish_and_clear();
 
         // What the broker refused explains more than what came after it.
@@ -108,10 +110,18 @@ impl Publish {
                 .and(format!("records published and acknowledged before: {records}"))
                 .with("records", counts.records));
         }
-        summary(common, &self.topic, counts, started.elapsed())?;
+        summary(common, &self.topic, counts, started.elapsed(), slowed)?;
         drop(publisher);
         client.close().await;
         Ok(())
+    }
+}
+
+/// Says once that the broker asks to slow down, and why.
+async fn tell(mut slowed: watch::Receiver<Option<SlowDown>>, bar: ProgressBar, json: bool) {
+    let Ok(Some(slow)) = slowed.wait_for(Option::is_some).await.map(|slow| *slow) else { return };
+    if !json {
+        bar.suspend(|| eprintln!("the broker asks to slow down: {slow}"));
     }
 }
 
@@ -184,7 +194,13 @@ fn read(source: Source, format: Format, shape: Shape, portions: &mpsc::Sender<Po
     }
 }
 
-fn summary(common: &Common, topic: &TopicName, counts: PublishCounts, took: Duration) -> Result<(), Failure> {
+fn summary(
+    common: &Common,
+    topic: &TopicName,
+    counts: PublishCounts,
+    took: Duration,
+    slowed: Duration,
+) -> Result<(), Failure> {
     let PublishCounts { records, batches, bytes, .. } = counts;
     let seconds = took.as_secs_f64();
     let rate = records as f64 / seconds.max(1e-9);
@@ -195,11 +211,17 @@ fn summary(common: &Common, topic: &TopicName, counts: PublishCounts, took: Dura
             "bytes": bytes,
             "batches": batches,
             "seconds": seconds,
+            "slowed_seconds": slowed.as_secs_f64(),
             "records_per_second": rate,
         }));
     }
+    let slowed = if slowed.is_zero() {
+        String::new()
+    } else {
+        format!(", of which {:.2} s slowed down", slowed.as_secs_f64())
+    };
     output::line(format!(
-        "{} records published to {topic} in {} batches, {}, {seconds:.2} s, {} records/s",
+        "{} records published to {topic} in {} batches, {}, {seconds:.2} s{slowed}, {} records/s",
         output::count(records),
         output::count(batches),
         output::bytes(bytes),

@@ -24,10 +24,17 @@ The log goes to standard error; RUST_LOG sets what it holds, as in RUST_LOG=debu
 Settings of the TOML file, all optional:
   listen = \"127.0.0.1:7433\"
   connections_max = 10000
+  streams_max = 100            # publishers and consumers of one connection
   sync_interval_ms = 50        # of topics with durability `interval`
   retention_interval_ms = 5000 # how often it is looked what retention lets go
   topics_max = 10000
   subscriptions_max = 20000
+  [publish]                    # beyond these, publishers are told to slow down
+  backlog_bytes = 67108864     # of everybody on their way into the store
+  connection_bytes = 16777216  # of those, of one connection
+  topic_bytes = 33554432       # of those, to one topic
+  connection_bytes_per_s = 100000000  # no limit unless set
+  connection_records_per_s = 100000   # no limit unless set
   [modules]
   memory_bytes = 16777216      # of one instance
   module_bytes = 10485760      # size of a module

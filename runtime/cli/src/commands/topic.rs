@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
 
-use crate::{broker::connect, cli::Common, failure::Failure, output, retention};
+use crate::{broker::connect, cli::Common, failure::Failure, output, rate, retention};
 
 /// See the module's head.
 #[derive(Debug, Subcommand)]
@@ -20,7 +20,7 @@ pub(crate) enum Topic {
         /// Name of the topic
         name: TopicName,
     },
-    /// Change what is kept of a topic; what is not named stays as it is
+    /// Change what is kept of a topic, and how fast may be published; what is not named stays as it is
     Update(Update),
     /// Delete a topic with its records and subscriptions
     Delete {
@@ -46,15 +46,19 @@ pub(crate) struct Create {
     dedup_window: Duration,
     #[command(flatten)]
     retention: retention::Limits,
+    #[command(flatten)]
+    rate: rate::Rate,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS)))]
+#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS).args(rate::FLAGS)))]
 pub(crate) struct Update {
     /// Name of the topic
     name: TopicName,
     #[command(flatten)]
     retention: retention::Limits,
+    #[command(flatten)]
+    rate: rate::Rate,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -70,7 +74,7 @@ impl Topic {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, partitions, durability, dedup_window, retention }) => {
+            Self::Create(Create { name, partitions, durability, dedup_window, retention, rate }) => {
                 let dedup_window_ms = u32::try_from(dedup_window.as_millis()).unwrap_or(u32::MAX);
                 let durability = match durability {
                     When::Sync => Durability::Sync,
@@ -78,12 +82,14 @@ impl Topic {
                 };
                 let mut config =
                     TopicConfig { partitions, durability, dedup_window_ms, ..TopicConfig::default() };
-                retention.changes().into_iter().for_each(|change| config.apply(change));
+                let changes = retention.changes().into_iter().chain(rate.changes());
+                changes.for_each(|change| config.apply(change));
                 let topic = client.create_topic(name, config).await?;
                 show(common, &topic, settings)?;
             }
-            Self::Update(Update { name, retention }) => {
-                let topic = client.update_topic(name, retention.changes()).await?;
+            Self::Update(Update { name, retention, rate }) => {
+                let changes = [retention.changes(), rate.changes()].concat();
+                let topic = client.update_topic(name, changes).await?;
                 show(common, &topic, settings)?;
             }
             Self::List => {
@@ -146,6 +152,7 @@ fn describe(topic: &TopicInfo) -> String {
     } else {
         ""
     };
+    let rate = rate::text(&topic.config.rate).map(|rate| format!("publish     at most {rate}"));
     let lines = [
         format!("topic       {}", topic.name),
         format!("partitions  {}", topic.config.partitions),
@@ -155,13 +162,16 @@ fn describe(topic: &TopicInfo) -> String {
         format!("size        {}", output::bytes(topic.bytes)),
         format!("created     {}", output::time(topic.created_ms)),
     ];
+    let lines: Vec<_> = lines.into_iter().chain(rate).collect();
     format!("{}\n\n{partitions}", lines.join("\n"))
 }
 
 fn settings(topic: &TopicInfo) -> String {
     let TopicConfig { partitions, durability, retention, .. } = &topic.config;
     let (durability, keeps) = (word(*durability), retention::text(retention));
-    format!("topic {}: partitions {partitions}, durability {durability}, keeps {keeps}", topic.name)
+    let rate = rate::text(&topic.config.rate).map(|rate| format!(", publish at most {rate}"));
+    let rate = rate.unwrap_or_default();
+    format!("topic {}: partitions {partitions}, durability {durability}, keeps {keeps}{rate}", topic.name)
 }
 
 fn word(durability: Durability) -> &'static str {

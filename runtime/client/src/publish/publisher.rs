@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use millstream_types::{Compression, ProducerName, Record, RecordBatch, TopicName};
+use millstream_types::{Compression, ProducerName, Record, RecordBatch, SlowDown, TopicName};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, TryAcquireError, watch},
     time::Instant,
 };
 
@@ -75,11 +75,42 @@ pub(super) struct Shared {
     pub(super) partitions: u32,
     batch_bytes_max: usize,
     room_bytes: usize,
+    /// What the broker holds it back by.
+    slowed: watch::Sender<Option<SlowDown>>,
+    slowed_for: Mutex<Slowed>,
+}
+
+/// How long the broker held the publisher back.
+#[derive(Debug, Default)]
+struct Slowed {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Slowed {
+    fn total(&self, now: Instant) -> Duration {
+        self.before + self.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
+    }
 }
 
 impl Shared {
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker holds the publisher back, or no longer.
+    pub(super) fn slow_down(&self, slow: Option<SlowDown>) {
+        {
+            let (mut slowed, now) = (self.slowed_for(), Instant::now());
+            slowed.before = slowed.total(now);
+            slowed.since = slow.map(|_| now);
+        }
+        // Receipts that tell nothing new wake nobody.
+        self.slowed.send_if_modified(|known| std::mem::replace(known, slow) != slow);
+    }
+
+    fn slowed_for(&self) -> MutexGuard<'_, Slowed> {
+        self.slowed_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of room that something of `bytes` takes: all there is, if it is larger than that.
@@ -88,15 +119,23 @@ impl Shared {
     }
 
     async fn take_room(&self, cost: usize) -> Result<(), PublishError> {
-        let permits = u32::try_from(cost).expect("room is at most 4 GiB");
-        match self.room.acquire_many(permits).await {
+        match self.room.acquire_many(permits(cost)).await {
             Ok(permits) => {
                 permits.forget();
                 Ok(())
             }
-            Err(_) => Err(self.queue().check_open().err().unwrap_or(PublishError::Closed)),
+            Err(_) => Err(self.ended()),
         }
     }
+
+    /// Why nothing is taken any more.
+    fn ended(&self) -> PublishError {
+        self.queue().check_open().err().unwrap_or(PublishError::Closed)
+    }
+}
+
+fn permits(cost: usize) -> u32 {
+    u32::try_from(cost).expect("room is at most 4 GiB")
 }
 
 impl Publisher {
@@ -126,6 +165,8 @@ impl Publisher {
             partitions: ready.partitions,
             batch_bytes_max,
             room_bytes,
+            slowed: watch::Sender::new(None),
+            slowed_for: Mutex::default(),
         });
         tokio::spawn(task::run(link, target, shared.clone(), stream));
         Ok(Self { shared, topic })
@@ -144,6 +185,34 @@ impl Publisher {
     /// What has been stored, and what failed, so far.
     pub fn counts(&self) -> PublishCounts {
         self.shared.queue().counts()
+    }
+
+    /// What the broker holds this publisher back by; `None` while it does not. It reads no further then, so that `publish`
+    /// waits once the publisher holds as much as it may; nothing is lost, and nothing need be done.
+    pub fn slowed(&self) -> watch::Receiver<Option<SlowDown>> {
+        self.shared.slowed.subscribe()
+    }
+
+    /// How long it was held back so far.
+    pub fn slowed_for(&self) -> Duration {
+        self.shared.slowed_for().total(Instant::now())
+    }
+
+    /// As [`publish`](Self::publish), but does not wait.
+    ///
+    /// # Errors
+    /// [`PublishError::Full`] where `publish` would wait, with what the broker says; and as [`publish`](Self::publish).
+    pub fn try_publish(&self, record: Record) -> Result<Pending, PublishError> {
+        let cost = self.cost_of(&record)?;
+        match self.shared.room.try_acquire_many(permits(cost)) {
+            Ok(permits) => permits.forget(),
+            Err(TryAcquireError::NoPermits) => {
+                let (in_flight_bytes, slow_down) = (self.shared.room_bytes, *self.shared.slowed.borrow());
+                return Err(PublishError::Full { in_flight_bytes, slow_down });
+            }
+            Err(TryAcquireError::Closed) => return Err(self.shared.ended()),
+        }
+        self.push(None, &record, cost)
     }
 
     /// Takes a record, waiting while too much is without a receipt, and returns its receipt to be awaited. Its
@@ -213,10 +282,19 @@ impl Publisher {
     }
 
     async fn put(&self, partition: Option<u32>, record: &Record) -> Result<Pending, PublishError> {
+        let cost = self.cost_of(record)?;
+        self.shared.take_room(cost).await?;
+        self.push(partition, record, cost)
+    }
+
+    fn cost_of(&self, record: &Record) -> Result<usize, PublishError> {
         let bytes = alone_bytes(record);
         self.check_size("a record", bytes)?;
-        let cost = self.shared.cost(bytes);
-        self.shared.take_room(cost).await?;
+        Ok(self.shared.cost(bytes))
+    }
+
+    /// Takes a record that has its room.
+    fn push(&self, partition: Option<u32>, record: &Record, cost: usize) -> Result<Pending, PublishError> {
         let pushed = self.shared.queue().push(partition, record, cost, Instant::now());
         let look = pushed.as_ref().is_ok_and(|(_, look)| *look);
         self.after_push(cost, &pushed, look);

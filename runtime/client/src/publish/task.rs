@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{ProducerId, ProducerName, TopicName};
-use millstream_wire::{Answer, CloseCode, ErrorCode, Open, PublishHead, PublishReady, Receipts};
+use millstream_wire::{Answer, CloseCode, ErrorCode, Open, Pace, PublishHead, PublishReady, Receipts};
 use tokio::time::{Instant, sleep_until};
 
 use super::{publisher::Shared, queue::Next};
@@ -52,7 +52,10 @@ pub(super) async fn run(link: Arc<Link>, target: Target, shared: Arc<Shared>, fi
     let mut spell = link.spell();
     loop {
         let opened = Instant::now();
-        let error = match Box::pin(converse(&shared, stream)).await {
+        let ended = Box::pin(converse(&shared, stream)).await;
+        // Whatever held it back is of the former stream.
+        shared.slow_down(None);
+        let error = match ended {
             Ok(End::Done) => return,
             Ok(End::Renew) => None,
             Err(error) => {
@@ -94,7 +97,7 @@ async fn reopen(
                 return Err(PublishError::Closed);
             }
             match spell.failed(Instant::now(), chance()) {
-                Ok(next) => sleep_until(next).await,
+                Ok(next) => sleep_until(next.max(error.not_before())).await,
                 Err(after) => return Err(PublishError::GaveUp { after, last: Box::new(error) }),
             }
         }
@@ -190,7 +193,12 @@ async fn send(shared: &Shared, writer: &mut FrameWriter) -> Result<End, CallErro
 
 /// Takes receipts until the stream ends.
 async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), CallError> {
-    while let Some((Receipts { receipts }, _)) = reader.next::<Receipts>().await? {
+    while let Some((Receipts { receipts, pace }, _)) = reader.next::<Receipts>().await? {
+        match pace {
+            Some(Pace::SlowDown(slow)) => shared.slow_down(Some(slow)),
+            Some(Pace::GoOn) => shared.slow_down(None),
+            None => {}
+        }
         let now = Instant::now();
         for answer in receipts {
             if let Answer::Err(error) = &answer

@@ -50,7 +50,7 @@ fn receipt(batch: &Sealed, base_offset: u64) -> Answer<Receipt> {
 }
 
 fn refusal(retryable: bool) -> Answer<Receipt> {
-    Answer::Err(WireError { code: ErrorCode::Unavailable, message: "not now".into(), value: None, retryable })
+    Answer::Err(WireError { retryable, ..WireError::passing(ErrorCode::Unavailable, "not now") })
 }
 
 fn answer(queue: &mut Queue, answer: Answer<Receipt>, now: Instant) -> Option<usize> {
