@@ -156,6 +156,50 @@ async fn an_ephemeral_one_goes_on_after_a_lost_connection() {
     assert_eq!(rest, &texts("t.b", 0, 300) | &texts("t.a", 500, 600), "nothing came twice, and all came");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn topics_come_and_go_under_readers_and_workers() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    fill(&client, "keep", 1, 0, 1).await;
+    let mut consumer = client.subscribe(SubscribeOptions::ephemeral(pattern(">"))).await.unwrap();
+    let mut worker = join(&client, ">", DeliveryMode::KeyShared).await;
+    let kept = |topic: &TopicName| topic.as_str() == "keep";
+    let read = tokio::spawn(async move {
+        let mut kept_read = BTreeSet::new();
+        while kept_read.len() < 400 {
+            let message = consumer.next_message().await.unwrap().unwrap();
+            if kept(message.topic()) {
+                assert!(kept_read.insert(message.offset()), "it came twice");
+            }
+        }
+    });
+    let work = tokio::spawn(async move {
+        let mut kept_done = BTreeSet::new();
+        while kept_done.len() < 400 {
+            let message = worker.next_message().await.unwrap().unwrap();
+            worker.ack(&message);
+            if kept(message.topic()) {
+                assert!(kept_done.insert(message.offset()), "it came twice");
+            }
+        }
+    });
+    let mut churn = tokio::task::JoinSet::new();
+    for who in 0..4 {
+        let client = server.client().await;
+        churn.spawn(async move {
+            for _ in 0..25 {
+                let topic = fill(&client, &format!("t.{who}"), 3, 0, 20).await;
+                publish(&client, &"keep".parse().unwrap(), (0..4).map(|n| Record::new(format!("keep {n}"))))
+                    .await;
+                client.delete_topic(topic).await.unwrap();
+            }
+        });
+    }
+    soon("the churn", churn.join_all()).await;
+    soon("all that stays to be read", read).await.unwrap();
+    soon("all that stays to be done", work).await.unwrap();
+}
+
 fn quick(mode: DeliveryMode) -> DeliveryConfig {
     DeliveryConfig { backoff_ms: vec![0], tries: 2, ..DeliveryConfig::of(mode) }
 }

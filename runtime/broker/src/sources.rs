@@ -47,6 +47,10 @@ impl Follower {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
     }
 
+    fn take(&self) -> BTreeSet<PartitionId> {
+        std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn wake(&self) {
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
@@ -148,7 +152,8 @@ impl Sources {
             Self::Several(several) => {
                 let parts = several.parts();
                 let (topic, partition) = parts.get(index as usize)?.of.as_ref()?;
-                Some(topic.end(*partition))
+                // One that was deleted before the subscription was there to be told.
+                (!topic.is_deleted()).then(|| topic.end(*partition))
             }
         }
     }
@@ -207,8 +212,9 @@ impl Sources {
     /// The partitions of which there is news since the last time; `None` where it may be any.
     pub(crate) fn take_fresh(&self) -> Option<Vec<u32>> {
         let Self::Several(several) = self else { return None };
-        let fresh = &mut *several.follower.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(std::mem::take(fresh).into_iter().filter_map(|id| self.index(id)).collect())
+        // Not held while the list is looked at: who removes a topic from that tells it here.
+        let fresh = several.follower.take();
+        Some(fresh.into_iter().filter_map(|id| self.index(id)).collect())
     }
 }
 

@@ -95,6 +95,11 @@ impl Subscription {
         &self.row.name
     }
 
+    /// How it delivers.
+    pub fn delivery(&self) -> &DeliveryConfig {
+        &self.row.delivery
+    }
+
     /// Whether it survives its consumer.
     pub fn is_durable(&self) -> bool {
         self.id.is_some()

@@ -47,8 +47,8 @@ pub(crate) async fn serve(
         Ok(member) => Arc::new(member),
         Err(error) => return refuse(&mut writer, to_wire(&error)).await,
     };
-    let info = member.subscription().info();
-    let joined = Joined { name: info.name, mode: info.delivery.mode, lease_ms: info.delivery.lease_ms };
+    let (name, delivery) = (member.subscription().name().clone(), member.subscription().delivery());
+    let joined = Joined { name, mode: delivery.mode, lease_ms: delivery.lease_ms };
     writer.send(&Answer::Ok(joined), Bytes::new()).await?;
     reader.set_limits(CONTROL_LIMITS);
     let (answer, answers) = mpsc::channel(ANSWERS_MAX);
