@@ -2,17 +2,18 @@
 //!
 //! ```no_run
 //! use futures_core::Stream;
-//! use millstream_client::{Client, ConnectOptions, PublishOptions, Record, SubscribeOptions};
+//! use millstream_client::{Client, ConnectOptions, PublishOptions, Record, SubscribeOptions, TopicName};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let url = "millstream://127.0.0.1:7433?ca=data/ca.pem".parse()?;
 //! let client = Client::connect(&url, ConnectOptions::default()).await?;
 //!
-//! let publisher = client.publisher("orders".parse()?, PublishOptions::default()).await?;
+//! let orders: TopicName = "orders".parse()?;
+//! let publisher = client.publisher(orders.clone(), PublishOptions::default()).await?;
 //! let receipt = publisher.publish(Record::new("hello").with_key("customer-7")).await?.await?;
 //! println!("stored at offset {} of partition {}", receipt.offset, receipt.partition);
 //!
-//! let mut consumer = client.subscribe(SubscribeOptions::durable("orders".parse()?, "billing".parse()?)).await?;
+//! let mut consumer = client.subscribe(SubscribeOptions::durable(orders, "billing".parse()?)).await?;
 //! while let Some(message) = consumer.next_message().await {
 //!     let message = message?;
 //!     println!("{:?}", message.payload());
