@@ -221,6 +221,8 @@ impl Pump {
                 subscription.group().fetched(partition, &offsets, &offsets);
                 return Ok(());
             }
+            // Its topic is gone, one of several.
+            Err(_) if subscription.sources().place(partition).is_none() => Vec::new(),
             result => result?,
         };
         let mut brought = Vec::new();

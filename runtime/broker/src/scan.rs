@@ -178,8 +178,13 @@ impl Scan {
             self.idle.extend(fetched.pipeline.take());
         }
         let (index, Some(lane)) = (lane, self.lanes.get_mut(lane)) else { return };
-        let released = lane.take(span, fetched);
         self.open.insert(index);
+        if self.subscription.sources().end(index_of(index)).is_none() {
+            // Of a topic that is gone, one of several: that is told next, and what failed for it is no failure of the others.
+            self.begun.remove(&index);
+            return;
+        }
+        let released = lane.take(span, fetched);
         if !lane.is_begun() {
             self.begun.remove(&index);
         }
@@ -263,6 +268,7 @@ impl Scan {
             return;
         };
         let source = Source { topic, partition, index, id, from, end, judged_bytes };
+        self.turn = lane + 1;
         let modules = !self.subscription.pipeline().is_empty();
         if !modules && self.shared.store.is_in_memory(source.id, from) {
             // A thread of its own would cost more than the read.
@@ -271,7 +277,6 @@ impl Scan {
         }
         // Fetches are as few as pipelines may be: where none is idle, one more is bound.
         let pipeline = self.idle.pop();
-        self.turn = lane + 1;
         self.begun.insert(lane);
         self.resting = false;
         let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(&self.subscription));
