@@ -134,10 +134,8 @@ impl Broker {
         mut told: impl FnMut(SlowDown),
     ) -> Result<Room, Error> {
         use PublishLimit as Of;
-        let all = topics.iter().fold(Weight::default(), |sum, (_, one)| Weight {
-            bytes: sum.bytes + one.bytes,
-            records: sum.records + one.records,
-        });
+        let mut all = Weight::default();
+        topics.iter().for_each(|(_, weight)| all += *weight);
         let mut passed = Vec::new();
         for (topic, weight) in topics {
             let rate = &topic.share().rate;

@@ -82,8 +82,7 @@ impl Broker {
             let (of, weight) = (self.topic(&topic)?, weight(&batch));
             let place = of.partition(partition)?;
             let (_, sum) = weights.entry(topic).or_insert((of, Weight::default()));
-            sum.bytes += weight.bytes;
-            sum.records += weight.records;
+            *sum += weight;
             Ok((place, batch))
         });
         let batches = placed.collect::<Result<Vec<_>, _>>()?;

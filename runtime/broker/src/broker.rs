@@ -11,26 +11,22 @@ use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
 use millstream_store::{Cleanup, RemovedPartition, Store};
 use millstream_types::{
-    DeadLetters, DeliveryConfig, DeliveryMode, ModuleInfo, ModuleName, Offset, PartitionId, ProducerId,
-    ProducerName, RecordBatch, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange,
-    TopicConfig, TopicInfo, TopicName,
+    ModuleInfo, ModuleName, PartitionId, ProducerId, ProducerName, Timestamp, TopicChange, TopicConfig,
+    TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 
 use crate::{
-    Error, Limits, Member, NewSubscription, Reading, Subscription, Topic, Window,
+    Error, Limits, Subscription, Topic,
     catalog::Catalog,
-    command::{Command, Outcome, Reply, Settlement},
+    command::{Command, Outcome, Reply},
     committer::{Committer, Submitter, answer},
-    dead_letter,
     group::Moment,
     limits::{MODULE_JOBS_MAX, ONE_SHOT_WAIT},
     recover::recover,
     registry::Registry,
     retention,
-    rows::{self, CursorRow, ModuleRow, NODE, SubscriptionRow},
-    sources::Sources,
-    start_at::start_positions,
+    rows::{ModuleRow, NODE},
 };
 
 /// How to open a broker.
@@ -293,197 +289,6 @@ impl Broker {
         self.shared.registry.describe(reference)
     }
 
-    /// All subscriptions, by name, ephemeral ones included, without their positions.
-    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
-        let summary = |info| SubscriptionInfo { positions: Vec::new(), ..info };
-        self.shared.catalog.subscriptions().iter().map(|subscription| summary(subscription.info())).collect()
-    }
-
-    /// Number of subscriptions, ephemeral ones included.
-    pub fn subscription_count(&self) -> usize {
-        self.shared.catalog.subscription_count()
-    }
-
-    /// The subscription called `name`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownSubscription`].
-    pub fn subscription(&self, name: &SubscriptionName) -> Result<Arc<Subscription>, Error> {
-        self.shared.catalog.subscription(name)
-    }
-
-    /// How a subscription stands, with the age of what is oldest in its backlog. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Error::UnknownSubscription`]; a failing store.
-    pub async fn describe_subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo, Error> {
-        let subscription = self.subscription(name)?;
-        let (store, mut info) = (self.shared.store.clone(), subscription.info());
-        let behind = subscription.places().into_iter().filter(|(place, settled)| *settled < place.end());
-        let behind: Vec<_> = behind.map(|(place, settled)| (place.id, settled)).collect();
-        if !behind.is_empty() {
-            info.oldest_unsettled_ms = blocking(move || oldest(&store, &behind)).await??;
-        }
-        Ok(info)
-    }
-
-    /// Creates a durable subscription, or finds it there with the same settings. Its modules are bound once, so that a
-    /// bad configuration is refused here. Not cancel-safe: it may be created all the same.
-    ///
-    /// # Errors
-    /// Those of [`subscribe`](Self::subscribe) but [`Error::SubscriptionBusy`].
-    pub async fn create_subscription(
-        &self,
-        name: SubscriptionName,
-        wanted: NewSubscription,
-    ) -> Result<Arc<Subscription>, Error> {
-        check_own(&name)?;
-        let row = self.row(name, &wanted)?;
-        self.check_delivery(&row)?;
-        let (sources, cursors) = self.start(&row, &wanted.from).await?;
-        let trial = Arc::new(Subscription::ephemeral(row.clone(), sources, &cursors));
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.registry.bind(&trial).map(drop)).await??;
-        let name = row.name.clone();
-        self.execute(Command::CreateSubscription { row, cursors }).await?;
-        self.subscription(&name)
-    }
-
-    /// Deletes a durable subscription; its reader is told.
-    ///
-    /// # Errors
-    /// [`Error::UnknownSubscription`].
-    pub async fn delete_subscription(&self, name: &SubscriptionName) -> Result<(), Error> {
-        check_own(name)?;
-        self.execute(Command::DeleteSubscription { name: name.clone() }).await?;
-        Ok(())
-    }
-
-    /// Takes a subscription for one reader: the durable one named, created if there is none, or an ephemeral one.
-    /// Not cancel-safe: a durable one may be created all the same.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::OffsetOutOfRange`], [`Error::SubscriptionExists`], [`Error::SubscriptionBusy`],
-    /// [`Error::UnknownModule`], [`Error::ModuleRefused`], [`Error::ConfigRefused`], [`Error::LimitReached`].
-    pub async fn subscribe(&self, wanted: NewSubscription) -> Result<Reading, Error> {
-        let subscription = match wanted.name.clone() {
-            Some(name) => match self.subscription(&name) {
-                Ok(found) => self.same(found, &wanted)?,
-                Err(_) => self.create_subscription(name, wanted).await?,
-            },
-            None => self.create_ephemeral(wanted).await?,
-        };
-        let held = subscription.hold()?;
-        Reading::start(Arc::clone(&self.shared), held).await
-    }
-
-    /// Joins the consumers of a durable subscription, created, `shared` unless told otherwise, if there is none, as one that leases its records. Not
-    /// cancel-safe: the subscription may be created all the same.
-    ///
-    /// # Errors
-    /// As [`subscribe`](Self::subscribe); [`Error::WorkerNeedsName`], [`Error::TooManyConsumers`].
-    pub async fn join(&self, wanted: NewSubscription, window: Window) -> Result<Member, Error> {
-        let name = wanted.name.clone().ok_or(Error::WorkerNeedsName)?;
-        check_own(&name)?;
-        let subscription = match self.subscription(&name) {
-            Ok(found) => self.same(found, &wanted)?,
-            Err(_) => {
-                let delivery = wanted.delivery.clone().unwrap_or(DeliveryConfig::of(DeliveryMode::Shared));
-                self.create_subscription(name, NewSubscription { delivery: Some(delivery), ..wanted }).await?
-            }
-        };
-        Member::join(Arc::clone(&self.shared), subscription, window)
-    }
-
-    /// Moves a subscription's settled positions forward: per partition, as consumers know it, everything below the offset
-    /// is done.
-    ///
-    /// # Errors
-    /// [`Error::AckBeyond`], [`Error::UnknownPartition`]; earlier positions of `next` may have been moved.
-    pub async fn ack(&self, subscription: &Subscription, next: Vec<(u32, Offset)>) -> Result<(), Error> {
-        let mut settlements = Vec::new();
-        for (number, offset) in next {
-            let index = subscription.sources().index_of(number)?;
-            let done = subscription.settle(index, offset)?;
-            let settlement = Settlement { done, tried: Vec::new() };
-            settlements.extend(subscription.sources().id(index).map(|partition| (partition, settlement)));
-        }
-        if let Some(id) = subscription.id() {
-            self.shared.submitter.execute(Command::Settle { subscription: id, settlements }).await?;
-        }
-        Ok(())
-    }
-
-    fn same(&self, found: Arc<Subscription>, wanted: &NewSubscription) -> Result<Arc<Subscription>, Error> {
-        let row = found.row();
-        let wanted_delivery = wanted.delivery.as_ref().unwrap_or(&row.delivery);
-        let wanted_row =
-            SubscriptionRow { topic: wanted.topic.clone(), delivery: wanted_delivery.clone(), ..row.clone() };
-        if let Some(what) = row.differs_from(&wanted_row) {
-            return Err(Error::SubscriptionExists { name: row.name.clone(), what });
-        }
-        let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
-        if let Some(pipeline) = &wanted.pipeline {
-            let pinned = pipeline.iter().map(|binding| self.shared.registry.pin(binding));
-            let same = |(a, b): (&rows::PinnedBinding, &rows::PinnedBinding)| {
-                a.sha256 == b.sha256 && same_json(&a.config, &b.config)
-            };
-            let pinned = pinned.collect::<Result<Vec<_>, _>>()?;
-            if pinned.len() != row.pipeline.len() || !pinned.iter().zip(&row.pipeline).all(same) {
-                return exists("pipeline");
-            }
-            if row.on_fault != wanted.on_fault {
-                return exists("fault policy");
-            }
-        }
-        Ok(found)
-    }
-
-    async fn create_ephemeral(&self, wanted: NewSubscription) -> Result<Arc<Subscription>, Error> {
-        let name = SubscriptionName::new(format!("ephemeral-{}", random_hex::<8>()?));
-        let row = self.row(name.map_err(|error| Error::Internal(error.to_string()))?, &wanted)?;
-        let (sources, cursors) = self.start(&row, &wanted.from).await?;
-        let subscription = Arc::new(Subscription::ephemeral(row, sources, &cursors));
-        self.shared.catalog.add_ephemeral(Arc::clone(&subscription), self.shared.limits.subscriptions_max)?;
-        Ok(subscription)
-    }
-
-    fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
-        let bindings = wanted.pipeline.iter().flatten().map(|binding| self.shared.registry.pin(binding));
-        Ok(SubscriptionRow {
-            name,
-            topic: wanted.topic.clone(),
-            pipeline: bindings.collect::<Result<_, _>>()?,
-            on_fault: wanted.on_fault,
-            delivery: wanted.delivery.clone().unwrap_or_default(),
-            created_ms: now(),
-        })
-    }
-
-    fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
-        row.delivery.check()?;
-        if let Some(letters) = dead_letter::topic_of(&row.name, &row.delivery)? {
-            if row.topic.as_topic().as_ref() == Some(&letters) {
-                return Err(Error::DeadLettersToSource(row.name.clone()));
-            }
-            if matches!(row.delivery.dead_letters, DeadLetters::Topic(_)) {
-                self.topic(&letters)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a subscription reads, and where it starts.
-    async fn start(
-        &self,
-        row: &SubscriptionRow,
-        from: &StartAt,
-    ) -> Result<(Sources, Vec<(PartitionId, CursorRow)>), Error> {
-        let sources = self.shared.catalog.sources(row)?;
-        let (store, from) = (self.shared.store.clone(), from.clone());
-        blocking(move || start_positions(&store, &sources, &from).map(|cursors| (sources, cursors))).await?
-    }
-
     fn resume_cleanups(&self) -> Result<(), Error> {
         let left = self.shared.store.scan::<RemovedPartition>();
         let left = left.map(|row| row.map(|(removed, _)| removed.0)).collect::<Result<Vec<_>, _>>()?;
@@ -558,27 +363,6 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
 }
 
-/// When the oldest of the records at these places was appended.
-fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Timestamp>, Error> {
-    let mut oldest = None;
-    for (partition, offset) in places {
-        // What retention deleted is no backlog any more.
-        let Some(row) = store.partition(*partition) else { continue };
-        if let Some(stored) = store.batch_at(*partition, (*offset).max(row.low_watermark))? {
-            let appended =
-                RecordBatch::new(stored.bytes, millstream_types::Check::Header)?.view().timestamp();
-            oldest = Some(oldest.map_or(appended, |oldest: Timestamp| oldest.min(appended)));
-        }
-    }
-    Ok(oldest)
-}
-
-/// Whether a subscription is for its users to touch.
-fn check_own(name: &SubscriptionName) -> Result<(), Error> {
-    let account = name.as_str().starts_with(dead_letter::ACCOUNT_PREFIX);
-    if account { Err(Error::Account(name.clone())) } else { Ok(()) }
-}
-
 /// Runs what blocks off the network threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -598,7 +382,7 @@ fn node_id(store: &Store) -> Result<String, Error> {
     Ok(node)
 }
 
-fn random_hex<const BYTES: usize>() -> Result<String, Error> {
+pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, Error> {
     random::<BYTES>().map(hex::encode)
 }
 
@@ -606,9 +390,4 @@ fn random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Error::Internal(format!("no randomness: {error}")))?;
     Ok(bytes)
-}
-
-fn same_json(a: &str, b: &str) -> bool {
-    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-    a == b || parse(a).is_some_and(|a| parse(b).is_some_and(|b| a == b))
 }

@@ -11,7 +11,7 @@ use crate::{
     Error, Subscription, Topic,
     rows::{ModuleRow, SubscriptionRow},
     shard::{Effect, PartitionCursor, Shard},
-    sources::Sources,
+    sources::{Sources, by_age},
 };
 
 /// What there is, as committed.
@@ -109,9 +109,9 @@ impl Catalog {
             return Err(Error::TooManySubscriptions { found });
         }
         // Those that were made since it was looked which there are.
-        let mut topics: Vec<_> = inner.topics.values().collect();
-        topics.sort_by_key(|topic| topic.partitions().first().copied());
-        topics.into_iter().for_each(|topic| subscription.attach(topic));
+        if subscription.reads_several() {
+            by_age(inner.topics.values()).into_iter().for_each(|topic| subscription.attach(topic));
+        }
         inner.subscriptions.insert(subscription.name().clone(), subscription);
         Ok(())
     }
@@ -201,8 +201,7 @@ impl Inner {
             let topic = self.topics.get(&name).cloned().ok_or(Error::UnknownTopic(name))?;
             return Ok(Sources::One(topic));
         }
-        let topics = self.topics.values().filter(|topic| row.reads(topic.name()));
-        Ok(Sources::several(topics.cloned().collect()))
+        Ok(Sources::several(self.topics.values().filter(|topic| row.reads(topic.name()))))
     }
 
     fn add_subscription(

@@ -111,7 +111,7 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
         module: None,
     };
     let letter = letter(record, subscription, &place, &why);
-    write(shared, subscription, *partition, &place, vec![letter]).await
+    write(shared, subscription, &place, vec![letter]).await
 }
 
 /// Writes dead letters for what a module rejected. Where the subscription has no dead letters, it is passed over.
@@ -143,7 +143,7 @@ pub(crate) async fn reject(
         Some(letter(record, subscription, &place, &why))
     });
     let letters: Vec<_> = letters.collect();
-    write(shared, subscription, partition, &place, letters).await
+    write(shared, subscription, &place, letters).await
 }
 
 /// Appends `letters`, whose offsets are still those of their sources, but for those whose source is settled: they were
@@ -151,7 +151,6 @@ pub(crate) async fn reject(
 async fn write(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
-    partition: u32,
     place: &Place,
     letters: Vec<Record>,
 ) -> Result<(), Error> {
@@ -166,7 +165,7 @@ async fn write(
         }
         let mut tries = TRIES;
         loop {
-            together.retain(|letter| !subscription.group().is_settled(partition, letter.offset));
+            together.retain(|letter| !subscription.group().is_settled(place.index, letter.offset));
             if together.is_empty() {
                 break;
             }
@@ -289,10 +288,11 @@ impl Broker {
     ) -> Result<FoundLetters, Error> {
         let source_subscription = self.subscription(subscription)?;
         let (topic, account) = self.letters_of(subscription)?;
-        let (id, end) = (topic.partition(partition)?, topic.end(partition));
+        let place = Place::of_one(&topic, partition)?;
+        let end = place.end();
         let Some(account) = account else { return Ok(FoundLetters { topic, letters: None, next: end }) };
-        let (store, read) = (self.shared.store.clone(), Arc::clone(&topic));
-        let source = Source { topic: read, partition, index: partition, id, from, end, judged_bytes: 0 };
+        let store = self.shared.store.clone();
+        let source = Source { place, from, end, judged_bytes: 0 };
         let fetched = blocking(move || fetch::plain(&store, &source, BATCH_BYTES)).await??;
         let (mut next, mut found) = (from.max(end), Vec::new());
         for step in fetched.steps {

@@ -9,11 +9,11 @@ use std::{
 
 use millstream_engine::{Delivery, Outcome, Pipeline, Reject, Stop};
 use millstream_store::Store;
-use millstream_types::{Check, Counters, Offset, OnFault, PartitionId, RecordBatch};
+use millstream_types::{Check, Counters, Offset, OnFault, RecordBatch};
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, Subscription, Topic,
+    Error, Place, Subscription,
     broker::Shared,
     dead_letter,
     limits::{
@@ -26,13 +26,7 @@ use crate::{
 /// What to fetch.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub(crate) topic: Arc<Topic>,
-    /// Partition within the topic.
-    pub(crate) partition: u32,
-    /// The same, by its index among what a subscription reads.
-    pub(crate) index: u32,
-    /// The store's name for it.
-    pub(crate) id: PartitionId,
+    pub(crate) place: Place,
     pub(crate) from: Offset,
     /// Records from here on are not fetched.
     pub(crate) end: Offset,
@@ -67,7 +61,7 @@ pub(crate) fn plain(store: &Store, source: &Source, bytes_max: usize) -> Result<
         fetched.counted.records_out += records;
         fetched.counted.bytes_in += bytes;
         fetched.counted.bytes_out += bytes;
-        fetched.deliver(source.index, next, batch);
+        fetched.deliver(source.place.index, next, batch);
     }
     Ok(fetched)
 }
@@ -96,10 +90,10 @@ pub(crate) async fn judged(
         let (returned, pause) = on_module_thread(shared, work).await?;
         work = returned;
         for outcome in std::mem::take(&mut work.routes) {
-            routing::append(shared, subscription, &work.source, &outcome).await?;
+            routing::append(shared, subscription, &work.source.place, &outcome).await?;
         }
         for (batch, rejects) in std::mem::take(&mut work.rejects) {
-            dead_letter::reject(shared, subscription, work.source.index, &batch, &rejects).await?;
+            dead_letter::reject(shared, subscription, work.source.place.index, &batch, &rejects).await?;
         }
         match pause? {
             Pause::Done => break,
@@ -201,8 +195,8 @@ impl Work {
 
     fn run(&mut self, batch: &RecordBatch, range: Range<usize>) -> Result<Outcome, Error> {
         self.pipeline.run(batch, range).map_err(|cause| Error::CorruptBatch {
-            topic: self.source.topic.name().clone(),
-            partition: self.source.partition,
+            topic: self.source.place.topic.name().clone(),
+            partition: self.source.place.partition,
             offset: batch.view().base_offset(),
             cause,
         })
@@ -246,7 +240,7 @@ impl Work {
 
     fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
         let view = batch.view();
-        let index = self.source.index;
+        let index = self.source.place.index;
         let next = view.record(outcome.done.end).map_or(view.next_offset(), |record| record.offset);
         let next = next.min(self.source.end);
         let counted = &outcome.counters;
@@ -289,8 +283,8 @@ impl Work {
     }
 
     fn warn_of(&self, outcome: &Outcome) {
-        let (subscription, topic) = (self.subscription.name(), self.source.topic.name());
-        let partition = self.source.partition;
+        let (subscription, topic) = (self.subscription.name(), self.source.place.topic.name());
+        let partition = self.source.place.partition;
         if let Some(reject) = outcome.rejects.first() {
             let (offset, reason, records) = (reject.offset, &reject.reason, outcome.rejects.len());
             tracing::warn!(%subscription, %topic, partition, offset, reason, records, "module rejected records");
@@ -318,8 +312,8 @@ impl Work {
             "subscription {} is faulted: module {module} failed on topic {} partition {} offset {offset}: {cause}; \
              its backlog is kept: subscribe again to try again, or subscribe with on-fault skip to pass over such records",
             subscription.name(),
-            self.source.topic.name(),
-            self.source.partition,
+            self.source.place.topic.name(),
+            self.source.place.partition,
         )));
         self.batches.clear();
         Pause::Done
@@ -345,7 +339,7 @@ impl Fetched {
 
     /// Nothing is stored in all of `source`: a gap, left by an accepted data loss.
     fn pass_over(&mut self, source: &Source) {
-        self.progress(source.index, source.end);
+        self.progress(source.place.index, source.end);
     }
 
     /// Everything below `next` is scanned: told with the last batch, or by itself when there is none.
@@ -414,11 +408,11 @@ impl Run {
 
 /// The batches that hold the source's first records, each checked.
 fn read(store: &Store, source: &Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
-    let stored = store.read(source.id, source.from, source.end, bytes_max)?;
+    let stored = store.read(source.place.id, source.from, source.end, bytes_max)?;
     let checked = stored.into_iter().map(|stored| {
         RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {
-            topic: source.topic.name().clone(),
-            partition: source.partition,
+            topic: source.place.topic.name().clone(),
+            partition: source.place.partition,
             offset: stored.base_offset,
             cause,
         })

@@ -172,15 +172,16 @@ impl Group {
         }
     }
 
-    /// A partition is gone, and all that was of it.
-    pub(crate) fn detach(&mut self, partition: u32) {
-        let open =
-            self.part(partition).into_iter().flat_map(|part| part.open.iter().map(|(offset, _)| offset));
-        for offset in open.collect::<Vec<_>>() {
-            self.close(partition, offset);
-        }
-        if let Some(part) = self.parts.get_mut(partition as usize) {
-            *part = None;
+    /// Partitions are gone, and all that was of them.
+    pub(crate) fn detach(&mut self, partitions: &[u32]) {
+        for &partition in partitions {
+            let open = self.part(partition).into_iter().flat_map(|part| part.open.iter());
+            for offset in open.map(|(offset, _)| offset).collect::<Vec<_>>() {
+                self.close(partition, offset);
+            }
+            if let Some(part) = self.parts.get_mut(partition as usize) {
+                *part = None;
+            }
         }
         if self.by_partition() {
             self.regroup_all();

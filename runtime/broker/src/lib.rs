@@ -32,6 +32,7 @@ mod settled;
 mod shard;
 mod sources;
 mod start_at;
+mod subscribing;
 mod subscription;
 mod topic;
 

@@ -12,7 +12,7 @@ use millstream_types::{Counters, Offset, RecordBatch};
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
-    Error, Granted, Place, Subscription,
+    Error, Granted, Subscription,
     broker::{Shared, blocking},
     command::Command,
     dead_letter,
@@ -343,15 +343,7 @@ impl Machine {
         self.again.spawn(async move {
             let (from, end) =
                 (offsets.first().copied().unwrap_or(0), offsets.last().map_or(0, |last| last + 1));
-            let source = place.map(|Place { topic, partition: of, id, .. }| Source {
-                topic,
-                partition: of,
-                index: partition,
-                id,
-                from,
-                end,
-                judged_bytes: SPAN_BYTES,
-            });
+            let source = place.map(|place| Source { place, from, end, judged_bytes: SPAN_BYTES });
             let result = match source {
                 // Its topic was deleted.
                 None => Ok(Vec::new()),

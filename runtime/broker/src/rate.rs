@@ -1,6 +1,7 @@
 //! Publish rates: token buckets, and who waits for them, first come, first served.
 
 use std::{
+    ops::AddAssign,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +22,13 @@ use crate::limits::RATE_BURST;
 pub(crate) struct Weight {
     pub(crate) bytes: u64,
     pub(crate) records: u64,
+}
+
+impl AddAssign for Weight {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.records += more.records;
+    }
 }
 
 /// A token bucket, told by the time until which what passed is paid for: it is open until that is [`RATE_BURST`] ahead. So

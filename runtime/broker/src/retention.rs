@@ -21,7 +21,7 @@ use millstream_types::{
 use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
-    Error, Topic,
+    Error, Place, Topic,
     broker::now,
     catalog::Catalog,
     command::{Command, Outcome, Reply},
@@ -184,10 +184,9 @@ pub(crate) fn offset_at_time(
 
 /// Tells a reader, and the log, that records were deleted before they were read. `found` is where there are records.
 pub(crate) fn note_missed(fetched: &mut Fetched, store: &Store, source: &Source, found: Offset) {
-    let Source { topic, partition, index, id, from, .. } = source;
-    let (id, from) = (*id, *from);
+    let (Place { topic, partition, index, id, .. }, from) = (&source.place, source.from);
     // Looked up after the read: so that all that it left out for this reason is counted.
-    let to = store.partition(id).map_or(0, |row| row.low_watermark).min(found);
+    let to = store.partition(*id).map_or(0, |row| row.low_watermark).min(found);
     if to <= from {
         return;
     }

@@ -9,10 +9,9 @@ use millstream_types::{
 };
 
 use crate::{
-    Error, Subscription, Topic,
+    Error, Place, Subscription, Topic,
     broker::{Shared, now},
     command::Command,
-    fetch::Source,
 };
 
 /// Bytes from which on a further batch is begun for the same partition.
@@ -24,7 +23,7 @@ const TRIES: usize = 3;
 pub(crate) async fn append(
     shared: &Arc<Shared>,
     subscription: &Subscription,
-    source: &Source,
+    source: &Place,
     outcome: &Outcome,
 ) -> Result<(), Error> {
     let mut tries = TRIES;

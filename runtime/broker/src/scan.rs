@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
@@ -11,7 +12,7 @@ use millstream_types::Offset;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    Error, Place, Subscription,
+    Error, Subscription,
     broker::{Shared, blocking},
     fetch::{self, Fetched, Source},
     lane::{Fetch, Lane},
@@ -223,19 +224,26 @@ impl Scan {
 
     /// Starts fetching wherever there is something and room for it.
     fn start_fetches(&mut self) {
-        for index in from_turn(&self.open, self.turn) {
-            if self.is_busy() {
-                return;
-            }
-            match self.next_fetch(index, Lane::first) {
-                Some(fetch) => self.start_fetch(index, fetch),
-                None => drop(self.open.remove(&index)),
+        let turn = self.turn;
+        // There may be very many: no more of them are looked at than there is room for.
+        for Range { mut start, end } in [turn..usize::MAX, 0..turn] {
+            while let Some(index) = self.open.range(start..end).next().copied() {
+                if self.is_busy() {
+                    return;
+                }
+                start = index + 1;
+                match self.next_fetch(index, Lane::first) {
+                    Some(fetch) => self.start_fetch(index, fetch),
+                    None => drop(self.open.remove(&index)),
+                }
             }
         }
         if !self.splits {
             return;
         }
-        for index in from_turn(&self.begun, self.turn) {
+        let begun: Vec<_> =
+            self.begun.range(self.turn..).chain(self.begun.range(..self.turn)).copied().collect();
+        for index in begun {
             if self.is_busy() {
                 return;
             }
@@ -262,15 +270,14 @@ impl Scan {
 
     fn start_fetch(&mut self, lane: usize, fetch: Fetch) {
         let Fetch { number, from, end, judged_bytes } = fetch;
-        let index = index_of(lane);
-        let Some(Place { topic, partition, id, .. }) = self.subscription.sources().place(index) else {
+        let Some(place) = self.subscription.sources().place(index_of(lane)) else {
             // Its topic was deleted just now: that is noticed the next time.
             return;
         };
-        let source = Source { topic, partition, index, id, from, end, judged_bytes };
+        let source = Source { place, from, end, judged_bytes };
         self.turn = lane + 1;
         let modules = !self.subscription.pipeline().is_empty();
-        if !modules && self.shared.store.is_in_memory(source.id, from) {
+        if !modules && self.shared.store.is_in_memory(source.place.id, from) {
             // A thread of its own would cost more than the read.
             let fetched = fetch::plain(&self.shared.store, &source, IN_MEMORY_BYTES);
             return self.take_in(lane, number, fetched);
@@ -292,11 +299,6 @@ impl Scan {
             (lane, number, fetched)
         });
     }
-}
-
-/// The lanes of `set`, from `turn` on.
-fn from_turn(set: &BTreeSet<usize>, turn: usize) -> Vec<usize> {
-    set.range(turn..).chain(set.range(..turn)).copied().collect()
 }
 
 fn index_of(lane: usize) -> u32 {

@@ -44,6 +44,10 @@ pub(crate) struct Follower {
 impl Follower {
     /// There is news of a partition; to be told before [`wake`](Self::wake).
     pub(crate) fn note(&self, partition: PartitionId) {
+        // A reader that comes looks at all of them first.
+        if self.changed.receiver_count() == 0 {
+            return;
+        }
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
     }
 
@@ -71,10 +75,21 @@ pub struct Place {
     /// Partition within the topic.
     pub partition: u32,
     pub(crate) id: PartitionId,
+    /// Among what the subscription reads.
+    pub(crate) index: u32,
     several: bool,
 }
 
 impl Place {
+    /// Partition `index` of the one topic that is read.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`].
+    pub(crate) fn of_one(topic: &Arc<Topic>, index: u32) -> Result<Self, Error> {
+        let id = topic.partition(index)?;
+        Ok(Self { topic: Arc::clone(topic), partition: index, id, index, several: false })
+    }
+
     /// What consumers know it by.
     pub fn number(&self) -> u32 {
         if self.several { self.id.0 } else { self.partition }
@@ -93,10 +108,9 @@ impl Place {
 }
 
 impl Sources {
-    pub(crate) fn several(mut topics: Vec<Arc<Topic>>) -> Self {
-        topics.sort_by_key(|topic| topic.partitions().first().copied());
+    pub(crate) fn several<'a>(topics: impl Iterator<Item = &'a Arc<Topic>>) -> Self {
         let several = Several::default();
-        for topic in &topics {
+        for topic in by_age(topics) {
             several.attach(topic);
         }
         Self::Several(several)
@@ -113,15 +127,12 @@ impl Sources {
     /// The partition at `index`; `None` where there is none, or none any more.
     pub(crate) fn place(&self, index: u32) -> Option<Place> {
         match self {
-            Self::One(topic) => {
-                let id = *topic.partitions().get(index as usize)?;
-                Some(Place { topic: Arc::clone(topic), partition: index, id, several: false })
-            }
+            Self::One(topic) => Place::of_one(topic, index).ok(),
             Self::Several(several) => {
                 let parts = several.parts();
                 let Part { id, of } = parts.get(index as usize)?;
                 let (topic, partition) = of.clone()?;
-                Some(Place { topic, partition, id: *id, several: true })
+                Some(Place { topic, partition, id: *id, index, several: true })
             }
         }
     }
@@ -131,18 +142,17 @@ impl Sources {
         match self {
             Self::One(one) if one.name().as_str() == topic => self.place(partition),
             Self::One(_) => None,
-            Self::Several(_) => {
-                let same =
-                    |place: &Place| place.topic.name().as_str() == topic && place.partition == partition;
-                self.places().map(|(_, place)| place).find(same)
+            Self::Several(several) => {
+                let same = |(of, at): &(Arc<Topic>, u32)| *at == partition && of.name().as_str() == topic;
+                let index = several.parts().iter().position(|part| part.of.as_ref().is_some_and(same));
+                index.and_then(|index| self.place(u32::try_from(index).ok()?))
             }
         }
     }
 
     /// All that are there.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (u32, Place)> + '_ {
-        (0..u32::try_from(self.len()).unwrap_or(u32::MAX))
-            .filter_map(|index| self.place(index).map(|place| (index, place)))
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        (0..u32::try_from(self.len()).unwrap_or(u32::MAX)).filter_map(|index| self.place(index))
     }
 
     /// One past the newest readable offset of the partition at `index`; `None` where there is none any more.
@@ -240,10 +250,13 @@ impl Several {
     pub(crate) fn detach(&self, topic: &Topic) -> Vec<u32> {
         let mut gone = Vec::new();
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        for (index, part) in (0..).zip(parts.iter_mut()) {
-            if part.of.take_if(|(of, _)| of.name() == topic.name()).is_some() {
-                gone.push(index);
-                self.follower.note(part.id);
+        for id in topic.partitions() {
+            if let Ok(index) = parts.binary_search_by_key(id, |part| part.id)
+                && let Some(part) = parts.get_mut(index)
+            {
+                part.of = None;
+                gone.extend(u32::try_from(index));
+                self.follower.note(*id);
             }
         }
         gone
@@ -252,4 +265,11 @@ impl Several {
     fn parts(&self) -> RwLockReadGuard<'_, Vec<Part>> {
         self.parts.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The topics in the order in which they were made, as they are attached.
+pub(crate) fn by_age<'a>(topics: impl Iterator<Item = &'a Arc<Topic>>) -> Vec<&'a Arc<Topic>> {
+    let mut topics: Vec<_> = topics.collect();
+    topics.sort_by_key(|topic| topic.partitions().first().copied());
+    topics
 }

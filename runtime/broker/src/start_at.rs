@@ -11,10 +11,10 @@ pub(crate) fn start_positions(
     sources: &Sources,
     from: &StartAt,
 ) -> Result<Vec<(PartitionId, CursorRow)>, Error> {
-    let highest = sources.places().map(|(_, place)| place.end()).max().unwrap_or_default();
+    let highest = sources.places().map(|place| place.end()).max().unwrap_or_default();
     let partitions = sources.len();
     let one = matches!(sources, Sources::One(_));
-    let start = |(index, place): (u32, Place)| {
+    let start = |place: Place| {
         let (id, end) = (place.id, place.end());
         let earliest = store.partition(id).map_or(0, |row| row.low_watermark).min(end);
         let settled = match from {
@@ -29,7 +29,7 @@ pub(crate) fn start_positions(
             }
             StartAt::Offset(offset) => (*offset).clamp(earliest, end),
             // Of a reader that goes on: what it missed is told when it reads.
-            StartAt::Offsets(offsets) => match offsets.get(index as usize) {
+            StartAt::Offsets(offsets) => match offsets.get(place.index as usize) {
                 Some(offset) => (*offset).min(end),
                 None => return Err(Error::StartOffsets { found: offsets.len(), partitions }),
             },

@@ -108,7 +108,7 @@ impl Subscription {
     /// What it reads now, with the offset below which everything is settled.
     pub fn places(&self) -> Vec<(Place, Offset)> {
         let group = self.group();
-        self.sources.places().map(|(index, place)| (place, group.settled(index))).collect()
+        self.sources.places().map(|place| (place.clone(), group.settled(place.index))).collect()
     }
 
     pub(crate) fn sources(&self) -> &Sources {
@@ -118,6 +118,11 @@ impl Subscription {
     /// Everything below is settled in partition `index`.
     pub(crate) fn settled(&self, index: u32) -> Offset {
         self.group().settled(index)
+    }
+
+    /// Whether it reads all that a pattern means.
+    pub(crate) fn reads_several(&self) -> bool {
+        matches!(self.sources, Sources::Several(_))
     }
 
     /// A topic is there that was not: it is read from now on, if it is meant.
@@ -142,7 +147,7 @@ impl Subscription {
         let Sources::Several(several) = &self.sources else { return };
         {
             let mut group = self.group();
-            several.detach(topic).into_iter().for_each(|partition| group.detach(partition));
+            group.detach(&several.detach(topic));
         }
         self.sources.wake();
         self.pump.wake();
@@ -244,7 +249,7 @@ impl Subscription {
 
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
-        // A reader waits on the topic, workers on their pump.
+        // A reader waits on what it reads, workers on their pump.
         self.sources.wake();
         self.pump.wake();
     }
@@ -262,7 +267,8 @@ impl Subscription {
             (None, true) => SubscriptionState::Active,
             (None, false) => SubscriptionState::Idle,
         };
-        let positions = self.sources.places().map(|(index, place)| {
+        let positions = self.sources.places().map(|place| {
+            let index = place.index;
             let (leased, waiting) = group.counts(index);
             PositionInfo {
                 topic: place.of().map(|of| of.topic),

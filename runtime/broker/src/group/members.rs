@@ -179,6 +179,7 @@ impl Group {
     pub(super) fn regroup_all(&mut self) {
         self.regroup();
         self.parked.clear();
+        self.members.values_mut().for_each(|member| member.parked.clear());
         for parked in self.units.values_mut().filter_map(Unit::parked) {
             *parked = None;
         }

@@ -348,7 +348,7 @@ impl World {
             }
             Act::Replace { which } => {
                 let gone = self.live.remove(which);
-                self.group.detach(gone);
+                self.group.detach(&[gone]);
                 self.holders.retain(|place, _| place.0 != gone);
                 self.done.retain(|place| place.0 != gone);
                 self.failures.retain(|place, _| place.0 != gone);
