@@ -26,7 +26,7 @@ pub trait Module: 'static {
 pub struct Setup {
     /// Contract version of the broker.
     pub contract: u32,
-    /// Topic whose records will be judged.
+    /// Topic whose records will be judged, or the pattern of several.
     pub topic: String,
     /// Subscription the module is bound to.
     pub subscription: String,

@@ -221,7 +221,7 @@ impl Broker {
         self.topic(name)
     }
 
-    /// Deletes a topic, its records and its subscriptions. The disk space comes back in the background.
+    /// Deletes a topic, its records, and the subscriptions that read nothing else. The disk space comes back in the background.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`].

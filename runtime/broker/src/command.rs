@@ -38,7 +38,7 @@ pub(crate) enum Command {
         to: Offset,
         freed_bytes: u64,
     },
-    /// Deletes a topic with its records and subscriptions.
+    /// Deletes a topic with its records, and the subscriptions that read nothing else.
     DeleteTopic { name: TopicName },
     /// Stores a module: by name, or by its digest alone.
     PutModule { name: Option<ModuleName>, row: ModuleRow, wasm: Bytes },

@@ -107,7 +107,7 @@ impl Client {
         expect!(self, Request::DescribeTopic { name }, Bytes::new(), Response::Topic(info) => info)
     }
 
-    /// Deletes a topic with its records and subscriptions. If cancelled, it may still be deleted.
+    /// Deletes a topic with its records, and the subscriptions that read nothing else. If cancelled, it may still be deleted.
     ///
     /// # Errors
     /// [`CallError::Refused`] when there is none of that name.

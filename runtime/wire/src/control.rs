@@ -97,7 +97,7 @@ pub enum Request {
         /// Which.
         name: TopicName,
     },
-    /// Answered by [`Response::Done`]. Records and subscriptions of the topic go with it.
+    /// Answered by [`Response::Done`]. Its records go with it, and the subscriptions that read nothing else.
     DeleteTopic {
         /// Which.
         name: TopicName,

@@ -22,7 +22,7 @@ pub(crate) enum Topic {
     },
     /// Change what is kept of a topic, and how fast may be published; what is not named stays as it is
     Update(Update),
-    /// Delete a topic with its records and subscriptions
+    /// Delete a topic with its records, and the subscriptions that read nothing else
     Delete {
         /// Name of the topic
         name: TopicName,
