@@ -200,6 +200,43 @@ async fn topics_come_and_go_under_readers_and_workers() {
     soon("all that stays to be done", work).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_topic_that_is_deleted_ends_no_routing_of_the_others() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let topic = fill(&client, "t.keep", 1, 0, 0).await;
+    let options = durable("t.*").with_module("std/route", r#"{"template": "out.{kind}"}"#);
+    let mut consumer = client.subscribe(options).await.unwrap();
+    let routing = tokio::spawn(async move {
+        while let Some(event) = consumer.next_event().await {
+            if let Err(error) = event {
+                return error.to_string();
+            }
+        }
+        "it ended".to_owned()
+    });
+    let record = |n: u64| Record::new(format!("{n}")).with_header("kind", "all");
+    for round in 0..30 {
+        let gone = fill(&client, "t.gone", 4, 0, 0).await;
+        publish(&client, &gone, (0..400).map(record)).await;
+        publish(&client, &topic, [record(round)]).await;
+        client.delete_topic(gone).await.unwrap();
+    }
+    let from_keep = soon("all of the topic that stays to be routed", async {
+        loop {
+            assert!(!routing.is_finished(), "its reading ended");
+            let info = client.describe_subscription(jobs()).await.unwrap();
+            let keep = info.positions.iter().find(|at| at.topic.as_ref() == Some(&topic)).unwrap();
+            if keep.scanned == 30 {
+                return info.counters.routed;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(from_keep.await >= 30);
+    routing.abort();
+}
+
 fn quick(mode: DeliveryMode) -> DeliveryConfig {
     DeliveryConfig { backoff_ms: vec![0], tries: 2, ..DeliveryConfig::of(mode) }
 }
