@@ -25,8 +25,8 @@ use crate::{
     limits::{MODULE_JOBS_MAX, ONE_SHOT_WAIT},
     recover::recover,
     registry::Registry,
-    retention,
     rows::{ModuleRow, NODE},
+    upkeep,
 };
 
 /// How to open a broker.
@@ -89,7 +89,7 @@ pub(crate) struct Shared {
     node: String,
     fatal: watch::Receiver<Option<String>>,
     committer: std::sync::Mutex<Option<JoinHandle<()>>>,
-    retention: retention::Thread,
+    upkeep: upkeep::Thread,
 }
 
 impl Broker {
@@ -135,7 +135,7 @@ impl Broker {
         let submitter = Submitter::new(queue, settings.limits.commit_backlog_bytes);
         let interval = settings.limits.retention_interval;
         let shared = Shared {
-            retention: retention::Thread::start(&store, &catalog, &submitter, interval)?,
+            upkeep: upkeep::Thread::start(&store, &catalog, &submitter, interval)?,
             submitter,
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
             store,
@@ -174,7 +174,7 @@ impl Broker {
 
     /// Refuses new commands, finishes those that were handed in, and syncs. Blocks.
     pub fn close(&self) {
-        self.shared.retention.stop();
+        self.shared.upkeep.stop();
         self.shared.submitter.close();
         let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

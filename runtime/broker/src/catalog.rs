@@ -149,8 +149,7 @@ impl Inner {
             }
             Effect::TopicUpdated { name, config } => {
                 if let Some(topic) = self.topics.get(&name) {
-                    topic.set_retention(config.retention);
-                    topic.set_rate(config.rate);
+                    topic.set_config(&config);
                 }
             }
             Effect::TopicDeleted { name, partitions } => {

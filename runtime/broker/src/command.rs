@@ -3,8 +3,9 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
-    ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, Retention,
+    Compaction, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, Retention,
     SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
 };
 
@@ -37,6 +38,18 @@ pub(crate) enum Command {
         from: Offset,
         to: Offset,
         freed_bytes: u64,
+        /// Records that compaction had deleted there.
+        freed_holes: u64,
+    },
+    /// Replaces and deletes batches of a partition, as `compaction` asks. Does nothing when its low watermark is no longer `low`
+    /// or its topic's setting another.
+    Compact {
+        partition: PartitionId,
+        compaction: Compaction,
+        low: Offset,
+        compacted: Compacted,
+        /// Those of the batches whose message ids may be remembered.
+        identified: Vec<Offset>,
     },
     /// Deletes a topic with its records, and the subscriptions that read nothing else.
     DeleteTopic { name: TopicName },
@@ -84,6 +97,10 @@ impl Command {
             Self::DeadLetter { letters, sources, .. } => letters.as_bytes().len() + sources.len() * 16,
             Self::Settle { settlements, .. } => {
                 settlements.iter().map(|(_, settlement)| settlement.size_bytes()).sum()
+            }
+            Self::Compact { compacted, .. } => {
+                let bytes = |rewrite: &Rewrite| rewrite.bytes.as_ref().map_or(0, Bytes::len) + 32;
+                compacted.rewrites.iter().map(bytes).sum()
             }
             Self::CloseLetters { letters, .. } => letters.len() * 64,
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),

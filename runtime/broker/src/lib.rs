@@ -10,6 +10,7 @@ mod broker;
 mod catalog;
 mod command;
 mod committer;
+mod compaction;
 mod dead_letter;
 mod error;
 mod fetch;
@@ -35,6 +36,7 @@ mod start_at;
 mod subscribing;
 mod subscription;
 mod topic;
+mod upkeep;
 
 pub use admission::{Allowance, Room};
 pub use append::PendingAppend;

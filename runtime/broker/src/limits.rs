@@ -25,7 +25,7 @@ pub struct Limits {
     pub producers_max: usize,
     /// Longest time an append to an `interval` topic stays unsynced.
     pub sync_interval: Duration,
-    /// How often it is looked what retention lets go.
+    /// How often it is looked what retention and compaction let go.
     pub retention_interval: Duration,
 }
 
@@ -66,10 +66,21 @@ pub(crate) const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60)
 pub(crate) const PRODUCER_EXPIRY_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Batches of a partition that retention lets go in one step.
 pub(crate) const CUT_BATCHES_MAX: usize = 100_000;
+/// And bytes of them, where they have to be read for that.
+pub(crate) const CUT_BYTES_MAX: u64 = 64 << 20;
+/// Keys that a compaction pass notes: 13 MB of them, 20 MB while the table grows.
+pub(crate) const COMPACTED_KEYS_MAX: usize = 7 << 16;
+/// Bytes that one step of a pass reads.
+pub(crate) const COMPACTION_STEP_BYTES: usize = 1 << 20;
+/// About how large the batches are that compaction makes of small ones.
+pub(crate) const COMPACTED_BYTES: usize = 256 << 10;
+/// How long at least a partition is let alone where a pass has nothing to do but to let tombstones go, and how many times as long
+/// as the pass took.
+pub(crate) const COMPACTION_REST: (Duration, u32) = (Duration::from_secs(10), 20);
 /// Partitions whose low watermarks are on their way to the disk at the same time.
 pub(crate) const CUTS_MAX: usize = 256;
 /// How long closing waits for a compaction to end.
-pub(crate) const RETENTION_STOP: Duration = Duration::from_secs(10);
+pub(crate) const UPKEEP_STOP: Duration = Duration::from_secs(10);
 /// Bytes of batches that one group commit takes at most.
 pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Commands that one group commit takes at most.
@@ -124,4 +135,5 @@ pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
 
 const _: () = assert!(GROUP_BYTES_MAX >= millstream_types::limits::ATOMIC_BYTES_MAX);
 const _: () = assert!(GROUP_BYTES_MAX >= millstream_types::limits::BATCH_BYTES_MAX);
+const _: () = assert!(COMPACTED_KEYS_MAX > millstream_types::limits::BATCH_RECORDS_MAX);
 const _: () = assert!(FETCH_BYTES <= u32::MAX as usize);

@@ -139,10 +139,6 @@ impl Rate {
         }
     }
 
-    pub(crate) fn limit(&self) -> PublishRate {
-        self.lock().limit
-    }
-
     /// From now on it is this one. Who waits goes by it at once, and what passed before costs nothing any more.
     pub(crate) fn set(&self, limit: PublishRate) {
         let mut state = self.lock();

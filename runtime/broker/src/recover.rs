@@ -27,6 +27,7 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
                 next: stored.next_offset,
                 low: stored.low_watermark,
                 retention: row.config.retention,
+                compaction: row.config.compaction,
                 sync: row.config.durability == Durability::Sync,
                 newest: stored.newest_ms,
                 producers: Producers::default(),

@@ -1,33 +1,20 @@
-//! Retention: which batches of a partition its topic's limits let go, and the thread that lets them.
+//! Retention: which batches of a partition its topic's limits let go.
 //!
-//! The thread looks at the log, since only that knows where batches begin; the shard raises the low watermark. So nothing is
-//! kept in memory for it, the committer reads nothing, and the thread may take its time. It also has the store take back
-//! the disk space.
+//! A thread looks at the log (`upkeep.rs`), since only that knows where batches begin; the shard raises the low watermark. So
+//! nothing is kept in memory for it, the committer reads nothing, and the thread may take its time.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range};
 
 use millstream_store::{Batch, PartitionRow, Store, Topic as TopicKey};
 use millstream_types::{
     BatchView, Check, Offset, PartitionId, RecordBatch, Retention, Timestamp, TopicChange, TopicName,
 };
-use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
-    Error, Place, Topic,
-    broker::now,
-    catalog::Catalog,
-    command::{Command, Outcome, Reply},
-    committer::{Submitter, answer},
+    Error, Place,
+    command::Outcome,
     fetch::{Fetched, Source},
-    limits::{CUT_BATCHES_MAX, CUTS_MAX, RETENTION_STOP},
+    limits::{CUT_BATCHES_MAX, CUT_BYTES_MAX},
     rows,
     shard::{Effect, Shard},
 };
@@ -52,6 +39,7 @@ impl Shard {
         for partition in &row.partitions {
             if let Some(state) = self.partitions.get_mut(partition) {
                 state.retention = row.config.retention;
+                state.compaction = row.config.compaction;
             }
         }
         effects.push(Effect::TopicUpdated { name: name.clone(), config: row.config.clone() });
@@ -63,7 +51,7 @@ impl Shard {
         partition: PartitionId,
         retention: Retention,
         gone: Range<Offset>,
-        freed_bytes: u64,
+        (freed_bytes, freed_holes): (u64, u64),
         batch: &mut Batch,
     ) -> Outcome {
         let Some(state) = self.partitions.get_mut(&partition) else { return Outcome::Done };
@@ -71,7 +59,7 @@ impl Shard {
         let holds = state.retention == retention && state.low == gone.start;
         if holds && gone.start < gone.end && gone.end < state.next {
             state.low = gone.end;
-            batch.raise_low_watermark(partition, gone.end, freed_bytes);
+            batch.raise_low_watermark(partition, gone.end, freed_bytes, freed_holes);
         }
         Outcome::Done
     }
@@ -85,12 +73,14 @@ pub(crate) struct Cut {
     /// Base offset of the first batch that stays.
     pub(crate) to: Offset,
     pub(crate) freed_bytes: u64,
+    /// Records that compaction had deleted there.
+    pub(crate) freed_holes: u64,
     /// Whether more may go: a step is bounded.
     pub(crate) more: bool,
 }
 
 /// When the oldest batch kept of each partition was appended, with its offset: so that what is not due costs no read.
-type Oldest = HashMap<PartitionId, (Offset, Timestamp)>;
+pub(crate) type Oldest = HashMap<PartitionId, (Offset, Timestamp)>;
 
 /// The oldest batches of `partition` that `retention` lets go at `now`: each of them is too old, or has enough bytes or
 /// records behind it. The newest batch stays.
@@ -111,27 +101,43 @@ pub(crate) fn cut(
         }
         None => from,
     };
-    let by_records = match retention.records.and_then(|keep| row.next_offset.checked_sub(keep.get())) {
-        Some(end) if end > from => store.batch_at(partition, end)?.map_or(from, |batch| batch.base_offset),
-        _ => from,
-    };
-    let sure = by_age.max(by_records).min(newest);
     let spare_bytes = retention.bytes.map_or(0, |keep| row.bytes.saturating_sub(keep.get()));
-    if sure <= from && spare_bytes == 0 {
+    let spare_records = retention.records.map_or(0, |keep| row.records().saturating_sub(keep.get()));
+    if by_age <= from && spare_bytes == 0 && spare_records == 0 {
         return Ok(None);
     }
-    let mut cut = Cut { from, to: from, freed_bytes: 0, more: false };
-    for (step, size) in store.sizes(partition, from, newest + 1).enumerate() {
+    let mut cut = Cut { from, to: from, freed_bytes: 0, freed_holes: 0, more: false };
+    let mut freed_records = 0;
+    let mut sizes = store.sizes(partition, from, newest + 1).enumerate().peekable();
+    while let Some((step, size)) = sizes.next() {
         let (base_offset, bytes) = size?;
         cut.to = base_offset;
-        let goes = base_offset < newest && (base_offset < sure || cut.freed_bytes + bytes <= spare_bytes);
-        cut.more = goes && step >= CUT_BATCHES_MAX;
+        if base_offset >= newest {
+            break;
+        }
+        // Where compaction has deleted nothing, a batch goes on to the next one.
+        let records = match sizes.peek() {
+            Some((_, Ok((next, _)))) if row.holes == 0 => next - base_offset,
+            _ => records_in(store, partition, base_offset)?,
+        };
+        let goes = base_offset < by_age
+            || cut.freed_bytes + bytes <= spare_bytes
+            || freed_records + records <= spare_records;
+        cut.more = goes && (step >= CUT_BATCHES_MAX || (row.holes > 0 && cut.freed_bytes >= CUT_BYTES_MAX));
         if !goes || cut.more {
             break;
         }
         cut.freed_bytes += bytes;
+        freed_records += records;
     }
+    cut.freed_holes = if row.holes == 0 { 0 } else { (cut.to - from).saturating_sub(freed_records) };
     Ok((cut.to > from).then_some(cut))
+}
+
+fn records_in(store: &Store, partition: PartitionId, base_offset: Offset) -> Result<u64, Error> {
+    let batch = store.batch_at(partition, base_offset)?;
+    let batch = batch.map(|batch| RecordBatch::new(batch.bytes, Check::Header)).transpose()?;
+    Ok(batch.map_or(0, |batch| batch.view().len() as u64))
 }
 
 /// Base offset of the first batch in `within` that was appended at `before` or later.
@@ -193,148 +199,6 @@ pub(crate) fn note_missed(fetched: &mut Fetched, store: &Store, source: &Source,
     tracing::warn!(topic = %topic.name(), partition, from, to, "retention deleted records before they were read");
     fetched.counted.missed += to - from;
     fetched.progress(*index, to);
-}
-
-/// The thread, as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Thread {
-    stop: Mutex<Option<Stop>>,
-}
-
-#[derive(Debug)]
-struct Stop {
-    /// Dropping it ends the thread.
-    running: Sender<()>,
-    /// Closed by the thread when it has ended.
-    ended: Receiver<()>,
-}
-
-impl Thread {
-    pub(crate) fn start(
-        store: &Store,
-        catalog: &Arc<Catalog>,
-        submitter: &Submitter,
-        interval: Duration,
-    ) -> Result<Self, Error> {
-        let failed = |error| Error::Internal(format!("no thread for retention: {error}"));
-        let (running, stopped) = mpsc::channel();
-        let (ending, ended) = mpsc::channel();
-        let sweeper = Sweeper {
-            store: store.clone(),
-            catalog: Arc::clone(catalog),
-            submitter: submitter.clone(),
-            // For the committer's answers alone: it drives neither sockets nor timers.
-            runtime: tokio::runtime::Builder::new_current_thread().build().map_err(failed)?,
-            oldest: Oldest::new(),
-        };
-        let work = move || {
-            sweeper.run(&stopped, interval);
-            drop(ending);
-        };
-        std::thread::Builder::new().name("retention".into()).spawn(work).map_err(failed)?;
-        Ok(Self { stop: Mutex::new(Some(Stop { running, ended })) })
-    }
-
-    /// Ends the thread, and waits for that, though not for a long compaction: the process may end in its middle.
-    pub(crate) fn stop(&self) {
-        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Stop { running, ended }) = stop else { return };
-        drop(running);
-        if ended.recv_timeout(RETENTION_STOP) == Err(RecvTimeoutError::Timeout) {
-            tracing::info!("disk space is still being taken back; that goes on after the next start");
-        }
-    }
-}
-
-/// A shorter interval would keep a core busy.
-const INTERVAL_MIN: Duration = Duration::from_millis(1);
-
-/// The thread's state.
-struct Sweeper {
-    store: Store,
-    catalog: Arc<Catalog>,
-    submitter: Submitter,
-    runtime: Runtime,
-    oldest: Oldest,
-}
-
-impl Sweeper {
-    fn run(mut self, stopped: &Receiver<()>, interval: Duration) {
-        let interval = interval.max(INTERVAL_MIN);
-        let mut wait = interval;
-        while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            let swept = self.sweep(now());
-            match swept {
-                Ok(true) => {
-                    wait = Duration::ZERO;
-                    continue;
-                }
-                Ok(false) => {}
-                Err(Error::Stopping) => return,
-                Err(error) => tracing::warn!(%error, "retention failed; it is tried again"),
-            }
-            wait = interval;
-            match self.store.reclaim() {
-                Ok(0) => {}
-                Ok(bytes) => tracing::info!(bytes, "the disk space of deleted records was taken back"),
-                Err(error) => {
-                    tracing::warn!(%error, "disk space was not taken back; it is tried again");
-                }
-            }
-        }
-    }
-
-    /// Lets go what may go; `true` when there may be more.
-    fn sweep(&mut self, now: Timestamp) -> Result<bool, Error> {
-        let mut before = std::mem::take(&mut self.oldest);
-        let (mut waiting, mut more) = (Vec::new(), false);
-        for topic in self.catalog.topics() {
-            let retention = topic.retention();
-            if retention.keeps_all() {
-                continue;
-            }
-            for partition in topic.partitions() {
-                let cut = cut(&self.store, *partition, retention, now, &mut before);
-                // Only what is still there is remembered.
-                self.oldest.extend(before.remove_entry(partition));
-                match cut {
-                    Ok(Some(cut)) => {
-                        more |= cut.more;
-                        waiting.push(self.submit(&topic, *partition, retention, cut)?);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::warn!(topic = %topic.name(), %error, "retention passed over a partition")
-                    }
-                }
-                if waiting.len() >= CUTS_MAX {
-                    self.wait_for(&mut waiting)?;
-                }
-            }
-        }
-        self.wait_for(&mut waiting)?;
-        Ok(more)
-    }
-
-    fn submit(
-        &self,
-        topic: &Topic,
-        partition: PartitionId,
-        retention: Retention,
-        cut: Cut,
-    ) -> Result<oneshot::Receiver<Reply>, Error> {
-        let Cut { from, to, freed_bytes, .. } = cut;
-        tracing::debug!(topic = %topic.name(), %partition, from, to, freed_bytes, "retention deletes records");
-        let command = Command::RaiseLowWatermark { partition, retention, from, to, freed_bytes };
-        self.runtime.block_on(self.submitter.submit(command))
-    }
-
-    fn wait_for(&self, waiting: &mut Vec<oneshot::Receiver<Reply>>) -> Result<(), Error> {
-        for reply in waiting.drain(..) {
-            self.runtime.block_on(answer(reply))?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

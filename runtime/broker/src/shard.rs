@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
-    Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, Retention,
+    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, Retention,
     SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
 };
 
@@ -96,6 +96,7 @@ pub(crate) struct PartitionState {
     /// Nothing below it is read any more.
     pub(crate) low: Offset,
     pub(crate) retention: Retention,
+    pub(crate) compaction: Compaction,
     pub(crate) sync: bool,
     /// Timestamps do not run backwards within a partition, whatever the clock does.
     pub(crate) newest: Timestamp,
@@ -151,8 +152,13 @@ impl Shard {
             Command::UpdateTopic { name, changes } => {
                 (self.update_topic(&name, &changes, batch, effects), true)
             }
-            Command::RaiseLowWatermark { partition, retention, from, to, freed_bytes } => {
-                (Ok(self.raise_low_watermark(partition, retention, from..to, freed_bytes, batch)), true)
+            Command::RaiseLowWatermark { partition, retention, from, to, freed_bytes, freed_holes } => {
+                let freed = (freed_bytes, freed_holes);
+                (Ok(self.raise_low_watermark(partition, retention, from..to, freed, batch)), true)
+            }
+            Command::Compact { partition, compaction, low, compacted, identified } => {
+                let done = self.compact(partition, compaction, low, compacted, &identified, batch);
+                (Ok(Outcome::Count(done.into())), false)
             }
             Command::DeleteTopic { name } => (self.delete_topic(&name, batch, effects), true),
             Command::PutModule { name, row, wasm } => {
@@ -401,8 +407,9 @@ impl Shard {
         for partition in &partitions {
             batch.create_partition(*partition);
             let (producers, ids) = (Producers::default(), MessageIds::new(config.dedup_window_ms));
-            let retention = config.retention;
-            let state = PartitionState { next: 0, low: 0, retention, sync, newest: 0, producers, ids };
+            let TopicConfig { retention, compaction, .. } = config;
+            let (next, low, newest) = (0, 0, 0);
+            let state = PartitionState { next, low, retention, compaction, sync, newest, producers, ids };
             self.partitions.insert(*partition, state);
         }
         let row = TopicRow { config, created_ms: now, partitions };

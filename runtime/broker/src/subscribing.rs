@@ -217,9 +217,11 @@ fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Time
     for (partition, offset) in places {
         // What retention deleted is no backlog any more.
         let Some(row) = store.partition(*partition) else { continue };
-        if let Some(stored) = store.batch_at(*partition, (*offset).max(row.low_watermark))? {
-            let appended =
-                RecordBatch::new(stored.bytes, millstream_types::Check::Header)?.view().timestamp();
+        let from = (*offset).max(row.low_watermark);
+        if let Some(stored) = store.read(*partition, from, Offset::MAX, 0)?.into_iter().next() {
+            let batch = RecordBatch::new(stored.bytes, millstream_types::Check::Header)?;
+            let view = batch.view();
+            let appended = view.record(view.index_of(from)).map_or(view.timestamp(), |record| record.timestamp);
             oldest = Some(oldest.map_or(appended, |oldest: Timestamp| oldest.min(appended)));
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use millstream_store::Store;
 use millstream_types::{
-    Durability, Offset, PartitionId, PartitionInfo, PublishRate, Retention, Timestamp, TopicConfig,
+    Compaction, Durability, Offset, PartitionId, PartitionInfo, PublishRate, Retention, Timestamp, TopicConfig,
     TopicInfo, TopicName,
 };
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ pub struct Topic {
     name: TopicName,
     row: TopicRow,
     /// As it is now; that of the row is as it was when the topic was created or found.
-    retention: RwLock<Retention>,
+    config: RwLock<TopicConfig>,
     share: TopicShare,
     ends: Vec<AtomicU64>,
     deleted: AtomicBool,
@@ -33,9 +33,9 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn new(name: TopicName, row: TopicRow, ends: impl Iterator<Item = Offset>) -> Self {
         let ends = ends.map(AtomicU64::new).collect();
-        let (retention, share) = (RwLock::new(row.config.retention), TopicShare::new(row.config.rate));
+        let (config, share) = (RwLock::new(row.config.clone()), TopicShare::new(row.config.rate));
         let (deleted, changed) = (AtomicBool::new(false), watch::Sender::new(0));
-        Self { name, row, retention, share, ends, deleted, changed, followers: RwLock::default() }
+        Self { name, row, config, share, ends, deleted, changed, followers: RwLock::default() }
     }
 
     /// Its name.
@@ -45,25 +45,34 @@ impl Topic {
 
     /// Its settings.
     pub fn config(&self) -> TopicConfig {
-        let (retention, rate) = (self.retention(), self.share.rate.limit());
-        TopicConfig { retention, rate, ..self.row.config.clone() }
+        self.now().clone()
     }
 
     pub(crate) fn retention(&self) -> Retention {
-        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
+        self.now().retention
     }
 
-    pub(crate) fn set_retention(&self, retention: Retention) {
-        *self.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
+    pub(crate) fn compaction(&self) -> Compaction {
+        self.now().compaction
+    }
+
+    /// How long at least message ids are remembered.
+    pub(crate) fn dedup_window_ms(&self) -> u64 {
+        self.row.config.dedup_window_ms.into()
+    }
+
+    pub(crate) fn set_config(&self, config: &TopicConfig) {
+        self.share.rate.set(config.rate);
+        self.config.write().unwrap_or_else(PoisonError::into_inner).clone_from(config);
+    }
+
+    fn now(&self) -> RwLockReadGuard<'_, TopicConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What its publishers share.
     pub(crate) fn share(&self) -> &TopicShare {
         &self.share
-    }
-
-    pub(crate) fn set_rate(&self, rate: PublishRate) {
-        self.share.rate.set(rate);
     }
 
     /// When it was created, ms since the Unix epoch.
@@ -86,6 +95,11 @@ impl Topic {
             partition: index,
             last: self.row.config.partitions.saturating_sub(1),
         })
+    }
+
+    /// Where `partition`, which is one of its partitions, stands among them.
+    pub(crate) fn index_of(&self, partition: PartitionId) -> u32 {
+        (0..).zip(self.partitions()).find(|(_, id)| **id == partition).map_or(0, |(index, _)| index)
     }
 
     /// One past the newest readable offset of partition `index`.
@@ -121,7 +135,7 @@ impl Topic {
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
         // Who waits to publish to it learns that it is gone.
-        self.set_rate(PublishRate::default());
+        self.share.rate.set(PublishRate::default());
         self.wake();
     }
 
@@ -140,14 +154,16 @@ impl Topic {
             .map(|(partition, id)| {
                 let row = store.partition(*id).unwrap_or_default();
                 let latest = self.end(partition);
-                PartitionInfo { partition, earliest: row.low_watermark.min(latest), latest, bytes: row.bytes }
+                let earliest = row.low_watermark.min(latest);
+                let records = (latest - earliest).saturating_sub(row.holes);
+                PartitionInfo { partition, earliest, latest, records, bytes: row.bytes }
             })
             .collect();
         TopicInfo {
             name: self.name.clone(),
             config: self.config(),
             created_ms: self.row.created_ms,
-            records: offsets.iter().map(|partition| partition.latest - partition.earliest).sum(),
+            records: offsets.iter().map(|partition| partition.records).sum(),
             bytes: offsets.iter().map(|partition| partition.bytes).sum(),
             offsets,
         }

@@ -13,6 +13,8 @@ pub struct Batch {
     pub(crate) appends: Vec<Append>,
     pub(crate) rows: BTreeMap<(Family, Bytes), Option<Bytes>>,
     pub(crate) partitions: BTreeMap<PartitionId, PartitionChange>,
+    /// Batches of partitions that compaction replaces or deletes.
+    pub(crate) rewrites: Vec<(PartitionId, Rewrite)>,
     /// Log keys to delete: only the cleanup of removed partitions does that.
     pub(crate) log_removals: Vec<Bytes>,
     bytes: usize,
@@ -26,6 +28,28 @@ pub(crate) struct Append {
     pub(crate) bytes: Bytes,
 }
 
+/// A stored batch that is replaced, or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Under which it is stored.
+    pub base_offset: Offset,
+    /// What is stored in its place, with the same base offset; `None` for nothing.
+    pub bytes: Option<Bytes>,
+}
+
+/// What compaction does to a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// None is of the partition's newest batch.
+    pub rewrites: Vec<Rewrite>,
+    /// Bytes of the batches that are replaced or deleted.
+    pub freed_bytes: u64,
+    /// Records that go.
+    pub records: u64,
+    /// If it has seen to everything below an offset: that.
+    pub below: Option<Offset>,
+}
+
 /// What a batch does to a partition beside appending.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct PartitionChange {
@@ -33,6 +57,18 @@ pub(crate) struct PartitionChange {
     pub(crate) low_watermark: Option<Offset>,
     /// Bytes of the batches that fall below it.
     pub(crate) freed_bytes: u64,
+    /// And records that compaction had deleted there.
+    pub(crate) freed_holes: u64,
+    pub(crate) compacted: Option<CompactedSums>,
+}
+
+/// [`Compacted`] without its batches.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct CompactedSums {
+    pub(crate) freed_bytes: u64,
+    pub(crate) added_bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) below: Offset,
 }
 
 /// Rough cost of a row beside its bytes, so that a batch of many small rows does not count as nothing.
@@ -56,12 +92,36 @@ impl Batch {
     }
 
     /// Raises the offset below which nothing of `partition` is read any more. It never falls. The batches that fall below
-    /// it have `freed_bytes`; [`Store::reclaim`](crate::Store::reclaim) gives their disk space back.
-    pub fn raise_low_watermark(&mut self, partition: PartitionId, low_watermark: Offset, freed_bytes: u64) {
+    /// it have `freed_bytes`, and `freed_holes` of the records there were compacted away before; [`Store::reclaim`](crate::Store::reclaim)
+    /// gives their disk space back.
+    pub fn raise_low_watermark(
+        &mut self,
+        partition: PartitionId,
+        low_watermark: Offset,
+        freed_bytes: u64,
+        freed_holes: u64,
+    ) {
         self.bytes += ROW_OVERHEAD_BYTES;
         let change = self.partitions.entry(partition).or_default();
         change.low_watermark = change.low_watermark.max(Some(low_watermark));
         change.freed_bytes += freed_bytes;
+        change.freed_holes += freed_holes;
+    }
+
+    /// Replaces and deletes batches of `partition` by what is left of them. [`Store::reclaim`](crate::Store::reclaim) gives their
+    /// disk space back.
+    pub fn compact(&mut self, partition: PartitionId, compacted: Compacted) {
+        let Compacted { rewrites, freed_bytes, records, below } = compacted;
+        let length = |rewrite: &Rewrite| rewrite.bytes.as_ref().map_or(0, Bytes::len);
+        let added_bytes: usize = rewrites.iter().map(length).sum();
+        self.bytes += added_bytes + (rewrites.len() + 1) * ROW_OVERHEAD_BYTES;
+        let change = self.partitions.entry(partition).or_default();
+        let sums = change.compacted.get_or_insert_default();
+        sums.freed_bytes += freed_bytes;
+        sums.added_bytes += added_bytes as u64;
+        sums.records += records;
+        sums.below = sums.below.max(below.unwrap_or(0));
+        self.rewrites.extend(rewrites.into_iter().map(|rewrite| (partition, rewrite)));
     }
 
     /// Deletes `partition`: its row at once, its batches by `Store::remove_partition` in its own time. Its id must not be

@@ -23,7 +23,7 @@ mod recovery;
 mod stats;
 mod store;
 
-pub use batch::Batch;
+pub use batch::{Batch, Compacted, Rewrite};
 pub use cleanup::{Cleanup, CleanupError};
 pub use error::{DataLoss, DatabaseError, OpenError, ReadError, WriteError};
 pub use keys::{

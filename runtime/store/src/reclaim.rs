@@ -1,6 +1,7 @@
-//! Taking back the disk space of batches that fell below their partition's low watermark.
+//! Taking back the disk space of batches that fell below their partition's low watermark, or that compaction replaced or
+//! deleted.
 //!
-//! Deleting them one by one would write as many tombstones. Instead each partition has a *floor*, and whenever tables of
+//! Deleting the former one by one would write as many tombstones. Instead each partition has a *floor*, and whenever tables of
 //! the log are compacted, a filter leaves out what lies below it; the blob files that held it go with the next compaction.
 //! [`Store::reclaim`] brings both about where enough is to be had, since fjall compacts only what is written to.
 //!
@@ -25,6 +26,7 @@ use millstream_types::{Offset, PartitionId};
 use crate::{
     error::{ReadError, WriteError},
     keys::{LogKey, PartitionRow},
+    read,
     store::{Inner, Keyspaces, Store},
 };
 
@@ -52,17 +54,30 @@ pub(crate) struct Reclaiming {
     floors: Arc<Floors>,
     /// Bytes below the low watermarks, as far as they are not yet taken back.
     below_bytes: AtomicU64,
+    /// Bytes of batches that were replaced or deleted since the last time.
+    stale_bytes: AtomicU64,
 }
 
 impl Reclaiming {
-    pub(crate) fn new(floors: Arc<Floors>, partitions: &HashMap<PartitionId, PartitionRow>) -> Self {
-        let any = partitions.values().any(|row| row.low_watermark > 0);
-        Self { floors, below_bytes: AtomicU64::new(if any { UNKNOWN_BYTES } else { 0 }) }
+    /// `log_bytes` is what the log takes of the disk.
+    pub(crate) fn new(
+        floors: Arc<Floors>,
+        partitions: &HashMap<PartitionId, PartitionRow>,
+        log_bytes: u64,
+    ) -> Self {
+        let rows = partitions.values();
+        let below_bytes = if rows.clone().any(|row| row.low_watermark > 0) { UNKNOWN_BYTES } else { 0 };
+        // How much of it is known only by what should be there.
+        let compacted = rows.clone().any(|row| row.holes > 0);
+        let kept_bytes = rows.map(|row| row.bytes).sum();
+        let stale_bytes = if compacted { log_bytes.saturating_sub(kept_bytes) } else { 0 };
+        Self { floors, below_bytes: AtomicU64::new(below_bytes), stale_bytes: AtomicU64::new(stale_bytes) }
     }
 
-    /// So many bytes fell below a low watermark.
-    pub(crate) fn freed(&self, bytes: u64) {
-        self.below_bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// So many bytes fell below a low watermark, so many were replaced or deleted.
+    pub(crate) fn freed(&self, below_bytes: u64, stale_bytes: u64) {
+        self.below_bytes.fetch_add(below_bytes, Ordering::Relaxed);
+        self.stale_bytes.fetch_add(stale_bytes, Ordering::Relaxed);
     }
 
     /// Of what was `expected` below the low watermarks, `found` is there.
@@ -74,7 +89,7 @@ impl Reclaiming {
 }
 
 impl Store {
-    /// Takes back the disk space of batches below the low watermarks, where that is worth the work; returns how many bytes of
+    /// Takes back the disk space of batches that are not read any more, where that is worth the work; returns how many bytes of
     /// batches went. Blocks while the log is compacted: not to be called by the committer. One thread at a time.
     ///
     /// # Errors
@@ -82,23 +97,24 @@ impl Store {
     pub fn reclaim(&self) -> Result<u64, ReclaimError> {
         let inner = &self.inner;
         let expected = inner.reclaiming.below_bytes.load(Ordering::Relaxed);
-        if expected == 0 {
+        let stale = inner.reclaiming.stale_bytes.load(Ordering::Relaxed);
+        if expected == 0 && stale == 0 {
             return Ok(0);
         }
         let low_watermarks = self.partitions();
-        // What goes must stay below its low watermark, also when the power fails now.
+        // What goes must stay below its low watermark, or replaced, also when the power fails now.
         self.sync()?;
         let floors = self.floors(low_watermarks)?;
         inner.reclaiming.floors.set(Arc::clone(&floors));
-        if !inner.is_worth(expected) {
+        if !inner.is_worth(expected + stale) {
             return Ok(0);
         }
         let found = self.bytes_below(&floors)?;
         inner.reclaiming.correct(expected, found);
-        if !inner.is_worth(found) {
+        if !inner.is_worth(found + stale) {
             return Ok(0);
         }
-        self.flush_below(&floors)?;
+        self.flush_below(&floors, stale > 0)?;
         let log = &inner.keyspaces.log;
         // The first leaves the batches out, the second drops the blob files that hold nothing else and rewrites those that
         // hold little else.
@@ -111,7 +127,8 @@ impl Store {
         self.forget_old_versions()?;
         let left = self.bytes_below(&floors)?;
         inner.reclaiming.correct(found, left);
-        Ok(found.saturating_sub(left))
+        inner.reclaiming.stale_bytes.fetch_sub(stale, Ordering::Relaxed);
+        Ok((found + stale).saturating_sub(left))
     }
 
     /// Base offset of the batch that holds each low watermark.
@@ -137,7 +154,10 @@ impl Store {
         if let Some(size) = self.sizes(partition, low_watermark, low_watermark.saturating_add(1)).next() {
             return size.map(|(base_offset, _)| base_offset);
         }
-        Ok(self.batch_at(partition, low_watermark)?.map_or(0, |batch| batch.base_offset))
+        let Some(batch) = self.batch_at(partition, low_watermark)? else { return Ok(0) };
+        // Compaction may have deleted what was there.
+        let ends_below = read::next_offset(&batch).is_some_and(|next| next <= low_watermark);
+        Ok(if ends_below { low_watermark } else { batch.base_offset })
     }
 
     fn bytes_below(&self, floors: &FloorMap) -> Result<u64, ReadError> {
@@ -150,10 +170,15 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Writes what lies below the floors and is still in memory to tables, where a compaction can leave it out.
-    fn flush_below(&self, floors: &FloorMap) -> Result<(), WriteError> {
+    /// Writes what goes and is still in memory to tables, where a compaction can leave it out.
+    fn flush_below(&self, floors: &FloorMap, stale: bool) -> Result<(), WriteError> {
+        if stale {
+            // fjall lets go of what was replaced only where that is older than the newest commits.
+            self.commit_nothing()?;
+            self.commit_nothing()?;
+        }
         let mut floors = floors.iter();
-        if floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
+        if stale || floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
             self.rotate_now(&[&self.inner.keyspaces.log])?;
         }
         self.wait_for_flushes();
@@ -245,7 +270,7 @@ impl CompactionFilter for AboveFloors {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let below = LogKey::decode(item.key())
             .is_some_and(|key| self.0.get(&key.partition).is_some_and(|floor| key.base_offset < floor.floor));
-        // Without a tombstone, which is right for keys that are written once.
+        // Without a tombstone: an older value of the same key that comes to light by that is below the floor as well.
         Ok(if below { Verdict::Destroy } else { Verdict::Keep })
     }
 }

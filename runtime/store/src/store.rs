@@ -16,7 +16,7 @@ use fjall::{AbstractTree as _, Database, Keyspace, OwnedWriteBatch, PersistMode}
 use millstream_types::{BatchView, Check, Offset, PartitionId};
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, CompactedSums, Rewrite},
     error::{DatabaseError, OpenError, WriteError},
     flush::FlushWatch,
     keys::{COMMIT_KEY, CommitRow, Encoding as _, Family, LogKey, PartitionKey, PartitionRow},
@@ -128,8 +128,8 @@ impl Store {
         Self {
             inner: Arc::new(Inner {
                 db,
+                reclaiming: Reclaiming::new(floors, &partitions, keyspaces.log.tree.disk_space()),
                 keyspaces,
-                reclaiming: Reclaiming::new(floors, &partitions),
                 partitions: RwLock::new(partitions),
                 in_memory_from: RwLock::default(),
                 holds_recovered: AtomicBool::new(journal_bytes > 0),
@@ -330,8 +330,8 @@ impl Writer {
     fn apply(&mut self, inner: &Inner, planned: BTreeMap<PartitionId, Planned>) {
         let mut partitions = inner.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let mut in_memory_from = inner.in_memory_from.write().unwrap_or_else(PoisonError::into_inner);
-        for (partition, Planned { row, from, freed_bytes }) in planned {
-            inner.reclaiming.freed(freed_bytes);
+        for (partition, Planned { row, from, freed_bytes, stale_bytes }) in planned {
+            inner.reclaiming.freed(freed_bytes, stale_bytes);
             let advance = match row {
                 Some(row) => {
                     partitions.insert(partition, row);
@@ -371,6 +371,14 @@ struct Planned {
     from: Offset,
     /// Bytes that fell below its low watermark.
     freed_bytes: u64,
+    /// Bytes that were replaced or deleted.
+    stale_bytes: u64,
+}
+
+impl Planned {
+    fn of(row: PartitionRow) -> Self {
+        Self { row: Some(row), from: row.next_offset, freed_bytes: 0, stale_bytes: 0 }
+    }
 }
 
 fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, WriteError> {
@@ -378,10 +386,7 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
     let mut planned: BTreeMap<PartitionId, Planned> = BTreeMap::new();
     let now = |partition: &PartitionId| partitions.get(partition).copied().unwrap_or_default();
     for append in &batch.appends {
-        let plan = planned.entry(append.partition).or_insert_with(|| {
-            let row = now(&append.partition);
-            Planned { row: Some(row), from: row.next_offset, freed_bytes: 0 }
-        });
+        let plan = planned.entry(append.partition).or_insert_with(|| Planned::of(now(&append.partition)));
         let row = plan.row.get_or_insert_default();
         if append.base_offset < row.next_offset || append.next_offset <= append.base_offset {
             return Err(WriteError::OutOfOrder {
@@ -400,17 +405,24 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
         }
     }
     for (partition, change) in &batch.partitions {
-        let plan = planned.entry(*partition).or_insert_with(|| {
-            let row = now(partition);
-            Planned { row: Some(row), from: row.next_offset, freed_bytes: 0 }
-        });
+        let plan = planned.entry(*partition).or_insert_with(|| Planned::of(now(partition)));
         if change.delete {
             plan.row = None;
-        } else if let (Some(row), Some(low_watermark)) = (&mut plan.row, change.low_watermark) {
+        }
+        let Some(row) = &mut plan.row else { continue };
+        if let Some(compacted) = change.compacted {
+            let CompactedSums { freed_bytes, added_bytes, records, below } = compacted;
+            row.bytes = (row.bytes + added_bytes).saturating_sub(freed_bytes);
+            row.holes += records;
+            row.compacted = row.compacted.max(below);
+            plan.stale_bytes = freed_bytes;
+        }
+        if let Some(low_watermark) = change.low_watermark {
             let low_watermark = low_watermark.min(row.next_offset);
             if low_watermark > row.low_watermark {
                 row.low_watermark = low_watermark;
                 row.bytes = row.bytes.saturating_sub(change.freed_bytes);
+                row.holes = row.holes.saturating_sub(change.freed_holes);
                 plan.freed_bytes = change.freed_bytes;
             }
         }
@@ -426,7 +438,8 @@ fn translate(
     persist: Persist,
 ) -> OwnedWriteBatch {
     let Keyspaces { log, state, .. } = &inner.keyspaces;
-    let items = batch.appends.len() + batch.rows.len() + batch.log_removals.len() + planned.len() + 1;
+    let log_items = batch.appends.len() + batch.rewrites.len() + batch.log_removals.len();
+    let items = log_items + batch.rows.len() + planned.len() + 1;
     let mut change =
         OwnedWriteBatch::with_capacity(inner.db.clone(), items).durability(Some(match persist {
             Persist::Buffer => PersistMode::Buffer,
@@ -435,6 +448,13 @@ fn translate(
     for append in batch.appends {
         let key = LogKey { partition: append.partition, base_offset: append.base_offset };
         change.insert(log, key.encode(), append.bytes);
+    }
+    for (partition, Rewrite { base_offset, bytes }) in batch.rewrites {
+        let key = LogKey { partition, base_offset }.encode();
+        match bytes {
+            Some(bytes) => change.insert(log, key, bytes),
+            None => change.remove(log, key),
+        }
     }
     for key in batch.log_removals {
         change.remove(log, key);

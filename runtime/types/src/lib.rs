@@ -30,7 +30,7 @@ pub use slow_down::{PublishLimit, PublishRate, RateError, SlowDown};
 pub use subscription::{
     Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicPartition,
 };
-pub use topic::{Durability, PartitionInfo, Retention, TopicChange, TopicConfig, TopicInfo};
+pub use topic::{Compaction, Durability, PartitionInfo, Retention, TopicChange, TopicConfig, TopicInfo};
 pub use verdict::{
     Field, Output, OutputView, OutputsView, Verdict, VerdictError, VerdictWriter, VerdictsView,
 };

@@ -31,6 +31,9 @@ pub struct TopicConfig {
     /// What is deleted of it in time.
     #[serde(default)]
     pub retention: Retention,
+    /// Whether only the newest record of each key is kept of it.
+    #[serde(default)]
+    pub compaction: Compaction,
     /// How fast may be published to it.
     #[serde(default)]
     pub rate: PublishRate,
@@ -48,6 +51,7 @@ impl Default for TopicConfig {
             durability: Durability::Sync,
             dedup_window_ms: dedup_window_ms(),
             retention: Retention::default(),
+            compaction: Compaction::default(),
             rate: PublishRate::default(),
         }
     }
@@ -76,6 +80,23 @@ impl Retention {
     }
 }
 
+/// Whether older records of a key are deleted once there is a newer one in their partition, in time. By default none are.
+///
+/// Records without a key stay, and so does the newest batch of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compaction {
+    /// Whether they are.
+    pub enabled: bool,
+    /// How long after it was appended a tombstone stays at least, ms: who reads no further behind than that misses no deletion.
+    pub tombstones_ms: u64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self { enabled: false, tombstones_ms: 24 * 60 * 60 * 1_000 }
+    }
+}
+
 /// A setting of a topic that can be changed while it is in use, and what it becomes; `None` lifts a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +107,10 @@ pub enum TopicChange {
     RetentionBytes(Option<NonZeroU64>),
     /// [`Retention::records`].
     RetentionRecords(Option<NonZeroU64>),
+    /// [`Compaction::enabled`].
+    Compact(bool),
+    /// [`Compaction::tombstones_ms`].
+    TombstonesMs(u64),
     /// [`PublishRate::bytes_per_s`].
     RateBytesPerS(Option<NonZeroU64>),
     /// [`PublishRate::records_per_s`].
@@ -99,6 +124,8 @@ impl TopicConfig {
             TopicChange::RetentionAgeMs(age_ms) => self.retention.age_ms = age_ms,
             TopicChange::RetentionBytes(bytes) => self.retention.bytes = bytes,
             TopicChange::RetentionRecords(records) => self.retention.records = records,
+            TopicChange::Compact(enabled) => self.compaction.enabled = enabled,
+            TopicChange::TombstonesMs(tombstones_ms) => self.compaction.tombstones_ms = tombstones_ms,
             TopicChange::RateBytesPerS(bytes) => self.rate.bytes_per_s = bytes,
             TopicChange::RateRecordsPerS(records) => self.rate.records_per_s = records,
         }
@@ -134,6 +161,9 @@ pub struct PartitionInfo {
     pub earliest: Offset,
     /// One past the newest readable offset.
     pub latest: Offset,
+    /// Records kept: less than there are offsets between where compaction deleted some.
+    #[serde(default)]
+    pub records: u64,
     /// Bytes of the batches kept, as they are stored.
     #[serde(default)]
     pub bytes: u64,

@@ -155,8 +155,8 @@ impl Group {
     }
 
     /// Reading `offsets` again came to an end. Those that brought nothing, since a module drops them now or they are gone
-    /// from the log, are done, and how many those are is told; those that found nobody are to be read again.
-    pub(crate) fn fetched(&mut self, partition: u32, offsets: &[Offset], brought: &[Offset]) -> usize {
+    /// from the log, are done: they are returned. Those that found nobody are to be read again.
+    pub(crate) fn fetched(&mut self, partition: u32, offsets: &[Offset], brought: &[Offset]) -> Vec<Offset> {
         let fetching = |group: &Self, offset: &Offset| {
             let open = group.part(partition).and_then(|part| part.open.get(*offset));
             open.filter(|open| open.state() == State::Fetching).copied()
@@ -176,7 +176,7 @@ impl Group {
             }
         }
         self.done(partition, &gone);
-        gone.len()
+        gone
     }
 
     fn place_first(

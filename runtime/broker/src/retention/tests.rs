@@ -1,6 +1,10 @@
 //! What retention lets go, against a plain model; and a broker whose thread does it.
 
-use std::{num::NonZeroU64, path::Path, time::Instant};
+use std::{
+    num::NonZeroU64,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use millstream_store::{Options, Persist};
 use millstream_types::{
@@ -10,7 +14,9 @@ use millstream_types::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Broker, Limits, NewSubscription, Next, Reading, Settings, Subscription, recover::recover};
+use crate::{
+    Broker, Limits, NewSubscription, Next, Reading, Settings, Subscription, command::Command, recover::recover,
+};
 
 /// Patience with what another thread does.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,9 +120,9 @@ proptest! {
                     let cut = cut(&store, partition, config, now, &mut oldest).unwrap();
                     prop_assert_eq!(cut.is_some(), gone > 0, "{:?} of {:?} at {}", cut, kept, now);
                     kept.drain(..gone);
-                    if let Some(Cut { from, to, freed_bytes, .. }) = cut {
+                    if let Some(Cut { from, to, freed_bytes, freed_holes, .. }) = cut {
                         prop_assert_eq!(to, kept[0].base, "{:?} at {}", kept, now);
-                        let raise = Command::RaiseLowWatermark { partition, retention: config, from, to, freed_bytes };
+                        let raise = Command::RaiseLowWatermark { partition, retention: config, from, to, freed_bytes, freed_holes };
                         apply(&mut shard, &store, raise);
                     }
                 }

@@ -416,7 +416,10 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             (Command::PutModule { name: Some(name), row, wasm: vec![content].into() }, accepted)
         }
         Act::Update { topic, records } => {
-            let change = TopicChange::RetentionRecords(NonZeroU64::new(records));
+            let change = match records % 3 {
+                0 => TopicChange::Compact(records % 2 == 0),
+                _ => TopicChange::RetentionRecords(NonZeroU64::new(records)),
+            };
             let found = model.topics.get_mut(&topic);
             let accepted = found.is_some();
             found.into_iter().for_each(|(config, _)| config.apply(change));
@@ -438,7 +441,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 }
                 false => {}
             }
-            (Command::RaiseLowWatermark { partition: id, retention, from, to, freed_bytes: 0 }, true)
+            (Command::RaiseLowWatermark { partition: id, retention, from, to, freed_bytes: 0, freed_holes: 0 }, true)
         }
         Act::Restart => return None,
     })
@@ -456,6 +459,7 @@ fn assert_agree(shard: &Shard, model: &Model) {
             let state = &shard.partitions[id];
             assert_eq!(state.low, model.lows.get(id).copied().unwrap_or(0), "topic {topic}");
             assert_eq!(state.retention, config.retention, "topic {topic}");
+            assert_eq!(state.compaction, config.compaction, "topic {topic}");
         }
     }
     assert_eq!(shard.partitions.len(), model.topics.values().map(|(_, ends)| ends.len()).sum::<usize>());

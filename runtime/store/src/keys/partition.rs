@@ -2,10 +2,11 @@
 //!
 //! | key                 | value |
 //! |---------------------|-------|
-//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, time of the newest batch i64, bytes kept u64, CRC-32C of these u32 |
+//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, time of the newest batch i64, bytes kept u64, records compacted away u64, offset below which it is compacted u64, CRC-32C of these u32 |
 //!
 //! `u64::MAX` as base offset: the log holds no batch of the partition that recovery should look for. Rows written before
-//! there was retention end with that offset and the checksum: their bytes are counted when the store opens.
+//! there was compaction lack its two fields, and those before there was retention the time and the bytes as well: those are
+//! counted when the store opens.
 
 use millstream_types::{Offset, PartitionId, Timestamp};
 
@@ -41,21 +42,32 @@ pub struct PartitionRow {
     pub newest_ms: Timestamp,
     /// Bytes of the batches at the low watermark and above.
     pub bytes: u64,
+    /// Records between the low watermark and the end that compaction deleted.
+    pub holes: u64,
+    /// Compaction has seen to everything below.
+    pub compacted: Offset,
 }
 
 const NO_BATCH: Offset = Offset::MAX;
 
 impl PartitionRow {
+    /// Records kept.
+    pub fn records(&self) -> u64 {
+        self.next_offset.saturating_sub(self.low_watermark).saturating_sub(self.holes)
+    }
+
     /// Length of a row that does not tell its bytes.
     pub(crate) const UNCOUNTED_LEN: usize = 28;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(44);
+        let mut out = Vec::with_capacity(60);
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.low_watermark.to_be_bytes());
         out.extend_from_slice(&self.newest.unwrap_or(NO_BATCH).to_be_bytes());
         out.extend_from_slice(&self.newest_ms.to_be_bytes());
-        out.extend_from_slice(&self.bytes.to_be_bytes());
+        for field in [self.bytes, self.holes, self.compacted] {
+            out.extend_from_slice(&field.to_be_bytes());
+        }
         let crc = crc_fast::crc32_iscsi(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
@@ -70,19 +82,17 @@ impl PartitionRow {
         let (low_watermark, rest) = take(rest)?;
         let (newest, rest) = take(rest)?;
         let newest = u64::from_be_bytes(newest);
-        let (newest_ms, bytes) = match bytes.len() {
-            Self::UNCOUNTED_LEN => ([0; 8], [0; 8]),
-            _ => {
-                let (newest_ms, rest) = take(rest)?;
-                (newest_ms, exactly(rest)?)
-            }
-        };
+        // What an older row does not tell.
+        let mut rest = rest.chunks_exact(8).map(|field| field.try_into().map_or(0, u64::from_be_bytes));
+        let mut field = || rest.next().unwrap_or(0);
         Some(Self {
             next_offset: u64::from_be_bytes(next_offset),
             low_watermark: u64::from_be_bytes(low_watermark),
             newest: (newest != NO_BATCH).then_some(newest),
-            newest_ms: Timestamp::from_be_bytes(newest_ms),
-            bytes: u64::from_be_bytes(bytes),
+            newest_ms: field().cast_signed(),
+            bytes: field(),
+            holes: field(),
+            compacted: field(),
         })
     }
 }
@@ -103,9 +113,9 @@ mod tests {
         #[test]
         fn partition_row_round_trips_and_notices_a_flip(
             next_offset: u64, low_watermark: u64, newest in proptest::option::of(0..u64::MAX), newest_ms: i64, bytes: u64,
-            bit in 0usize..352,
+            holes: u64, compacted: u64, bit in 0usize..480,
         ) {
-            let row = PartitionRow { next_offset, low_watermark, newest, newest_ms, bytes };
+            let row = PartitionRow { next_offset, low_watermark, newest, newest_ms, bytes, holes, compacted };
             let mut bytes = row.encode();
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -113,11 +123,20 @@ mod tests {
         }
 
         #[test]
-        fn a_row_from_before_retention_is_read(next_offset: u64, low_watermark: u64, newest in 0..u64::MAX) {
-            let fields = [next_offset, low_watermark, newest].map(u64::to_be_bytes).concat();
-            let bytes = [&fields[..], &crc_fast::crc32_iscsi(&fields).to_be_bytes()].concat();
-            let row = PartitionRow { next_offset, low_watermark, newest: Some(newest), newest_ms: 0, bytes: 0 };
-            prop_assert_eq!(bytes.len(), PartitionRow::UNCOUNTED_LEN);
+        fn a_row_from_before_is_read(fields: [u64; 5], counted: bool) {
+            let fields = if counted { &fields[..] } else { &fields[..3] };
+            let known = fields.iter().flat_map(|field| field.to_be_bytes()).collect::<Vec<_>>();
+            let bytes = [&known[..], &crc_fast::crc32_iscsi(&known).to_be_bytes()].concat();
+            prop_assert_eq!(bytes.len() == PartitionRow::UNCOUNTED_LEN, !counted);
+            let row = PartitionRow {
+                next_offset: fields[0],
+                low_watermark: fields[1],
+                newest: (fields[2] != NO_BATCH).then_some(fields[2]),
+                newest_ms: fields.get(3).map_or(0, |field| field.cast_signed()),
+                bytes: fields.get(4).copied().unwrap_or(0),
+                holes: 0,
+                compacted: 0,
+            };
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
         }
     }

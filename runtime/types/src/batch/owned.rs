@@ -75,20 +75,43 @@ impl RecordBatch {
             return Ok(self.clone());
         }
         let raw = view.compression().decompress(view.payloads, view.payload_bytes())?;
+        Ok(self.with_payloads(Compression::None, &raw))
+    }
+
+    /// The same batch with its payloads, which must be plain, compressed so; itself where that saves nothing.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`] when the codec fails, [`BatchError::NoCodec`] when it is not there or the payloads are not plain.
+    pub fn compressed(&self, compression: Compression) -> Result<Self, BatchError> {
+        let view = self.view();
+        if view.compression() != Compression::None || view.payloads_omitted() {
+            return Err(BatchError::NoCodec);
+        }
+        let stored = compression.compress(view.payloads)?;
+        Ok(if stored.len() < view.payloads.len() {
+            self.with_payloads(compression, &stored)
+        } else {
+            self.clone()
+        })
+    }
+
+    fn with_payloads(&self, compression: Compression, stored: &[u8]) -> Self {
+        let view = self.view();
         let mut head = header(HeaderParts {
-            flags: view.flags_of_records(),
+            flags: view.flags_of_records() | compression.tag(),
             count: view.len(),
             heads_len: view.heads.len(),
-            stored_len: raw.len(),
-            raw_len: raw.len(),
+            stored_len: stored.len(),
+            raw_len: view.payload_bytes(),
         });
         put_at(&mut head, BASE_OFFSET_AT, self.bytes.get(BASE_OFFSET_AT..HEADER_BYTES).unwrap_or_default());
-        let mut out = Vec::with_capacity(HEADER_BYTES + view.table.len() + view.heads.len() + raw.len());
+        let mut out =
+            Vec::with_capacity(HEADER_BYTES + view.table.len() + view.heads.len() + stored.len());
         out.extend_from_slice(&head);
         out.extend_from_slice(view.table);
         out.extend_from_slice(view.heads);
-        out.extend_from_slice(&raw);
+        out.extend_from_slice(stored);
         seal(&mut out);
-        Ok(Self::trusted(Bytes::from(out)))
+        Self::trusted(Bytes::from(out))
     }
 }

@@ -57,6 +57,18 @@ fn stamped(records: &[Record], base: u64, timestamp: i64) -> Vec<Record> {
 
 proptest! {
     #[test]
+    fn what_is_compressed_again_is_the_same(records in records(), codec in 1u8..3, keep in 0..30usize) {
+        let codec = Compression::from_tag(codec).unwrap();
+        let plain = build(&records, codec).decompressed().unwrap().stamped(5, 77);
+        let keep = keep.min(records.len() - 1);
+        let part = plain.view().subset(std::slice::from_ref(&(keep..records.len()))).unwrap();
+        let again = part.compressed(codec).unwrap();
+        prop_assert!(again.as_bytes().len() <= part.as_bytes().len());
+        let again = RecordBatch::new(again.into_bytes(), Check::Full).unwrap();
+        prop_assert_eq!(again.decompressed().unwrap(), part);
+    }
+
+    #[test]
     fn round_trip(records in records(), base in 0..u64::MAX / 2, timestamp: i64, codec in 0u8..3) {
         let batch = build(&records, Compression::from_tag(codec).unwrap()).stamped(base, timestamp);
         let batch = RecordBatch::new(batch.into_bytes(), Check::Full).unwrap();

@@ -1,0 +1,185 @@
+//! The thread that keeps the log in bounds: it lets go what retention lets go (`retention.rs`), compacts (`compaction.rs`), and has
+//! the store take back the disk space.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use millstream_store::Store;
+use millstream_types::{PartitionId, Retention, Timestamp};
+use tokio::{runtime::Runtime, sync::oneshot};
+
+use crate::{
+    Error, Topic,
+    broker::now,
+    catalog::Catalog,
+    command::{Command, Reply},
+    committer::{Submitter, answer},
+    compaction::Compactor,
+    limits::{CUTS_MAX, UPKEEP_STOP},
+    retention::{Cut, Oldest, cut},
+};
+
+/// The thread, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    stop: Mutex<Option<Stop>>,
+}
+
+#[derive(Debug)]
+struct Stop {
+    /// Dropping it ends the thread.
+    running: Sender<()>,
+    /// Closed by the thread when it has ended.
+    ended: Receiver<()>,
+}
+
+impl Thread {
+    pub(crate) fn start(
+        store: &Store,
+        catalog: &Arc<Catalog>,
+        submitter: &Submitter,
+        interval: Duration,
+    ) -> Result<Self, Error> {
+        let failed = |error| Error::Internal(format!("no thread for upkeep: {error}"));
+        let (running, stopped) = mpsc::channel();
+        let (ending, ended) = mpsc::channel();
+        let upkeep = Upkeep {
+            store: store.clone(),
+            catalog: Arc::clone(catalog),
+            submitter: submitter.clone(),
+            // For the committer's answers alone: it drives neither sockets nor timers.
+            runtime: tokio::runtime::Builder::new_current_thread().build().map_err(failed)?,
+            oldest: Oldest::new(),
+            compactor: Compactor::new(store.clone()),
+        };
+        let work = move || {
+            upkeep.run(&stopped, interval);
+            drop(ending);
+        };
+        std::thread::Builder::new().name("upkeep".into()).spawn(work).map_err(failed)?;
+        Ok(Self { stop: Mutex::new(Some(Stop { running, ended })) })
+    }
+
+    /// Ends the thread, and waits for that, though not for a long compaction: the process may end in its middle.
+    pub(crate) fn stop(&self) {
+        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Stop { running, ended }) = stop else { return };
+        drop(running);
+        if ended.recv_timeout(UPKEEP_STOP) == Err(RecvTimeoutError::Timeout) {
+            tracing::info!("disk space is still being taken back; that goes on after the next start");
+        }
+    }
+}
+
+/// A shorter interval would keep a core busy.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// The thread's state.
+struct Upkeep {
+    store: Store,
+    catalog: Arc<Catalog>,
+    submitter: Submitter,
+    runtime: Runtime,
+    oldest: Oldest,
+    compactor: Compactor,
+}
+
+impl Upkeep {
+    fn run(mut self, stopped: &Receiver<()>, interval: Duration) {
+        let interval = interval.max(INTERVAL_MIN);
+        let mut look = Instant::now() + interval;
+        let mut wait = interval;
+        while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            let began = Instant::now();
+            if began >= look {
+                match self.sweep(now()) {
+                    Ok(true) => {
+                        wait = Duration::ZERO;
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(Error::Stopping) => return,
+                    Err(error) => tracing::warn!(%error, "retention failed; it is tried again"),
+                }
+                match self.store.reclaim() {
+                    Ok(0) => {}
+                    Ok(bytes) => tracing::info!(bytes, "the disk space of deleted records was taken back"),
+                    Err(error) => {
+                        tracing::warn!(%error, "disk space was not taken back; it is tried again");
+                    }
+                }
+                self.compactor.look(&self.catalog, now());
+                look = Instant::now() + interval;
+            }
+            if !self.compactor.is_busy() {
+                wait = look.saturating_duration_since(Instant::now());
+                continue;
+            }
+            let (runtime, submitter) = (&self.runtime, &self.submitter);
+            match self.compactor.step(now(), |command| runtime.block_on(submitter.execute(command))) {
+                Ok(()) => {}
+                Err(Error::Stopping) => return,
+                Err(error) => tracing::warn!(%error, "compaction passed over a partition; it is tried again"),
+            }
+            // It takes half of a core at most.
+            wait = began.elapsed();
+        }
+    }
+
+    /// Lets go what may go; `true` when there may be more.
+    fn sweep(&mut self, now: Timestamp) -> Result<bool, Error> {
+        let mut before = std::mem::take(&mut self.oldest);
+        let (mut waiting, mut more) = (Vec::new(), false);
+        for topic in self.catalog.topics() {
+            let retention = topic.retention();
+            if retention.keeps_all() {
+                continue;
+            }
+            for partition in topic.partitions() {
+                let cut = cut(&self.store, *partition, retention, now, &mut before);
+                // Only what is still there is remembered.
+                self.oldest.extend(before.remove_entry(partition));
+                match cut {
+                    Ok(Some(cut)) => {
+                        more |= cut.more;
+                        waiting.push(self.submit(&topic, *partition, retention, cut)?);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(topic = %topic.name(), %error, "retention passed over a partition")
+                    }
+                }
+                if waiting.len() >= CUTS_MAX {
+                    self.wait_for(&mut waiting)?;
+                }
+            }
+        }
+        self.wait_for(&mut waiting)?;
+        Ok(more)
+    }
+
+    fn submit(
+        &self,
+        topic: &Topic,
+        partition: PartitionId,
+        retention: Retention,
+        cut: Cut,
+    ) -> Result<oneshot::Receiver<Reply>, Error> {
+        let Cut { from, to, freed_bytes, freed_holes, .. } = cut;
+        tracing::debug!(topic = %topic.name(), %partition, from, to, freed_bytes, "retention deletes records");
+        let command = Command::RaiseLowWatermark { partition, retention, from, to, freed_bytes, freed_holes };
+        self.runtime.block_on(self.submitter.submit(command))
+    }
+
+    fn wait_for(&self, waiting: &mut Vec<oneshot::Receiver<Reply>>) -> Result<(), Error> {
+        for reply in waiting.drain(..) {
+            self.runtime.block_on(answer(reply))?;
+        }
+        Ok(())
+    }
+}
