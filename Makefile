@@ -28,7 +28,7 @@ test: setup ## Every test
 
 soak: setup ## The long forms of the tests that kill, break and shuffle: about an hour
 	MILLSTREAM_SOAK=1 $(CARGO) nextest run --workspace --profile soak \
-		-E 'test(/crash/) | test(/workers/) | test(/group/) | test(/shard/) | test(/network/) | package(millstream-store)'
+		-E 'test(/crash/) | test(/compaction/) | test(/workers/) | test(/group/) | test(/shard/) | test(/network/) | package(millstream-store)'
 
 check: fmt clippy doc ## Format, lints, docs: as CI does
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
 
+mod compaction; // topics of which the newest record of each key is kept
 mod durable; // subscriptions that keep their place
 mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol

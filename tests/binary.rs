@@ -5,6 +5,8 @@
 
 #[path = "binary/cli.rs"]
 mod cli; // commands, exit codes, bad input
+#[path = "binary/compaction.rs"]
+mod compaction; // the newest record of each key, to the disk and over kills
 #[path = "binary/crash.rs"]
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]

@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
 
-fn serve(data: &Path) -> Binary {
+pub(super) fn serve(data: &Path) -> Binary {
     fs::create_dir_all(data).unwrap();
     let config = data.join("millstream.toml");
     fs::write(&config, "retention_interval_ms = 50\n").unwrap();
     Binary::serve_with(data, &["--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()])
 }
 
-fn describe(broker: &Binary, what: &str, name: &str) -> Value {
+pub(super) fn describe(broker: &Binary, what: &str, name: &str) -> Value {
     let text = broker.run(["--json", what, "describe", name]).ok();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Bytes that a directory takes on disk.
-fn disk_bytes(dir: &Path) -> u64 {
+pub(super) fn disk_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let bytes = entries.map(|entry| match entry.metadata() {
         Ok(found) if found.is_dir() => disk_bytes(&entry.path()),
@@ -31,7 +31,7 @@ fn disk_bytes(dir: &Path) -> u64 {
     bytes.sum()
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not in time: {what}");

@@ -5,8 +5,8 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
-    Compaction, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch, Retention,
-    SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
+    Compaction, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch,
+    Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
 };
 
 use crate::{

@@ -25,9 +25,7 @@ use crate::{
     Error, Topic,
     catalog::Catalog,
     command::{Command, Outcome},
-    limits::{
-        COMPACTED_BYTES, COMPACTED_KEYS_MAX, COMPACTION_REST, COMPACTION_STEP_BYTES, SMALL_BYTES,
-    },
+    limits::{COMPACTED_BYTES, COMPACTED_KEYS_MAX, COMPACTION_REST, COMPACTION_STEP_BYTES, SMALL_BYTES},
     shard::Shard,
 };
 
@@ -358,7 +356,8 @@ struct Keys {
 
 impl Keys {
     fn new(max: usize) -> Result<Self, Error> {
-        let seed = getrandom::u64().map_err(|error| Error::Internal(format!("no random numbers: {error}")))?;
+        let seed =
+            getrandom::u64().map_err(|error| Error::Internal(format!("no random numbers: {error}")))?;
         Ok(Self { seed, newest: HashMap::new(), max })
     }
 

@@ -236,7 +236,8 @@ impl Pump {
         if subscription.pipeline().is_empty() {
             // Deleted by retention while they waited; what compaction deletes is replaced by what is newer.
             let low = subscription.sources().id(partition).and_then(|id| shared.store.partition(id));
-            let missed = low.map_or(0, |row| gone.iter().filter(|offset| **offset < row.low_watermark).count());
+            let missed =
+                low.map_or(0, |row| gone.iter().filter(|offset| **offset < row.low_watermark).count());
             subscription.count(Counters { missed: missed as u64, ..Counters::default() });
         }
         Ok(())

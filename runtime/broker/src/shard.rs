@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
-    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch, Retention,
-    SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
+    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch,
+    Retention, SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{

@@ -221,7 +221,8 @@ fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Time
         if let Some(stored) = store.read(*partition, from, Offset::MAX, 0)?.into_iter().next() {
             let batch = RecordBatch::new(stored.bytes, millstream_types::Check::Header)?;
             let view = batch.view();
-            let appended = view.record(view.index_of(from)).map_or(view.timestamp(), |record| record.timestamp);
+            let appended =
+                view.record(view.index_of(from)).map_or(view.timestamp(), |record| record.timestamp);
             oldest = Some(oldest.map_or(appended, |oldest: Timestamp| oldest.min(appended)));
         }
     }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use millstream_store::Store;
 use millstream_types::{
-    Compaction, Durability, Offset, PartitionId, PartitionInfo, PublishRate, Retention, Timestamp, TopicConfig,
-    TopicInfo, TopicName,
+    Compaction, Durability, Offset, PartitionId, PartitionInfo, PublishRate, Retention, Timestamp,
+    TopicConfig, TopicInfo, TopicName,
 };
 use tokio::sync::watch;
 

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use millstream_client::{Record, Timestamp};
 use millstream_types::limits::{HEADER_NAME_BYTES_MAX, KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
@@ -46,6 +45,9 @@ pub(crate) struct Shape {
     /// topic's deduplication window is not stored again
     #[arg(long, value_name = "FIELD")]
     pub(crate) message_id: Option<String>,
+    /// Leave out the payload: each record is a tombstone, which deletes its key in a compacted topic. Of lines, each is a key
+    #[arg(long)]
+    pub(crate) tombstones: bool,
     /// Records are not delivered before this time has passed, to shared and key_shared subscriptions
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) delay: Option<Duration>,
@@ -63,6 +65,11 @@ impl Shape {
         if format == Format::Lines && self.asks_fields() {
             return Err(Failure::usage(
                 "--key, --message-id and --header name fields, which lines do not have: use --format ndjson or csv, or --set-header",
+            ));
+        }
+        if self.tombstones && format != Format::Lines && self.key.is_none() {
+            return Err(Failure::usage(
+                "--tombstones delete keys: name the field that holds them with --key",
             ));
         }
         Ok(())
@@ -118,7 +125,7 @@ impl<R: Read> Records<R> {
     /// The next record; `None` at the end.
     pub(crate) fn next_record(&mut self) -> Result<Option<Record>, InputError> {
         let row = match &mut self.rows {
-            Rows::Lines(lines) => lines.next_line()?.map(|line| Record::new(Bytes::copy_from_slice(line))),
+            Rows::Lines(lines) => lines.next_record(&self.shape)?,
             Rows::Json(rows) => rows.next_record(&self.shape)?,
             Rows::Csv(rows) => rows.next_record(&self.shape)?,
         };
@@ -140,15 +147,21 @@ fn shape_record(
     line: u64,
     mut value: impl FnMut(&str) -> Option<String>,
 ) -> Result<Record, InputError> {
-    if let Some(field) = &shape.key
-        && let Some(key) = value(field)
-    {
-        if key.len() > KEY_BYTES_MAX {
-            let fault =
-                format!("the key, field {field:?}, has {} bytes; at most {KEY_BYTES_MAX} fit", key.len());
-            return Err(InputError { line, fault });
+    if let Some(field) = &shape.key {
+        match value(field) {
+            Some(key) => {
+                check_key(&format!("the key, field {field:?},"), key.len(), line)?;
+                record = record.with_key(key);
+            }
+            None if shape.tombstones => {
+                let fault = format!("it has no field {field:?}: a tombstone without a key deletes nothing");
+                return Err(InputError { line, fault });
+            }
+            None => {}
         }
-        record = record.with_key(key);
+    }
+    if shape.tombstones {
+        record.payload = None;
     }
     if let Some(field) = &shape.message_id
         && let Some(id) = value(field)
@@ -168,6 +181,13 @@ fn shape_record(
         }
     }
     Ok(record)
+}
+
+fn check_key(what: &str, bytes: usize, line: u64) -> Result<(), InputError> {
+    if bytes <= KEY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(InputError { line, fault: format!("{what} has {bytes} bytes; at most {KEY_BYTES_MAX} fit") })
 }
 
 /// `time` from now, ms since the Unix epoch.

@@ -4,6 +4,7 @@ mod bindings;
 mod broker;
 mod cli;
 mod commands;
+mod compaction;
 mod delivery;
 mod failure;
 mod input;

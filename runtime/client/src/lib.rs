@@ -52,10 +52,10 @@ pub use connect::ConnectOptions;
 pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
-    BatchBuilder, Binding, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability, Header,
-    ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate, Record,
-    RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionName, Timestamp,
-    TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
+    BatchBuilder, Binding, Compaction, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability,
+    Header, ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate,
+    Record, RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionName,
+    Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use place::Place;

@@ -142,21 +142,23 @@ impl Store {
             let low_watermark = row.low_watermark;
             let floor = match before.get(&partition) {
                 Some(known) if known.low_watermark == low_watermark => known.floor,
-                _ => self.floor(partition, low_watermark)?,
+                _ => self.floor(partition, &row)?,
             };
             floors.insert(partition, Floor { low_watermark, floor });
         }
         Ok(Arc::new(floors))
     }
 
-    fn floor(&self, partition: PartitionId, low_watermark: Offset) -> Result<Offset, ReadError> {
+    fn floor(&self, partition: PartitionId, row: &PartitionRow) -> Result<Offset, ReadError> {
+        let low_watermark = row.low_watermark;
         // Nearly always there is a batch with just this offset.
         if let Some(size) = self.sizes(partition, low_watermark, low_watermark.saturating_add(1)).next() {
             return size.map(|(base_offset, _)| base_offset);
         }
         let Some(batch) = self.batch_at(partition, low_watermark)? else { return Ok(0) };
-        // Compaction may have deleted what was there.
-        let ends_below = read::next_offset(&batch).is_some_and(|next| next <= low_watermark);
+        // Compaction may have deleted what was there. The newest batch stays in any case: recovery may look for it.
+        let ends_below = row.newest != Some(batch.base_offset)
+            && read::next_offset(&batch).is_some_and(|next| next <= low_watermark);
         Ok(if ends_below { low_watermark } else { batch.base_offset })
     }
 

@@ -34,15 +34,21 @@ enum Act {
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
-    (prop::option::weighted(0.9, 0..12u8), prop::option::weighted(0.8, 1..200usize), prop::bool::weighted(0.05))
+    (
+        prop::option::weighted(0.9, 0..12u8),
+        prop::option::weighted(0.8, 1..200usize),
+        prop::bool::weighted(0.05),
+    )
 }
 
 fn act() -> impl Strategy<Value = Act> {
     let compression =
         prop::sample::select(vec![Compression::None, Compression::None, Compression::Lz4, Compression::Zstd]);
     let append = (prop::collection::vec(wanted(), 1..8), compression, 0..30i64);
-    let limit = |max: u64| prop::option::weighted(0.5, (1..max).prop_map(|limit| NonZeroU64::new(limit).unwrap()));
-    let retention = (limit(2_000), limit(30)).prop_map(|(bytes, records)| Retention { age_ms: None, bytes, records });
+    let limit =
+        |max: u64| prop::option::weighted(0.5, (1..max).prop_map(|limit| NonZeroU64::new(limit).unwrap()));
+    let retention =
+        (limit(2_000), limit(30)).prop_map(|(bytes, records)| Retention { age_ms: None, bytes, records });
     prop_oneof![
         10 => append.prop_map(|(records, compression, later)| Act::Append { records, compression, later }),
         12 => (0..30i64).prop_map(|later| Act::Step { later }),
@@ -87,7 +93,9 @@ fn stored(store: &Store) -> Vec<RecordBatch> {
 
 fn records(batches: &[RecordBatch]) -> Vec<Record> {
     let plain = batches.iter().map(|batch| batch.decompressed().unwrap());
-    plain.flat_map(|batch| batch.view().records().map(|record| record.to_record()).collect::<Vec<_>>()).collect()
+    plain
+        .flat_map(|batch| batch.view().records().map(|record| record.to_record()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// What was appended, by offset.
@@ -215,4 +223,48 @@ proptest! {
             prop_assert!(turns < 1_000, "a pass brings about another");
         }
     }
+}
+
+/// Message ids are looked up in the batches when the broker starts: those stay as long as they are remembered.
+#[test]
+fn records_with_message_ids_stay_while_those_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
+    let mut shard = recover(&store, Limits::default()).unwrap();
+    let compaction = Compaction { enabled: true, ..Compaction::default() };
+    let config = TopicConfig { compaction, dedup_window_ms: 1_000, ..TopicConfig::default() };
+    apply(&mut shard, &store, Command::CreateTopic { name: topic(), config, now: 0 }).unwrap();
+    let identified = |id: &'static str| {
+        let mut builder = BatchBuilder::new();
+        builder.push(&Record { message_id: Some(id.into()), ..Record::new(id).with_key("k") }).unwrap();
+        builder.build().unwrap()
+    };
+    let append = |shard: &mut Shard, id, now| {
+        let command = Command::Append { partition: PARTITION, batch: identified(id), now };
+        match apply(shard, &store, command) {
+            Ok(Outcome::Appended(appended)) => appended.base_offset,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (id, offset) in ["a", "b", "c"].into_iter().zip(0..) {
+        assert_eq!(append(&mut shard, id, 10), offset);
+    }
+    let pass = |shard: &mut Shard, now| {
+        let mut compactor = Compactor::new(store.clone());
+        compactor.look(&Catalog::of(shard), now);
+        for _ in 0..10 {
+            compactor.step(now, |command| apply(shard, &store, command)).unwrap();
+        }
+        assert!(!compactor.is_busy());
+        stored(&store).len()
+    };
+    let remembered_ms = 1_000 + Timestamp::try_from(CLOCK_JUMP_MS).unwrap();
+    assert_eq!(pass(&mut shard, 10 + remembered_ms - 1), 3);
+    let mut again = recover(&store, Limits::default()).unwrap();
+    assert_eq!(append(&mut again, "a", 20), 0, "it was appended before");
+    assert_eq!(pass(&mut shard, 10 + remembered_ms), 1);
+    assert_eq!(store.scan::<IdentifiedBatch>().count(), 1, "that of the newest batch");
+    let mut again = recover(&store, Limits::default()).unwrap();
+    assert_eq!(append(&mut again, "c", 20), 2);
+    assert_eq!(append(&mut again, "a", 20), 3, "nobody remembers it");
 }

@@ -15,7 +15,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Broker, Limits, NewSubscription, Next, Reading, Settings, Subscription, command::Command, recover::recover,
+    Broker, Limits, NewSubscription, Next, Reading, Settings, Subscription, command::Command,
+    recover::recover,
 };
 
 /// Patience with what another thread does.

@@ -441,7 +441,17 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
                 }
                 false => {}
             }
-            (Command::RaiseLowWatermark { partition: id, retention, from, to, freed_bytes: 0, freed_holes: 0 }, true)
+            (
+                Command::RaiseLowWatermark {
+                    partition: id,
+                    retention,
+                    from,
+                    to,
+                    freed_bytes: 0,
+                    freed_holes: 0,
+                },
+                true,
+            )
         }
         Act::Restart => return None,
     })

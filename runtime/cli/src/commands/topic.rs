@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
 
-use crate::{broker::connect, cli::Common, failure::Failure, output, rate, retention};
+use crate::{broker::connect, cli::Common, compaction, failure::Failure, output, rate, retention};
 
 /// See the module's head.
 #[derive(Debug, Subcommand)]
@@ -47,16 +47,20 @@ pub(crate) struct Create {
     #[command(flatten)]
     retention: retention::Limits,
     #[command(flatten)]
+    compact: compaction::Compact,
+    #[command(flatten)]
     rate: rate::Rate,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS).args(rate::FLAGS)))]
+#[command(after_help = retention::HELP, group(ArgGroup::new("change").required(true).multiple(true).args(retention::FLAGS).args(compaction::FLAGS).args(rate::FLAGS)))]
 pub(crate) struct Update {
     /// Name of the topic
     name: TopicName,
     #[command(flatten)]
     retention: retention::Limits,
+    #[command(flatten)]
+    compact: compaction::Compact,
     #[command(flatten)]
     rate: rate::Rate,
 }
@@ -74,7 +78,7 @@ impl Topic {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, partitions, durability, dedup_window, retention, rate }) => {
+            Self::Create(Create { name, partitions, durability, dedup_window, retention, compact, rate }) => {
                 let dedup_window_ms = u32::try_from(dedup_window.as_millis()).unwrap_or(u32::MAX);
                 let durability = match durability {
                     When::Sync => Durability::Sync,
@@ -82,13 +86,13 @@ impl Topic {
                 };
                 let mut config =
                     TopicConfig { partitions, durability, dedup_window_ms, ..TopicConfig::default() };
-                let changes = retention.changes().into_iter().chain(rate.changes());
-                changes.for_each(|change| config.apply(change));
+                let changes = [retention.changes(), compact.changes(), rate.changes()].concat();
+                changes.into_iter().for_each(|change| config.apply(change));
                 let topic = client.create_topic(name, config).await?;
                 show(common, &topic, settings)?;
             }
-            Self::Update(Update { name, retention, rate }) => {
-                let changes = [retention.changes(), rate.changes()].concat();
+            Self::Update(Update { name, retention, compact, rate }) => {
+                let changes = [retention.changes(), compact.changes(), rate.changes()].concat();
                 let topic = client.update_topic(name, changes).await?;
                 show(common, &topic, settings)?;
             }
@@ -98,12 +102,12 @@ impl Topic {
                     output::json(&topics)?;
                 } else {
                     let rows = topics.iter().map(|topic| {
-                        let TopicConfig { partitions, durability, retention, .. } = &topic.config;
+                        let TopicConfig { partitions, durability, .. } = &topic.config;
                         [
                             topic.name.to_string(),
                             partitions.to_string(),
                             word(*durability).to_owned(),
-                            retention::text(retention),
+                            keeps(&topic.config),
                             output::count(topic.records),
                             output::bytes(topic.bytes),
                         ]
@@ -137,12 +141,11 @@ fn show(common: &Common, topic: &TopicInfo, text: impl Fn(&TopicInfo) -> String)
 
 fn describe(topic: &TopicInfo) -> String {
     let rows = topic.offsets.iter().map(|partition| {
-        let records = output::count(partition.latest.saturating_sub(partition.earliest));
         [
             partition.partition.to_string(),
             partition.earliest.to_string(),
             partition.latest.to_string(),
-            records,
+            output::count(partition.records),
             output::bytes(partition.bytes),
         ]
     });
@@ -157,7 +160,7 @@ fn describe(topic: &TopicInfo) -> String {
         format!("topic       {}", topic.name),
         format!("partitions  {}", topic.config.partitions),
         format!("durability  {}", word(topic.config.durability)),
-        format!("keeps       {}{each}", retention::text(&topic.config.retention)),
+        format!("keeps       {}{each}", keeps(&topic.config)),
         format!("records     {}", output::count(topic.records)),
         format!("size        {}", output::bytes(topic.bytes)),
         format!("created     {}", output::time(topic.created_ms)),
@@ -167,11 +170,19 @@ fn describe(topic: &TopicInfo) -> String {
 }
 
 fn settings(topic: &TopicInfo) -> String {
-    let TopicConfig { partitions, durability, retention, .. } = &topic.config;
-    let (durability, keeps) = (word(*durability), retention::text(retention));
+    let TopicConfig { partitions, durability, .. } = &topic.config;
+    let (durability, keeps) = (word(*durability), keeps(&topic.config));
     let rate = rate::text(&topic.config.rate).map(|rate| format!(", publish at most {rate}"));
     let rate = rate.unwrap_or_default();
     format!("topic {}: partitions {partitions}, durability {durability}, keeps {keeps}{rate}", topic.name)
+}
+
+fn keeps(config: &TopicConfig) -> String {
+    let limits = Some(retention::text(&config.retention)).filter(|_| !config.retention.keeps_all());
+    match (compaction::text(&config.compaction), limits) {
+        (Some(compacted), Some(limits)) => format!("{compacted}; {limits}"),
+        (compacted, limits) => compacted.or(limits).unwrap_or_else(|| retention::text(&config.retention)),
+    }
 }
 
 fn word(durability: Durability) -> &'static str {

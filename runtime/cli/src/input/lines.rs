@@ -2,7 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::{InputError, ROW_BYTES_MAX};
+use bytes::Bytes;
+use millstream_client::Record;
+
+use super::{InputError, ROW_BYTES_MAX, Shape, check_key};
 
 /// Lines without their ends (`\n` or `\r\n`).
 pub(super) struct Lines<R> {
@@ -25,6 +28,17 @@ impl<R: Read> Lines<R> {
     /// Number of the line read last, from 1.
     pub(super) fn number(&self) -> u64 {
         self.count
+    }
+
+    /// The next record; `None` at the end.
+    pub(super) fn next_record(&mut self, shape: &Shape) -> Result<Option<Record>, InputError> {
+        let Some(line) = self.next_line()? else { return Ok(None) };
+        let line = Bytes::copy_from_slice(line);
+        if !shape.tombstones {
+            return Ok(Some(Record::new(line)));
+        }
+        check_key("it is a key that", line.len(), self.count)?;
+        Ok(Some(Record::default().with_key(line)))
     }
 
     /// The next line; `None` at the end. The last one needs no line end.

@@ -67,6 +67,24 @@ fn json_fields_become_key_and_headers() {
 }
 
 #[test]
+fn tombstones_have_keys_and_no_payload() {
+    let tombstones = |key| Shape { tombstones: true, ..shape(key, &[]) };
+    let expected = |key: &str| Record::default().with_key(key.to_owned()).with_header("source", "test");
+    let (lines, ids) = (tombstones(None), tombstones(Some("id")));
+    assert_eq!(read(Format::Lines, b"a\nb c\n", &lines).unwrap(), [expected("a"), expected("b c")]);
+    assert_eq!(read(Format::Ndjson, br#"{"id": 7, "x": 1}"#, &ids).unwrap(), [expected("7")]);
+    assert_eq!(read(Format::Csv, b"id,x\n7,1\n", &ids).unwrap(), [expected("7")]);
+    for (format, text, shape, said) in [
+        (Format::Ndjson, "{}".to_owned(), &lines, "--key"),
+        (Format::Ndjson, r#"{"id": null}"#.to_owned(), &ids, "line 1: it has no field \"id\""),
+        (Format::Lines, "x".repeat(KEY_BYTES_MAX + 1), &lines, "at most 32768 fit"),
+    ] {
+        let error = read(format, text.as_bytes(), shape).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn csv_rows_become_objects() {
     let text = "id,name,delay,time\n1,\"a \"\"b\"\"\",-2.50,NA\n12345678901234567890.10,NA,,007\n";
     assert_eq!(

@@ -58,13 +58,13 @@ fn nothing_is_read_below_the_low_watermark() {
     }
     for low_watermark in [15, 12] {
         let mut batch = store.batch();
-        batch.raise_low_watermark(P0, low_watermark, 0);
+        batch.raise_low_watermark(P0, low_watermark, 0, 0);
         store.commit(batch, Persist::Buffer).unwrap();
     }
     assert_eq!(store.partition(P0).unwrap().low_watermark, 15, "it never falls");
     assert_eq!(store.read(P0, 0, u64::MAX, 1).unwrap()[0].base_offset, 10);
     let mut batch = store.batch();
-    batch.raise_low_watermark(P0, 1_000, 0);
+    batch.raise_low_watermark(P0, 1_000, 0, 0);
     store.commit(batch, Persist::Buffer).unwrap();
     assert_eq!(store.partition(P0).unwrap().low_watermark, 30, "nor passes the end");
     drop(store);

@@ -30,7 +30,7 @@ fn child() {
     match env::var(LOAD).unwrap().as_str() {
         "files" => files(dir),
         load => {
-            let loads = [Load::Small, Load::Buffered, Load::Large];
+            let loads = [Load::Small, Load::Buffered, Load::Large, Load::Compacting];
             let load = loads.into_iter().find(|known| format!("{known:?}") == load).unwrap();
             let until = env::var(UNTIL).unwrap().parse().unwrap();
             if env::var("POWERLOSS_HOW").is_ok_and(|how| how != "fails") {
@@ -135,6 +135,11 @@ fn rounds(rounds: u64, scenario: impl Fn(&mut Random)) {
 #[test]
 fn small_commits_survive_the_power() {
     rounds(2, |random| lives(Load::Small, random));
+}
+
+#[test]
+fn what_compaction_leaves_survives_the_power() {
+    rounds(2, |random| lives(Load::Compacting, random));
 }
 
 /// Just before a journal is synced, what was flushed until then must be in what was synced until then.

@@ -59,7 +59,7 @@ fn retain(store: &Store, partition: PartitionId, keep: u64) -> Offset {
         freed += bytes;
     }
     let mut batch = Batch::default();
-    batch.raise_low_watermark(partition, low_watermark, freed);
+    batch.raise_low_watermark(partition, low_watermark, freed, 0);
     store.commit(batch, Persist::Sync).unwrap();
     low_watermark
 }
@@ -176,7 +176,7 @@ fn the_batch_that_holds_the_low_watermark_stays() {
     assert_eq!(store.partition(P0).unwrap().bytes, 3 * size);
     for (low_watermark, freed, left) in [(15, size, 10), (30, size, 20)] {
         let mut batch = store.batch();
-        batch.raise_low_watermark(P0, low_watermark, freed);
+        batch.raise_low_watermark(P0, low_watermark, freed, 0);
         store.commit(batch, Persist::Sync).unwrap();
         assert_eq!(store.reclaim().unwrap(), size);
         let first = || store.sizes(P0, 0, Offset::MAX).next().unwrap().unwrap();

@@ -8,10 +8,11 @@ use std::{
 };
 
 use millstream_store::{
-    Cleanup, Counter, Options, PartitionId, Persist, RemovedPartition, Store, WriteError,
+    Cleanup, CleanupError, Compacted, Counter, Offset, Options, PartitionId, Persist, ReclaimError,
+    RemovedPartition, Rewrite, Store, WriteError,
 };
 
-use crate::harness::{append, check_whole};
+use crate::harness::{append, check_whole, records};
 
 /// What kind of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Load {
     Buffered,
     /// Large ones, mostly not synced, so that journals fill up, change and go.
     Large,
+    /// Small ones, some of which replace and delete batches, and the disk space of those is taken back.
+    Compacting,
 }
 
 /// Holds the number of the last commit.
@@ -33,11 +36,16 @@ const SHORT_LIVED: u32 = 100;
 impl Load {
     pub(crate) fn options(self) -> Options {
         let memtable_bytes = match self {
-            Self::Small => 64 << 10,
+            Self::Small | Self::Compacting => 64 << 10,
             Self::Buffered => 4 << 10,
             Self::Large => 16 << 20,
         };
-        Options { memtable_bytes, memtable_bytes_max: 64 << 20, ..Options::default() }
+        Options {
+            memtable_bytes,
+            memtable_bytes_max: 64 << 20,
+            reclaim_bytes_min: 10_000,
+            ..Options::default()
+        }
     }
 
     /// What commit `number` appends: partition, records, bytes a record.
@@ -56,12 +64,13 @@ impl Load {
                 appends
             }
             Self::Large => vec![(partition(number), 3, 900_000)],
+            Self::Compacting => vec![(partition(number), 1, [30, 5_000, 1_200][(number / 3 % 3) as usize])],
         }
     }
 
     fn persist(self, number: u64) -> Persist {
         let every = match self {
-            Self::Small => 3,
+            Self::Small | Self::Compacting => 3,
             Self::Buffered => 60,
             Self::Large => 16,
         };
@@ -75,7 +84,14 @@ impl Load {
             let base = store.partition(partition).map_or(0, |row| row.next_offset);
             append(&mut batch, partition, base, count, bytes);
         }
-        if self != Self::Large
+        if self == Self::Compacting && number.is_multiple_of(COMPACT_EVERY) {
+            let partition = PartitionId((number % 3) as u32);
+            let newest = store.partition(partition).and_then(|row| row.newest).unwrap_or(0);
+            let batches = store.read(partition, 0, newest, usize::MAX).unwrap();
+            let sizes = batches.iter().map(|batch| (batch.base_offset, batch.bytes.len() as u64));
+            batch.compact(partition, compacted(&sizes.collect()));
+        }
+        if matches!(self, Self::Small | Self::Buffered)
             && let Some(partition) = short_lived(number - 1)
             && short_lived(number).is_none()
         {
@@ -106,17 +122,78 @@ impl Load {
         };
         let last = number(LAST);
         assert_eq!(number(AGAIN), last, "half a commit");
-        let ends: BTreeMap<_, _> = store
-            .partitions()
-            .into_keys()
-            .map(|partition| (partition, check_whole(store, partition)))
-            .collect();
+        let ends = store.partitions().into_iter().map(|(partition, row)| {
+            let end = if self == Self::Compacting { row.next_offset } else { check_whole(store, partition) };
+            (partition, end)
+        });
+        let ends: BTreeMap<_, _> = ends.collect();
         assert_eq!(ends, self.ends(last), "after commit {last}");
+        if self == Self::Compacting {
+            self.check_compacted(store, last);
+        }
         last
     }
 }
 
+/// How often a commit compacts a partition.
+const COMPACT_EVERY: u64 = 4;
+
+/// Base offset and size of each batch.
+type Layout = BTreeMap<Offset, u64>;
+
+/// What compacting does to a partition with such batches: some go, some shrink.
+fn compacted(batches: &Layout) -> Compacted {
+    let mut compacted = Compacted::default();
+    for (index, (&base_offset, &bytes)) in batches.iter().enumerate() {
+        let bytes_left = match index % 3 {
+            0 => continue,
+            1 => None,
+            _ => Some(records(base_offset, 1, (bytes / 4) as usize)),
+        };
+        compacted.freed_bytes += bytes;
+        compacted.records += u64::from(bytes_left.is_none());
+        compacted.rewrites.push(Rewrite { base_offset, bytes: bytes_left });
+    }
+    compacted.below = batches.last_key_value().map(|(base_offset, _)| *base_offset);
+    compacted
+}
+
 impl Load {
+    /// Checks that what is left after commit `last` is what follows from the commits up to it.
+    fn check_compacted(self, store: &Store, last: u64) {
+        let mut expected: BTreeMap<PartitionId, Layout> = BTreeMap::new();
+        for number in 1..=last {
+            for (partition, _, bytes) in self.appends(number) {
+                let batches = expected.entry(partition).or_default();
+                if number.is_multiple_of(COMPACT_EVERY)
+                    && let Some((newest, bytes)) = batches.pop_last()
+                {
+                    for Rewrite { base_offset, bytes } in compacted(batches).rewrites {
+                        match bytes {
+                            Some(bytes) => batches.insert(base_offset, bytes.len() as u64),
+                            None => batches.remove(&base_offset),
+                        };
+                    }
+                    batches.insert(newest, bytes);
+                }
+                // One record each.
+                let base = (number - 1) / 3;
+                batches.insert(base, records(base, 1, bytes).len() as u64);
+            }
+        }
+        for (partition, expected) in expected {
+            let row = store.partition(partition).unwrap();
+            let batches = store.read(partition, 0, u64::MAX, usize::MAX).unwrap();
+            let found: Layout =
+                batches.iter().map(|batch| (batch.base_offset, batch.bytes.len() as u64)).collect();
+            assert_eq!(found, expected, "partition {partition} after commit {last}");
+            assert_eq!((row.records(), row.bytes), (found.len() as u64, found.values().sum()));
+            for batch in batches {
+                millstream_types::BatchView::new(&batch.bytes, millstream_types::Check::Full).unwrap();
+            }
+        }
+    }
+
     /// Goes on until a write fails, which it must; returns how, and the newest commit acknowledged as durable.
     pub(crate) fn until_failure(self, store: Store) -> (WriteError, u64) {
         let mut acknowledged = 0;
@@ -222,6 +299,12 @@ fn go_on(load: Load, store: &Store, number: u64, say: &mut dyn FnMut(&str, u64))
         say("synced", number);
     }
     store.maintain()?;
+    if load == Load::Compacting && number.is_multiple_of(40) {
+        return match store.reclaim() {
+            Err(ReclaimError::Write(error)) => Err(error),
+            reclaimed => reclaimed.map(drop).map_err(|error| panic!("{error}")),
+        };
+    }
     if number.is_multiple_of(10) { clean_up(store) } else { Ok(()) }
 }
 
@@ -250,7 +333,7 @@ fn clean_up(store: &Store) -> Result<(), WriteError> {
     for partition in removed {
         match store.remove_partition(partition) {
             Ok(Cleanup::More { .. } | Cleanup::Done) => {}
-            Err(millstream_store::CleanupError::Write(error)) => return Err(error),
+            Err(CleanupError::Write(error)) => return Err(error),
             Err(error) => panic!("{error}"),
         }
     }

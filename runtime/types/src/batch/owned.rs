@@ -105,8 +105,7 @@ impl RecordBatch {
             raw_len: view.payload_bytes(),
         });
         put_at(&mut head, BASE_OFFSET_AT, self.bytes.get(BASE_OFFSET_AT..HEADER_BYTES).unwrap_or_default());
-        let mut out =
-            Vec::with_capacity(HEADER_BYTES + view.table.len() + view.heads.len() + stored.len());
+        let mut out = Vec::with_capacity(HEADER_BYTES + view.table.len() + view.heads.len() + stored.len());
         out.extend_from_slice(&head);
         out.extend_from_slice(view.table);
         out.extend_from_slice(view.heads);
