@@ -249,7 +249,12 @@ impl Pass {
         let newest = row.newest.unwrap_or(0);
         let from = self.next.max(row.low_watermark);
         let batches = self.read(store, from, newest)?;
-        self.noting = !batches.is_empty();
+        if batches.is_empty() {
+            self.noting = false;
+            for batch in self.read(store, newest, newest + 1)? {
+                self.keys.note(&batch.view());
+            }
+        }
         let remembered_ms = match self.topic.dedup_window_ms() {
             0 => 0,
             window_ms => window_ms + CLOCK_JUMP_MS,
