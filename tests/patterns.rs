@@ -6,8 +6,9 @@ use std::{
 };
 
 use millstream_client::{
-    Client, ConsumeError, Consumer, DeliveryConfig, DeliveryMode, ErrorCode, Event, Leased, Record, Settled,
-    StartAt, SubscribeOptions, SubscriptionName, TopicConfig, TopicName, TopicPattern, WorkOptions, Worker,
+    Client, ConsumeError, Consumer, DeadLetterPage, DeliveryConfig, DeliveryMode, ErrorCode, Event, Leased,
+    Record, Settled, StartAt, SubscribeOptions, SubscriptionName, TopicConfig, TopicName, TopicPattern,
+    WorkOptions, Worker,
 };
 use millstream_tests::{TestServer, drain, publish, soon};
 
@@ -304,6 +305,51 @@ async fn workers_share_all_topics_by_every_mode() {
     }
 }
 
+/// The dead letters of a subscription, once there are so many.
+async fn letters(client: &Client, subscription: SubscriptionName, many: usize) -> DeadLetterPage {
+    soon("the letters", async {
+        loop {
+            match client.dead_letters(subscription.clone(), 0, 0).await {
+                Ok(page) if page.letters.as_ref().is_some_and(|batch| batch.view().len() == many) => {
+                    return page;
+                }
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_that_fail_on_everything_send_each_other_nothing() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let topic = fill(&client, "a", 1, 0, 3).await;
+    let names = ["one", "two"].map(|name| name.parse::<SubscriptionName>().unwrap());
+    for name in &names {
+        let delivery = DeliveryConfig { tries: 1, ..DeliveryConfig::of(DeliveryMode::Shared) };
+        let options = WorkOptions::new(pattern(">"), name.clone()).delivery(delivery);
+        let mut worker = soon("a worker", client.work(options)).await.unwrap();
+        for _ in 0..3 {
+            let message = next(&mut worker).await;
+            worker.nack(&message, "no");
+        }
+        letters(&client, name.clone(), 3).await;
+        worker.close().await.unwrap();
+    }
+    for name in &names {
+        let info = client.describe_subscription(name.clone()).await.unwrap();
+        assert_eq!((info.pending, info.unscanned, info.positions.len()), (0, 0, 1), "{info:?}");
+    }
+    // Where the topic is gone its letters are still there, to be looked at and to be purged.
+    client.delete_topic(topic).await.unwrap();
+    let page = letters(&client, names[0].clone(), 3).await;
+    let places: Vec<_> = page.letters.unwrap().view().records().map(|letter| (0, letter.offset)).collect();
+    assert_eq!(client.redrive(names[0].clone(), places.clone()).await.unwrap(), 0);
+    assert_eq!(client.purge(names[0].clone(), places).await.unwrap(), 3);
+    assert!(client.dead_letters(names[0].clone(), 0, 0).await.unwrap().letters.is_none());
+}
+
 #[tokio::test]
 async fn dead_letters_say_of_which_topic_and_come_back_there() {
     let server = TestServer::start().await;
@@ -326,17 +372,7 @@ async fn dead_letters_say_of_which_topic_and_come_back_there() {
             }
         }
     }
-    let letters = soon("the letters", async {
-        loop {
-            match client.dead_letters(jobs(), 0, 0).await {
-                Ok(page) if page.letters.as_ref().is_some_and(|batch| batch.view().len() == 2) => {
-                    return page;
-                }
-                _ => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await;
+    let letters = letters(&client, jobs(), 2).await;
     let said = letters.letters.as_ref().unwrap().view().records().map(|letter| {
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap()).into_owned();
         (text(letter.header("dlq-topic")), text(letter.payload))

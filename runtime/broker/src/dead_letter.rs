@@ -57,7 +57,7 @@ pub(crate) fn topic_of(name: &SubscriptionName, config: &DeliveryConfig) -> Resu
         DeadLetters::Off => Ok(None),
         DeadLetters::Topic(topic) => Ok(Some(topic.clone())),
         DeadLetters::Auto => {
-            let topic = TopicName::new(format!("dlq.{name}"));
+            let topic = TopicName::new(format!("{}.{name}", TopicName::DEAD_LETTERS));
             let topic = topic.map_err(|_| Error::NameTooLong { name: name.clone() })?;
             account_of(&topic).map_err(|_| Error::NameTooLong { name: name.clone() })?;
             Ok(Some(topic))
@@ -303,11 +303,11 @@ impl Broker {
             let open = open.into_iter().map(|gap| view.index_of(gap.start)..view.index_of(gap.end));
             // Another subscription may have its letters here as well, or had one of the same name.
             let own = |index: &usize| {
-                let letter = view.record(*index)?;
-                source_of(|name| letter.header(name), letter.timestamp, &source_subscription)
+                view.record(*index).is_some_and(|letter| {
+                    is_of(&source_subscription, |name| letter.header(name), letter.timestamp)
+                })
             };
-            let open: Vec<_> =
-                open.flatten().filter(|index| own(index).is_some()).map(|index| index..index + 1).collect();
+            let open: Vec<_> = open.flatten().filter(own).map(|index| index..index + 1).collect();
             if !open.is_empty() {
                 found.push(view.subset(&open)?);
             }
@@ -350,15 +350,19 @@ impl Broker {
             for (partition, offset) in letters {
                 let partition = topic.partition(partition)?;
                 let Some(letter) = record_at(&store, partition, offset)? else { continue };
-                let made_of = source_of(|name| letter.header(name), letter.timestamp, &source);
-                let Some((of, at)) = made_of else { continue };
-                // One that is gone, or whose time is over, would not be delivered.
-                let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
-                if redrive && !record_at(&store, of, at)?.as_ref().is_some_and(use_of) {
+                if !is_of(&source, |name| letter.header(name), letter.timestamp) {
                     continue;
                 }
-                let reopen = redrive.then(|| (name.clone(), of, at));
-                found.push(Letter { partition, offset, reopen });
+                if !redrive {
+                    found.push(Letter { partition, offset, reopen: None });
+                    continue;
+                }
+                let Some((of, at)) = made_of(&letter, &source) else { continue };
+                // One that is gone, or whose time is over, would not be delivered.
+                let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
+                if record_at(&store, of, at)?.as_ref().is_some_and(use_of) {
+                    found.push(Letter { partition, offset, reopen: Some((name.clone(), of, at)) });
+                }
             }
             Ok(found)
         };
@@ -384,21 +388,28 @@ impl Broker {
     }
 }
 
-/// Which record of what `source` reads a letter with these headers was made of.
-fn source_of<'a>(
+/// Whether a letter with these headers is the subscription's, and not of one that had its name before.
+fn is_of<'a>(
+    subscription: &Subscription,
     header: impl Fn(&str) -> Option<&'a [u8]>,
     written_ms: Timestamp,
-    source: &Subscription,
-) -> Option<(PartitionId, Offset)> {
-    let said = |what: &str| std::str::from_utf8(header(&format!("{HEADER_PREFIX}{what}"))?).ok();
-    if said("subscription")? != source.name().as_str() {
-        return None;
-    }
+) -> bool {
+    said(header, "subscription") == Some(subscription.name().as_str())
+        && written_ms >= subscription.row().created_ms
+}
+
+/// Which record of what `source` reads a letter was made of; `None` where its topic is gone.
+fn made_of(letter: &Record, source: &Subscription) -> Option<(PartitionId, Offset)> {
+    let said = |what| said(|name| letter.header(name), what);
     let place = source.sources().find(said("topic")?, said("partition")?.parse().ok()?)?;
-    // A topic or subscription of the same name may have been made since.
-    let since = place.topic.created_ms().max(source.row().created_ms);
-    (written_ms >= since).then_some(())?;
+    // A topic of the same name may have been made since.
+    (letter.timestamp >= place.topic.created_ms()).then_some(())?;
     Some((place.id, said("offset")?.parse().ok()?))
+}
+
+/// What a letter says of its record.
+fn said<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, what: &str) -> Option<&'a str> {
+    std::str::from_utf8(header(&format!("{HEADER_PREFIX}{what}"))?).ok()
 }
 
 /// The record at `offset`, read from the disk; `None` if it is gone.

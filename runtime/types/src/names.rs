@@ -125,9 +125,13 @@ impl TopicPattern {
         TopicName::new(self.as_str()).ok()
     }
 
-    /// Whether `topic` is one that the pattern means.
+    /// Whether `topic` is one that the pattern means. A wildcard in the first place does not mean `dlq`: two subscriptions to
+    /// everything would send each other the dead letters of a record for ever.
     pub fn matches(&self, topic: &TopicName) -> bool {
         let mut segments = topic.as_str().split('.');
+        if self.0.starts_with(['*', '>']) && segments.clone().next() == Some(TopicName::DEAD_LETTERS) {
+            return false;
+        }
         for wanted in self.0.split('.') {
             match (wanted, segments.next()) {
                 (">", found) => return found.is_some(),
@@ -139,6 +143,11 @@ impl TopicPattern {
         }
         segments.next().is_none()
     }
+}
+
+impl TopicName {
+    /// First segment of the names that dead-letter topics have unless they are given others.
+    pub const DEAD_LETTERS: &'static str = "dlq";
 }
 
 impl From<TopicName> for TopicPattern {
@@ -223,6 +232,8 @@ mod tests {
         assert!(!matches("a.>", "a"));
         assert!(matches(">", "a"));
         assert!(matches("a.b", "a.b"));
+        assert!(!matches(">", "dlq.a") && !matches("*.a", "dlq.a") && !matches(">", "dlq"));
+        assert!(matches("dlq.>", "dlq.a") && matches("dlq.*", "dlq.a") && matches("*.dlq", "a.dlq"));
         assert!(!matches("a.b", "a.b.c"));
         assert!(TopicPattern::new("a.>.b").is_err());
     }
