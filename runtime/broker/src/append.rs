@@ -206,6 +206,11 @@ fn search(
                 offsets: [].into(),
             });
         }
+        // Its batches are in order: what is not behind the ones before it is not there.
+        let before = found.sequence.wrapping_sub(stamp.sequence) > u32::MAX / 2;
+        if (found.id, found.epoch) == (stamp.id, stamp.epoch) && before {
+            break;
+        }
         end = stored.base_offset;
     }
     Err(Error::DuplicateGone { id: stamp.id, sequence: stamp.sequence })

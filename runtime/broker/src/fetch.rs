@@ -53,9 +53,14 @@ pub(crate) fn plain(store: &Store, source: &Source, bytes_max: usize) -> Result<
     let batches = fetched.read(store, source, bytes_max)?;
     for batch in batches {
         let view = batch.view();
-        let next = view.next_offset();
-        let first = view.index_of(source.from);
-        let batch = if first == 0 { batch.clone() } else { slice(&batch, first..view.len())? };
+        // Compaction may have joined batches across the end.
+        let next = view.next_offset().min(source.end);
+        let within = view.index_of(source.from)..view.index_of(source.end);
+        if within.is_empty() {
+            fetched.progress(source.place.index, next);
+            continue;
+        }
+        let batch = if within.len() == view.len() { batch.clone() } else { slice(&batch, within)? };
         let (records, bytes) = (batch.view().len() as u64, batch.as_bytes().len() as u64);
         fetched.counted.records_in += records;
         fetched.counted.records_out += records;

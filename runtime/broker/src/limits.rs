@@ -74,8 +74,10 @@ pub(crate) const COMPACTED_KEYS_MAX: usize = 7 << 16;
 pub(crate) const COMPACTION_STEP_BYTES: usize = 1 << 20;
 /// About how large the batches are that compaction makes of small ones.
 pub(crate) const COMPACTED_BYTES: usize = 256 << 10;
-/// How long at least a partition is let alone where a pass has nothing to do but to let tombstones go, and how many times as long
-/// as the pass took.
+/// Partitions with so many bytes are seen to beside the others.
+pub(crate) const COMPACTION_LARGE_BYTES: u64 = 64 << 20;
+/// How long at least a partition is let alone after a pass that was in vain, or before one that has nothing to do but to let
+/// tombstones go, and how many times as long as the pass took.
 pub(crate) const COMPACTION_REST: (Duration, u32) = (Duration::from_secs(10), 20);
 /// Partitions whose low watermarks are on their way to the disk at the same time.
 pub(crate) const CUTS_MAX: usize = 256;

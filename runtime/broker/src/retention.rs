@@ -167,7 +167,7 @@ fn too_old(
 }
 
 /// The first batch in `within` appended at or after `time`, by bisection: timestamps do not run backwards within a
-/// partition.
+/// partition. Of joined batches that is the one whose newest record was.
 pub(crate) fn offset_at_time(
     store: &Store,
     partition: PartitionId,
@@ -177,7 +177,11 @@ pub(crate) fn offset_at_time(
     let (mut low, mut high) = (within.start, within.end);
     while low < high {
         let middle = low + (high - low) / 2;
-        let Some(stored) = store.batch_at(partition, middle)? else { return Ok(high) };
+        let Some(stored) = store.batch_at(partition, middle)? else {
+            // Compaction may have deleted everything up to there.
+            low = middle + 1;
+            continue;
+        };
         let batch = RecordBatch::new(stored.bytes, Check::Header)?;
         if batch.view().timestamp() < time {
             low = batch.view().next_offset().max(middle + 1);

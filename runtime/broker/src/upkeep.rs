@@ -95,8 +95,7 @@ impl Upkeep {
         let mut look = Instant::now() + interval;
         let mut wait = interval;
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            let began = Instant::now();
-            if began >= look {
+            if Instant::now() >= look {
                 match self.sweep(now()) {
                     Ok(true) => {
                         wait = Duration::ZERO;
@@ -120,6 +119,7 @@ impl Upkeep {
                 wait = look.saturating_duration_since(Instant::now());
                 continue;
             }
+            let began = Instant::now();
             let (runtime, submitter) = (&self.runtime, &self.submitter);
             match self.compactor.step(now(), |command| runtime.block_on(submitter.execute(command))) {
                 Ok(()) => {}

@@ -98,12 +98,16 @@ impl FlushWatch {
         self.flushes.sealed_ever.saturating_sub(sealed(&inner.keyspaces))
     }
 
-    /// Rotates the memtable of `keyspace` now, if it holds anything and there is room.
-    pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<(), WriteError> {
-        if keyspace.tree.active_memtable().size() > 0 && has_room(keyspace) {
+    /// Rotates the memtable of `keyspace` now, if it holds anything; false when there is no room for that.
+    pub(crate) fn rotate_now(&mut self, inner: &Inner, keyspace: &Keyspace) -> Result<bool, WriteError> {
+        if keyspace.tree.active_memtable().size() == 0 {
+            return Ok(true);
+        }
+        let room = has_room(keyspace);
+        if room {
             self.flushes.rotate(inner, keyspace)?;
         }
-        Ok(())
+        Ok(room)
     }
 
     fn watch(&mut self, inner: &Inner) -> Result<(), WriteError> {

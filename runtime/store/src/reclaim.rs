@@ -68,7 +68,7 @@ impl Reclaiming {
         let rows = partitions.values();
         let below_bytes = if rows.clone().any(|row| row.low_watermark > 0) { UNKNOWN_BYTES } else { 0 };
         // How much of it is known only by what should be there.
-        let compacted = rows.clone().any(|row| row.holes > 0);
+        let compacted = rows.clone().any(|row| row.compacted > 0);
         let kept_bytes = rows.map(|row| row.bytes).sum();
         let stale_bytes = if compacted { log_bytes.saturating_sub(kept_bytes) } else { 0 };
         Self { floors, below_bytes: AtomicU64::new(below_bytes), stale_bytes: AtomicU64::new(stale_bytes) }
@@ -114,8 +114,11 @@ impl Store {
         if !inner.is_worth(found + stale) {
             return Ok(0);
         }
-        self.flush_below(&floors, stale > 0)?;
+        if !self.flush_below(&floors, stale > 0)? {
+            return Ok(0);
+        }
         let log = &inner.keyspaces.log;
+        let before = log.tree.disk_space();
         // The first leaves the batches out, the second drops the blob files that hold nothing else and rewrites those that
         // hold little else.
         for _ in 0..2 {
@@ -127,8 +130,10 @@ impl Store {
         self.forget_old_versions()?;
         let left = self.bytes_below(&floors)?;
         inner.reclaiming.correct(found, left);
+        // What is left of it shares files with what is kept, and goes with that.
         inner.reclaiming.stale_bytes.fetch_sub(stale, Ordering::Relaxed);
-        Ok((found + stale).saturating_sub(left))
+        let went = before.saturating_sub(log.tree.disk_space());
+        Ok(found.saturating_sub(left) + stale.min(went))
     }
 
     /// Base offset of the batch that holds each low watermark.
@@ -172,19 +177,20 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Writes what goes and is still in memory to tables, where a compaction can leave it out.
-    fn flush_below(&self, floors: &FloorMap, stale: bool) -> Result<(), WriteError> {
+    /// Writes what goes and is still in memory to tables, where a compaction can leave it out; false when they have no room now.
+    fn flush_below(&self, floors: &FloorMap, stale: bool) -> Result<bool, WriteError> {
         if stale {
             // fjall lets go of what was replaced only where that is older than the newest commits.
             self.commit_nothing()?;
             self.commit_nothing()?;
         }
         let mut floors = floors.iter();
+        let mut rotated = true;
         if stale || floors.any(|(partition, floor)| self.may_be_in_memory_below(*partition, floor.floor)) {
-            self.rotate_now(&[&self.inner.keyspaces.log])?;
+            rotated = self.rotate_now(&[&self.inner.keyspaces.log])?;
         }
         self.wait_for_flushes();
-        Ok(())
+        Ok(rotated)
     }
 
     /// fjall keeps the files of earlier versions until a memtable is rotated after a later write.
@@ -197,14 +203,16 @@ impl Store {
         Ok(())
     }
 
-    fn rotate_now(&self, keyspaces: &[&fjall::Keyspace]) -> Result<(), WriteError> {
+    /// False when there is no room to.
+    fn rotate_now(&self, keyspaces: &[&fjall::Keyspace]) -> Result<bool, WriteError> {
         let mut writer = self.inner.writer();
         writer.check()?;
+        let mut rotated = true;
         for keyspace in keyspaces {
             let result = writer.watch.rotate_now(&self.inner, keyspace);
-            writer.note(result)?;
+            rotated &= writer.note(result)?;
         }
-        Ok(())
+        Ok(rotated)
     }
 
     /// Waits until what is sealed by now has reached the disk.

@@ -3,14 +3,16 @@
 use std::{collections::BTreeMap, num::NonZeroU64};
 
 use millstream_store::{Options, Persist};
-use millstream_types::{BatchBuilder, Record, Retention, TopicChange, TopicConfig, TopicName};
+use millstream_types::{
+    BatchBuilder, Check, Compression, Record, RecordBatch, Retention, TopicChange, TopicConfig, TopicName,
+};
 use proptest::prelude::*;
 
-use super::*;
+use super::{pass::CLOCK_JUMP_MS, *};
 use crate::{
     Limits,
     recover::recover,
-    retention::{Oldest, cut},
+    retention::{Oldest, cut, offset_at_time},
 };
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -108,6 +110,18 @@ fn check(store: &Store, model: &Model, newest_batch: Offset, now: Timestamp) {
     let kept = records(&batches);
     assert_eq!(row.bytes, batches.iter().map(|batch| batch.as_bytes().len() as u64).sum::<u64>());
     assert_eq!(row.records(), kept.len() as u64, "{row:?}");
+    for time in [0, 1_000, now - 40, now - 5, now + 1] {
+        let within = row.low_watermark..newest_batch.max(row.low_watermark);
+        let found = offset_at_time(store, PARTITION, within.clone(), time).unwrap();
+        let view = |batch: &RecordBatch| (batch.view().timestamp(), batch.view().next_offset());
+        assert!(
+            kept.iter().all(|record| record.offset >= found || record.timestamp < time),
+            "{found} for {time}"
+        );
+        let late =
+            batches.iter().map(view).filter(|(timestamp, next)| *timestamp < time && *next <= within.end);
+        assert!(late.map(|(_, next)| next).max().unwrap_or(0) <= found, "{found} for {time}");
+    }
     let kept: Model = kept.into_iter().map(|record| (record.offset, record)).collect();
     let mut behind: BTreeMap<&[u8], Vec<Offset>> = BTreeMap::new();
     for (&offset, record) in model.range(row.low_watermark..).rev() {
@@ -143,7 +157,8 @@ proptest! {
         joined_bytes in 100..1_000usize,
         large_bytes in 50..800usize,
     ) {
-        let bounds = Bounds { keys, step_bytes, joined_bytes, large_bytes };
+        let rest = (Duration::ZERO, 0);
+        let bounds = Bounds { keys, step_bytes, joined_bytes, large_bytes, rest };
         let dir = tempfile::tempdir().unwrap();
         let options = Options { reclaim_bytes_min: 1, ..Options::default() };
         let (mut store, _) = Store::open(dir.path(), &options).unwrap();
@@ -172,10 +187,13 @@ proptest! {
                     compactor.step(now, |command| apply(&mut shard, &store, command)).unwrap();
                 }
                 Act::Retain(retention) => {
-                    let changes =
-                        vec![TopicChange::RetentionBytes(retention.bytes), TopicChange::RetentionRecords(retention.records)];
+                    let changes = vec![
+                        TopicChange::RetentionAgeMs(retention.age_ms),
+                        TopicChange::RetentionBytes(retention.bytes),
+                        TopicChange::RetentionRecords(retention.records),
+                    ];
                     apply(&mut shard, &store, Command::UpdateTopic { name: topic(), changes }).unwrap();
-                    let before = store.partition(PARTITION).unwrap();
+                    let (before, kept) = (store.partition(PARTITION).unwrap(), records(&stored(&store)));
                     if let Some(cut) = cut(&store, PARTITION, retention, now, &mut Oldest::new()).unwrap() {
                         let crate::retention::Cut { from, to, freed_bytes, freed_holes, .. } = cut;
                         let raise =
@@ -184,7 +202,11 @@ proptest! {
                         let row = store.partition(PARTITION).unwrap();
                         let by_records = retention.records.is_some_and(|keep| row.records() >= keep.get());
                         let by_bytes = retention.bytes.is_some_and(|keep| row.bytes >= keep.get());
-                        prop_assert!(by_records || by_bytes, "{:?} of {:?} left {:?}", cut, before, row);
+                        let mut gone = kept.iter().filter(|record| record.offset < to);
+                        let by_age = retention.age_ms.is_some_and(|age| {
+                            gone.all(|record| now - record.timestamp > age.get().cast_signed())
+                        });
+                        prop_assert!(by_records || by_bytes || by_age, "{:?} of {:?} left {:?}", cut, before, row);
                     } else {
                         let single = before.newest.unwrap_or(0) <= before.low_watermark;
                         let spare = retention.records.is_some_and(|keep| before.records() > keep.get() + 8)
@@ -267,4 +289,28 @@ fn records_with_message_ids_stay_while_those_count() {
     let mut again = recover(&store, Limits::default()).unwrap();
     assert_eq!(append(&mut again, "c", 20), 2);
     assert_eq!(append(&mut again, "a", 20), 3, "nobody remembers it");
+}
+
+/// A fetch that was begun before batches were joined across its end brings nothing from behind it: the next one does.
+#[test]
+fn a_fetch_ends_where_it_was_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
+    let mut shard = recover(&store, Limits::default()).unwrap();
+    apply(&mut shard, &store, Command::CreateTopic { name: topic(), config: TopicConfig::default(), now: 0 })
+        .unwrap();
+    let batch = batch_of(&[(Some(1), Some(1), false); 10], Compression::Lz4, 0);
+    apply(&mut shard, &store, Command::Append { partition: PARTITION, batch, now: 0 }).unwrap();
+    let topic = Catalog::of(&shard).topic(&topic()).unwrap();
+    for (from, end) in [(0, 10), (0, 4), (3, 7), (9, 10)] {
+        let place = crate::Place::of_one(&topic, 0).unwrap();
+        let source = crate::fetch::Source { place, from, end, judged_bytes: 0 };
+        let fetched = crate::fetch::plain(&store, &source, usize::MAX).unwrap();
+        let offsets = fetched.steps.iter().flat_map(|step| match step {
+            crate::reading::Step::Batch { batch, .. } => records(std::slice::from_ref(batch)),
+            other => panic!("{other:?}"),
+        });
+        assert!(offsets.map(|record| record.offset).eq(from..end));
+        assert_eq!(fetched.next, end);
+    }
 }

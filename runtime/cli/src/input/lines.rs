@@ -30,15 +30,19 @@ impl<R: Read> Lines<R> {
         self.count
     }
 
-    /// The next record; `None` at the end.
+    /// The next record; `None` at the end. Tombstones are made of lines that hold something.
     pub(super) fn next_record(&mut self, shape: &Shape) -> Result<Option<Record>, InputError> {
-        let Some(line) = self.next_line()? else { return Ok(None) };
-        let line = Bytes::copy_from_slice(line);
-        if !shape.tombstones {
-            return Ok(Some(Record::new(line)));
+        loop {
+            let Some(line) = self.next_line()? else { return Ok(None) };
+            let line = Bytes::copy_from_slice(line);
+            if !shape.tombstones {
+                return Ok(Some(Record::new(line)));
+            }
+            if !line.is_empty() {
+                check_key("it is a key that", line.len(), self.count)?;
+                return Ok(Some(Record::default().with_key(line)));
+            }
         }
-        check_key("it is a key that", line.len(), self.count)?;
-        Ok(Some(Record::default().with_key(line)))
     }
 
     /// The next line; `None` at the end. The last one needs no line end.

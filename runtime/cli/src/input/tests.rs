@@ -71,7 +71,7 @@ fn tombstones_have_keys_and_no_payload() {
     let tombstones = |key| Shape { tombstones: true, ..shape(key, &[]) };
     let expected = |key: &str| Record::default().with_key(key.to_owned()).with_header("source", "test");
     let (lines, ids) = (tombstones(None), tombstones(Some("id")));
-    assert_eq!(read(Format::Lines, b"a\nb c\n", &lines).unwrap(), [expected("a"), expected("b c")]);
+    assert_eq!(read(Format::Lines, b"a\n\nb c\n", &lines).unwrap(), [expected("a"), expected("b c")]);
     assert_eq!(read(Format::Ndjson, br#"{"id": 7, "x": 1}"#, &ids).unwrap(), [expected("7")]);
     assert_eq!(read(Format::Csv, b"id,x\n7,1\n", &ids).unwrap(), [expected("7")]);
     for (format, text, shape, said) in [

@@ -4,11 +4,12 @@ use super::{BatchBuilder, Compression, RecordBatch};
 use crate::RecordParts;
 
 impl RecordBatch {
-    /// The records of `batches`, whose offsets ascend, as one batch; `None` where one batch cannot hold them: they are
-    /// too many, too far apart, or compressed. It is no producer's.
+    /// The records of `batches`, whose offsets ascend, as one batch, with the time of the last one; `None` where one batch
+    /// cannot hold them: they are too many, too far apart, or compressed. It is no producer's.
     pub fn join(batches: &[Self]) -> Option<Self> {
-        let first = batches.first()?.view();
-        let (base_offset, timestamp) = (first.record(0)?.offset, first.timestamp());
+        let base_offset = batches.first()?.view().record(0)?.offset;
+        // Whoever goes by the batch's time takes none of its records for older than it is.
+        let timestamp = batches.last()?.view().timestamp();
         let mut joined = BatchBuilder::new().with_stamp(base_offset, timestamp);
         for batch in batches {
             let view = batch.view();
@@ -59,6 +60,7 @@ mod tests {
     #[test]
     fn what_one_batch_cannot_hold_is_left_apart() {
         let first = batch(0, 0, &["a"]);
+        assert_eq!(RecordBatch::join(&[first.clone(), batch(1, 77, &["b"])]).unwrap().view().timestamp(), 77);
         for other in [batch(1 << 33, 0, &["b"]), batch(1, 1 << 40, &["b"])] {
             assert_eq!(RecordBatch::join(&[first.clone(), other]), None);
         }
