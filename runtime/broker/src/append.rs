@@ -203,7 +203,7 @@ fn search(
                 base_offset: stored.base_offset,
                 records: u32::try_from(view.len()).unwrap_or(u32::MAX),
                 timestamp: view.timestamp(),
-                offsets: [].into(),
+                offsets: Arc::default(),
             });
         }
         // Its batches are in order: what is not behind the ones before it is not there.

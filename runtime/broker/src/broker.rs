@@ -9,10 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use millstream_engine::{Engine, Workers};
-use millstream_store::{Cleanup, RemovedPartition, Store};
+use millstream_store::Store;
 use millstream_types::{
-    ModuleInfo, ModuleName, PartitionId, ProducerId, ProducerName, Timestamp, TopicChange, TopicConfig,
-    TopicInfo, TopicName,
+    ModuleInfo, ModuleName, ProducerId, ProducerName, Timestamp, TopicChange, TopicConfig, TopicInfo,
+    TopicName,
 };
 use tokio::sync::watch;
 
@@ -147,9 +147,7 @@ impl Broker {
             fatal,
             committer: std::sync::Mutex::new(Some(thread)),
         };
-        let broker = Self { shared: Arc::new(shared) };
-        broker.resume_cleanups()?;
-        Ok(broker)
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Identity of the data directory.
@@ -226,9 +224,7 @@ impl Broker {
     /// # Errors
     /// [`Error::UnknownTopic`].
     pub async fn delete_topic(&self, name: &TopicName) -> Result<(), Error> {
-        let partitions = self.topic(name)?.partitions().to_vec();
-        self.execute(Command::DeleteTopic { name: name.clone() }).await?;
-        self.clean_up(partitions)
+        self.execute(Command::DeleteTopic { name: name.clone() }).await.map(drop)
     }
 
     /// The identity of a producer: what it was given before, if that still holds, or a new one for it if it begins `anew`;
@@ -287,36 +283,6 @@ impl Broker {
     /// [`Error::UnknownModule`].
     pub fn module(&self, reference: &str) -> Result<ModuleInfo, Error> {
         self.shared.registry.describe(reference)
-    }
-
-    fn resume_cleanups(&self) -> Result<(), Error> {
-        let left = self.shared.store.scan::<RemovedPartition>();
-        let left = left.map(|row| row.map(|(removed, _)| removed.0)).collect::<Result<Vec<_>, _>>()?;
-        self.clean_up(left)
-    }
-
-    /// Deletes the records of deleted partitions, on a thread of its own.
-    fn clean_up(&self, partitions: Vec<PartitionId>) -> Result<(), Error> {
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        let store = self.shared.store.clone();
-        let work = move || {
-            for partition in partitions {
-                loop {
-                    match store.remove_partition(partition) {
-                        Ok(Cleanup::More { .. }) => {}
-                        Ok(Cleanup::Done) => break,
-                        // It is resumed at the next start.
-                        Err(error) => {
-                            return tracing::warn!(%partition, %error, "cleanup of a deleted topic stopped");
-                        }
-                    }
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("cleanup".into()).spawn(work);
-        thread.map(drop).map_err(|error| Error::Internal(format!("no thread for the cleanup: {error}")))
     }
 
     /// For requests: refused, with nothing done, where too much is on its way for too long.

@@ -161,16 +161,16 @@ impl Committer {
         let (mut bytes, mut commands, mut next) = (0, 0, Some(first));
         // Given back with the group, not before: what is being committed is still in memory.
         let mut rooms = Vec::new();
+        let mut effects = Vec::new();
         while let Some(submitted) = next.take() {
             bytes += submitted.command.size_bytes();
             commands += 1;
             let Submitted { command, reply, _room: room } = submitted;
             rooms.push(room);
-            let mut effects = Vec::new();
             let applied = self.shard.apply(command, &mut batch, &mut effects);
             let answers = if applied.sync { &mut late } else { &mut early };
             answers.replies.push((reply, applied.result));
-            answers.effects.append(&mut effects);
+            answers.add(&mut effects);
             if bytes < GROUP_BYTES_MAX && commands < GROUP_COMMANDS_MAX {
                 match self.queue.try_recv() {
                     Ok(Message::Command(submitted)) => next = Some(submitted),
@@ -216,6 +216,20 @@ impl Committer {
 }
 
 impl Answers {
+    fn add(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match (self.effects.last_mut(), effect) {
+                // One of many that were appended to a partition: readers are told once.
+                (Some(Effect::End { partition: last, end }), Effect::End { partition, end: further })
+                    if *last == partition =>
+                {
+                    *end = further;
+                }
+                (_, effect) => self.effects.push(effect),
+            }
+        }
+    }
+
     /// Makes the effects visible, then answers: who was answered finds what it asked for.
     fn give(self, catalog: &Catalog) {
         catalog.carry_out(self.effects);

@@ -2,6 +2,8 @@
 //!
 //! An id is remembered for the topic's window at least, and up to three of them: ids are kept in generations, each a
 //! window long, and the third is dropped when a new one begins. So a clock that jumps forgets nothing early.
+//!
+//! There may be very many: one takes 25 bytes in a table that is between 7/16 and 7/8 full.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,10 +25,55 @@ pub(crate) struct MessageIds {
 #[derive(Debug, Clone, Default)]
 struct Generation {
     since: Timestamp,
-    /// By the hash of the id: 128 bits, so that two ids share one by no chance that counts.
-    offsets: HashMap<u128, Offset>,
-    /// Base offsets of the batches that they are in.
-    batches: Vec<Offset>,
+    offsets: HashMap<Id, Place>,
+    batches: Batches,
+}
+
+/// The hash of an id: 128 bits, so that two ids share one by no chance that counts. In words, so that nothing is padded.
+type Id = [u32; 4];
+
+/// An offset, its lower half first.
+type Place = [u32; 2];
+
+fn hash(id: &[u8]) -> Id {
+    let hash = XxHash3_128::oneshot(id);
+    [hash as u32, (hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32]
+}
+
+/// Base offsets of batches, ascending: how far each is from the one before, in as few bytes as hold it.
+#[derive(Debug, Clone, Default)]
+struct Batches {
+    steps: Vec<u8>,
+    last: Offset,
+}
+
+impl Batches {
+    fn push(&mut self, base_offset: Offset) {
+        let mut step = base_offset.saturating_sub(self.last);
+        self.last = base_offset;
+        // The upper bit says that more follows.
+        while step >= 0x80 {
+            self.steps.push(step as u8 | 0x80);
+            step >>= 7;
+        }
+        self.steps.push(step as u8);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Offset> + '_ {
+        let (mut steps, mut at) = (self.steps.iter(), 0);
+        std::iter::from_fn(move || {
+            let (mut step, mut bits) = (0, 0);
+            loop {
+                let byte = steps.next()?;
+                step |= u64::from(byte & 0x7F) << bits;
+                bits += 7;
+                if byte & 0x80 == 0 {
+                    at += step;
+                    return Some(at);
+                }
+            }
+        })
+    }
 }
 
 /// What remains of a batch once records are taken out that were appended before.
@@ -35,11 +82,11 @@ pub(crate) struct Fresh {
     /// `None` where nothing remains.
     pub(crate) batch: Option<RecordBatch>,
     /// Of each record: where it was appended before, or which one of `batch` it is.
-    places: Vec<Place>,
+    places: Vec<Where>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum Where {
     Before(Offset),
     Within(u64),
 }
@@ -48,8 +95,8 @@ impl Fresh {
     /// Where each record stands, once `batch` is appended at `base`.
     pub(crate) fn offsets(&self, base: Offset) -> Vec<Offset> {
         let places = self.places.iter().map(|place| match place {
-            Place::Before(offset) => *offset,
-            Place::Within(index) => base + index,
+            Where::Before(offset) => *offset,
+            Where::Within(index) => base + index,
         });
         places.collect()
     }
@@ -72,16 +119,16 @@ impl MessageIds {
     /// When its payloads do not decompress.
     pub(crate) fn fresh(&self, batch: &RecordBatch) -> Result<Option<Fresh>, BatchError> {
         let view = batch.view();
-        let mut here: HashMap<u128, u64> = HashMap::new();
+        let mut here: HashMap<Id, u64> = HashMap::new();
         let (mut places, mut next) = (Vec::with_capacity(view.len()), 0);
         for record in view.records() {
-            let id = record.message_id.map(XxHash3_128::oneshot);
-            let before = id.and_then(|id| self.find(id)).map(Place::Before);
-            let within = id.and_then(|id| here.get(&id).copied()).map(Place::Within);
+            let id = record.message_id.map(hash);
+            let before = id.and_then(|id| self.find(id)).map(Where::Before);
+            let within = id.and_then(|id| here.get(&id).copied()).map(Where::Within);
             places.push(before.or(within).unwrap_or_else(|| {
                 here.extend(id.map(|id| (id, next)));
                 next += 1;
-                Place::Within(next - 1)
+                Where::Within(next - 1)
             }));
         }
         if next == view.len() as u64 {
@@ -92,7 +139,7 @@ impl MessageIds {
             BatchBuilder::new().with_compression(view.compression()).with_producer(view.producer());
         let mut kept = 0;
         for (record, place) in plain.view().records().zip(&places) {
-            if let Place::Within(index) = *place
+            if let Where::Within(index) = *place
                 && index == kept
             {
                 builder.push(&record)?;
@@ -112,7 +159,7 @@ impl MessageIds {
         if full {
             self.generations.push_back(Generation { since: now, ..Generation::default() });
             while self.generations.len() > GENERATIONS {
-                forgotten.extend(self.generations.pop_front().unwrap_or_default().batches);
+                forgotten.extend(self.generations.pop_front().unwrap_or_default().batches.iter());
             }
         }
         if let Some(newest) = self.generations.back_mut() {
@@ -122,18 +169,19 @@ impl MessageIds {
                 .records()
                 .zip(base..)
                 .filter_map(|(record, offset)| Some((record.message_id?, offset)));
-            newest.offsets.extend(ids.map(|(id, offset)| (XxHash3_128::oneshot(id), offset)));
+            newest.offsets.extend(ids.map(|(id, offset)| (hash(id), [offset as u32, (offset >> 32) as u32])));
         }
         forgotten
     }
 
     /// Base offsets of all batches whose ids are remembered.
     pub(crate) fn batches(&self) -> impl Iterator<Item = Offset> + '_ {
-        self.generations.iter().flat_map(|generation| generation.batches.iter().copied())
+        self.generations.iter().flat_map(|generation| generation.batches.iter())
     }
 
-    fn find(&self, id: u128) -> Option<Offset> {
-        self.generations.iter().rev().find_map(|generation| generation.offsets.get(&id).copied())
+    fn find(&self, id: Id) -> Option<Offset> {
+        let [low, high] = self.generations.iter().rev().find_map(|generation| generation.offsets.get(&id))?;
+        Some(Offset::from(*low) | Offset::from(*high) << 32)
     }
 }
 
@@ -172,6 +220,17 @@ mod tests {
         let third = ids.fresh(&batch(&["b", "a"])).unwrap().unwrap();
         assert!(third.batch.is_none());
         assert_eq!(third.offsets(7), [102, 100]);
+    }
+
+    #[test]
+    fn base_offsets_come_out_as_they_went_in() {
+        let mut batches = Batches::default();
+        let all = [0, 1, 128, 129, 1 << 20, (1 << 40) + 7, (1 << 40) + 8, u64::MAX];
+        all.into_iter().for_each(|base| batches.push(base));
+        assert_eq!(batches.iter().collect::<Vec<_>>(), all);
+        let mut ids = MessageIds::new(1_000);
+        ids.appended(&batch(&["a"]), (7 << 40) + 3, 5);
+        assert_eq!(ids.fresh(&batch(&["a"])).unwrap().unwrap().offsets(0), [(7 << 40) + 3]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The shard: the state machine that all durable changes go through, in order. Deterministic: no clock, no randomness,
 //! no I/O. What it decides goes into one atomic store batch and into [`Effect`]s, which are carried out after the commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
 use millstream_types::{
@@ -329,9 +332,12 @@ impl Shard {
                 self.remember_ids(partition, rest, &appended, batch);
                 appended
             }
-            None => {
-                Appended { base_offset: 0, records: 0, timestamp: now.max(state.newest), offsets: [].into() }
-            }
+            None => Appended {
+                base_offset: 0,
+                records: 0,
+                timestamp: now.max(state.newest),
+                offsets: Arc::default(),
+            },
         };
         let offsets = fresh.offsets(appended.base_offset);
         let base_offset = offsets.first().copied().unwrap_or_default();
@@ -368,7 +374,7 @@ impl Shard {
             base_offset: state.next,
             records: u32::try_from(count).expect("a batch has at most 65,536 records"),
             timestamp: now.max(state.newest),
-            offsets: [].into(),
+            offsets: Arc::default(),
         };
         state.newest = appended.timestamp;
         state.next += u64::from(appended.records);

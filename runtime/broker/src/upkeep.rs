@@ -1,7 +1,8 @@
-//! The thread that keeps the log in bounds: it lets go what retention lets go (`retention.rs`), compacts (`compaction.rs`), and has
-//! the store take back the disk space.
+//! The thread that keeps the log in bounds: it lets go what retention lets go (`retention.rs`), compacts (`compaction.rs`), deletes
+//! what deleted topics held, and has the store take back the disk space.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -9,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_store::Store;
-use millstream_types::{PartitionId, Retention, Timestamp};
+use millstream_store::{Cleanup, RemovedPartition, Store};
+use millstream_types::{Offset, PartitionId, Retention, Timestamp};
 use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
@@ -56,6 +57,7 @@ impl Thread {
             runtime: tokio::runtime::Builder::new_current_thread().build().map_err(failed)?,
             oldest: Oldest::new(),
             compactor: Compactor::new(store.clone()),
+            removed: VecDeque::new(),
         };
         let work = move || {
             upkeep.run(&stopped, interval);
@@ -87,6 +89,8 @@ struct Upkeep {
     runtime: Runtime,
     oldest: Oldest,
     compactor: Compactor,
+    /// Partitions of deleted topics, and from which offset on they still hold something.
+    removed: VecDeque<(PartitionId, Offset)>,
 }
 
 impl Upkeep {
@@ -113,21 +117,51 @@ impl Upkeep {
                     }
                 }
                 self.compactor.look(&self.catalog, now());
+                self.look_for_removed();
                 look = Instant::now() + interval;
             }
-            if !self.compactor.is_busy() {
-                wait = look.saturating_duration_since(Instant::now());
-                continue;
-            }
             let began = Instant::now();
-            let (runtime, submitter) = (&self.runtime, &self.submitter);
-            match self.compactor.step(now(), |command| runtime.block_on(submitter.execute(command))) {
-                Ok(()) => {}
+            let busy = match self.step() {
+                Ok(busy) => busy,
                 Err(Error::Stopping) => return,
-                Err(error) => tracing::warn!(%error, "compaction passed over a partition; it is tried again"),
-            }
+                Err(error) => {
+                    tracing::warn!(%error, "compaction passed over a partition; it is tried again");
+                    true
+                }
+            };
             // It takes half of a core at most.
-            wait = began.elapsed();
+            wait = if busy { began.elapsed() } else { look.saturating_duration_since(began) };
+        }
+    }
+
+    /// Some of what takes long, if there is anything.
+    fn step(&mut self) -> Result<bool, Error> {
+        if let Some((partition, from)) = self.removed.pop_front() {
+            match self.store.remove_partition(partition, from) {
+                Ok(Cleanup::More { from }) => self.removed.push_front((partition, from)),
+                Ok(Cleanup::Done) => {}
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "what a deleted topic held is still there; it is tried again")
+                }
+            }
+            return Ok(true);
+        }
+        let (runtime, submitter) = (&self.runtime, &self.submitter);
+        let busy = self.compactor.is_busy();
+        self.compactor.step(now(), |command| runtime.block_on(submitter.execute(command)))?;
+        Ok(busy)
+    }
+
+    /// Looks which partitions are deleted and still hold something.
+    fn look_for_removed(&mut self) {
+        if !self.removed.is_empty() {
+            return;
+        }
+        for row in self.store.scan::<RemovedPartition>() {
+            match row {
+                Ok((removed, _)) => self.removed.push_back((removed.0, 0)),
+                Err(error) => tracing::warn!(%error, "it is not known what deleted topics held"),
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use fjall::Readable as _;
-use millstream_types::PartitionId;
+use millstream_types::{Offset, PartitionId};
 
 use crate::{
     error::{ReadError, WriteError},
-    keys::RemovedPartition,
+    keys::{LogKey, RemovedPartition},
     read::key,
     store::{Persist, Store},
 };
@@ -17,8 +17,8 @@ use crate::{
 pub enum Cleanup {
     /// Batches are left: call again.
     More {
-        /// Batches deleted by this call.
-        deleted: usize,
+        /// Where the first of them is at the earliest.
+        from: Offset,
     },
     /// Nothing is left.
     Done,
@@ -41,29 +41,32 @@ const PASSES_MAX: usize = 16;
 
 impl Store {
     /// Deletes a chunk of the batches of a partition that [`Batch::delete_partition`](crate::Batch::delete_partition)
-    /// deleted. After a restart, [`Store::scan`] over [`RemovedPartition`] tells which partitions to go on with. Does
+    /// deleted: from `from` on, which is 0 at first and then what the call before said. After a restart, [`Store::scan`] over [`RemovedPartition`] tells which partitions to go on with. Does
     /// nothing to a partition that exists. The last chunk of the last partition gives the space back, which takes longer:
     /// not for the committer's thread.
     ///
     /// # Errors
     /// [`CleanupError`] as for reads and commits.
-    pub fn remove_partition(&self, partition: PartitionId) -> Result<Cleanup, CleanupError> {
+    pub fn remove_partition(&self, partition: PartitionId, from: Offset) -> Result<Cleanup, CleanupError> {
         if self.get(&RemovedPartition(partition))?.is_none() {
             return Ok(Cleanup::Done);
         }
         let mut batch = self.batch();
-        let mut deleted = 0;
+        let (mut deleted, mut last) = (0, from);
         let snapshot = self.inner.db.snapshot();
-        let range = key(partition, 0)..=key(partition, u64::MAX);
+        // Not from the beginning each time: what was deleted before is passed over row by row.
+        let range = key(partition, from)..=key(partition, Offset::MAX);
         for guard in snapshot.range(&self.inner.keyspaces.log, range).take(CHUNK_BATCHES) {
-            batch.remove_log_row(guard.key().map_err(ReadError::from)?.into());
+            let key = guard.key().map_err(ReadError::from)?;
+            last = LogKey::decode(&key).map_or(last, |key| key.base_offset);
+            batch.remove_log_row(key.into());
             deleted += 1;
         }
         drop(snapshot);
         // Nothing was promised: a lost chunk is deleted again.
         if deleted == CHUNK_BATCHES {
             self.commit(batch, Persist::Buffer)?;
-            return Ok(Cleanup::More { deleted });
+            return Ok(Cleanup::More { from: last });
         }
         // The last of those that are waiting pays for all; stopped in between, it is resumed here.
         if self.scan::<RemovedPartition>().nth(1).is_none() {

@@ -131,19 +131,19 @@ fn a_removed_partition_goes_in_chunks_and_resumes() {
             append(&mut batch, P1, base, 1, 10);
         }
         store.commit(batch, Persist::Buffer).unwrap();
-        assert_eq!(store.remove_partition(P0).unwrap(), Cleanup::Done, "one that exists is left alone");
+        assert_eq!(store.remove_partition(P0, 0).unwrap(), Cleanup::Done, "one that exists is left alone");
         assert_eq!(store.read(P0, 0, u64::MAX, usize::MAX).unwrap().len(), 2_500);
         let mut batch = store.batch();
         batch.delete_partition(P0);
         store.commit(batch, Persist::Sync).unwrap();
         assert!(store.read(P0, 0, u64::MAX, 1).unwrap().is_empty());
-        assert_eq!(store.remove_partition(P0).unwrap(), Cleanup::More { deleted: 1_000 });
+        assert_eq!(store.remove_partition(P0, 0).unwrap(), Cleanup::More { from: 999 });
     }
     let (store, _) = open(dir.path());
     let left: Vec<_> = store.scan::<RemovedPartition>().map(|row| row.unwrap().0.0).collect();
     assert_eq!(left, [P0]);
-    assert_eq!(store.remove_partition(P0).unwrap(), Cleanup::More { deleted: 1_000 });
-    assert_eq!(store.remove_partition(P0).unwrap(), Cleanup::Done);
+    assert_eq!(store.remove_partition(P0, 0).unwrap(), Cleanup::More { from: 1_999 });
+    assert_eq!(store.remove_partition(P0, 1_999).unwrap(), Cleanup::Done);
     assert_eq!(store.scan::<RemovedPartition>().count(), 0);
     assert_eq!(store.batch_at(P0, u64::MAX).unwrap(), None);
     assert_eq!(check_whole(&store, P1), 2_500);

@@ -110,7 +110,10 @@ fn a_removed_partition_gives_its_space_back() {
     let mut batch = store.batch();
     batch.delete_partition(P0);
     store.commit(batch, Persist::Sync).unwrap();
-    while store.remove_partition(P0).unwrap() != Cleanup::Done {}
+    let mut from = 0;
+    while let Cleanup::More { from: next } = store.remove_partition(P0, from).unwrap() {
+        from = next;
+    }
     assert_eq!(store.scan::<RemovedPartition>().count(), 0);
     settle(&store);
     let after = disk_bytes(dir.path());

@@ -331,7 +331,7 @@ fn check_refused(load: Load, store: &Store, error: &WriteError, number: u64) {
 fn clean_up(store: &Store) -> Result<(), WriteError> {
     let removed: Vec<_> = store.scan::<RemovedPartition>().map(|row| row.unwrap().0.0).collect();
     for partition in removed {
-        match store.remove_partition(partition) {
+        match store.remove_partition(partition, 0) {
             Ok(Cleanup::More { .. } | Cleanup::Done) => {}
             Err(CleanupError::Write(error)) => return Err(error),
             Err(error) => panic!("{error}"),
