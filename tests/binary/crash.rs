@@ -1,6 +1,9 @@
 //! SIGKILL under load: what was acknowledged is there, each offset once.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use millstream_client::{
     Client, ConnectOptions, Durability, PublishOptions, Reconnect, Record, StartAt, SubscribeOptions,
@@ -20,29 +23,31 @@ async fn connect(broker: &Binary) -> Client {
     soon("a connection", Client::connect(&broker.url().parse().unwrap(), options)).await.unwrap()
 }
 
-/// Publishes until `enough` receipts came, kills the broker with more on the way, and notes every receipt there is.
+/// Publishes until `enough` receipts came, kills the broker with more on the way, and notes every receipt there is; how many
+/// records it may have published.
 async fn publish_and_kill(
     broker: Binary,
     topic: &TopicName,
     round: usize,
     enough: usize,
     acknowledged: &mut Acknowledged,
-) {
+) -> u64 {
     let client = connect(&broker).await;
     let options = PublishOptions { batch_bytes: 2_000, ..PublishOptions::default() };
     let publisher = client.publisher(topic.clone(), options).await.unwrap();
     let (pending, mut receipts) = tokio::sync::mpsc::channel(5_000);
     let producing = tokio::spawn(async move {
-        for n in 0.. {
+        for n in 0u64.. {
             let payload = format!("{round}/{n}");
             let Ok(receipt) = publisher.publish(Record::new(payload.clone()).with_key(format!("{n}"))).await
             else {
-                return;
+                return n;
             };
             if pending.send((payload, receipt)).await.is_err() {
-                return;
+                return n + 1;
             }
         }
+        0
     });
     let (mut broker, mut received) = (Some(broker), 0);
     while let Some((payload, receipt)) = soon("a record on its way", receipts.recv()).await {
@@ -58,11 +63,12 @@ async fn publish_and_kill(
             client.clone().close().await;
         }
     }
-    producing.await.unwrap();
     assert!(received >= enough, "only {received} receipts");
+    producing.await.unwrap()
 }
 
-async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged) {
+/// `published` has for each round how many records it may have published.
+async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged, published: &[u64]) {
     let client = connect(broker).await;
     let found = read_all(&client, SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Earliest)).await;
     for partition in 0..PARTITIONS {
@@ -73,6 +79,13 @@ async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged) 
             "offsets of partition {partition} have holes"
         );
     }
+    let mut seen = BTreeSet::new();
+    for (partition, offset, payload) in &found {
+        let (round, n) = payload.split_once('/').unwrap();
+        let (round, n): (usize, u64) = (round.parse().unwrap(), n.parse().unwrap());
+        assert!(published.get(round).is_some_and(|many| n < *many), "{payload} was never published");
+        assert!(seen.insert((round, n)), "{payload} is there twice, at {offset} of partition {partition}");
+    }
     let found: BTreeMap<_, _> =
         found.into_iter().map(|(partition, offset, payload)| ((partition, offset), payload)).collect();
     for (place, payload) in acknowledged {
@@ -82,7 +95,7 @@ async fn check(broker: &Binary, topic: &TopicName, acknowledged: &Acknowledged) 
 
 async fn rounds(dir: &Path, durability: Durability) {
     let topic: TopicName = "t".parse().unwrap();
-    let mut acknowledged = Acknowledged::new();
+    let (mut acknowledged, mut published) = (Acknowledged::new(), Vec::new());
     for round in 0..soak(6, 60) {
         let broker = Binary::serve(dir);
         let client = connect(&broker).await;
@@ -93,11 +106,12 @@ async fn rounds(dir: &Path, durability: Durability) {
             )
             .await
             .unwrap();
-        check(&broker, &topic, &acknowledged).await;
+        check(&broker, &topic, &acknowledged, &published).await;
         // Somewhere else each time: after the first receipts, in the middle of much.
-        publish_and_kill(broker, &topic, round, 1 + (round % 6).pow(2) * 400, &mut acknowledged).await;
+        let enough = 1 + (round % 6).pow(2) * 400;
+        published.push(publish_and_kill(broker, &topic, round, enough, &mut acknowledged).await);
     }
-    check(&Binary::serve(dir), &topic, &acknowledged).await;
+    check(&Binary::serve(dir), &topic, &acknowledged, &published).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

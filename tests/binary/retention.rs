@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Instant};
 
-use millstream_tests::{Binary, PATIENCE};
+use millstream_client::{
+    Client, ConnectOptions, DeliveryConfig, DeliveryMode, Record, Settled, TopicName, WorkOptions,
+};
+use millstream_tests::{Binary, PATIENCE, publish, soon};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -107,4 +110,32 @@ fn the_disk_is_given_back_and_readers_go_on() {
     let subscription = describe(&broker, "subscription", "s");
     assert_eq!(subscription["counters"]["missed"], earliest);
     assert_eq!(subscription["positions"][0]["settled"], RECORDS);
+}
+
+/// Records that a worker never settles, or that have become dead letters, keep nothing from going.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_and_a_dead_record_hold_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, log) = (dir.path().join("data"), dir.path().join("data/store/db/keyspaces"));
+    let broker = serve(&data);
+    broker.run(["topic", "create", "t"]).ok();
+    let client = Client::connect(&broker.url().parse().unwrap(), ConnectOptions::default()).await.unwrap();
+    let topic: TopicName = "t".parse().unwrap();
+    let delivery = DeliveryConfig { tries: 1, ..DeliveryConfig::of(DeliveryMode::Shared) };
+    let options = WorkOptions::new(topic.clone(), "jobs".parse().unwrap()).delivery(delivery);
+    let mut worker = soon("a worker", client.work(options)).await.unwrap();
+    publish(&client, &topic, (0..64_000).map(|n| Record::new(format!("{n:0>1023}")))).await;
+    let stuck = soon("a message", worker.next_message()).await.unwrap().unwrap();
+    let dead = soon("a message", worker.next_message()).await.unwrap().unwrap();
+    worker.nack(&dead, "no");
+    wait_until("the letter", || describe(&broker, "topic", "dlq.jobs")["records"] == 1);
+    let before = disk_bytes(&log);
+    broker.run(["topic", "update", "t", "--retention-bytes", "1MiB"]).ok();
+    wait_until("the disk space comes back", || disk_bytes(&log) < 4 * MIB);
+    println!("{before} bytes of log, then {}", disk_bytes(&log));
+    // The letter is still there, though there is nothing left to send back; who holds the other may still settle it.
+    let letters: Value = serde_json::from_str(&broker.run(["--json", "dlq", "list", "jobs"]).ok()).unwrap();
+    assert_eq!(letters["offset"], 0, "{letters}");
+    assert_eq!(client.redrive("jobs".parse().unwrap(), vec![(0, 0)]).await.unwrap(), 0);
+    assert_eq!(soon("an answer", worker.ack_confirmed(&stuck)).await, Settled::Done);
 }
