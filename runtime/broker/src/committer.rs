@@ -223,7 +223,7 @@ impl Answers {
                 (Some(Effect::End { partition: last, end }), Effect::End { partition, end: further })
                     if *last == partition =>
                 {
-                    *end = further;
+                    *end = further.max(*end);
                 }
                 (_, effect) => self.effects.push(effect),
             }

@@ -45,7 +45,7 @@ impl Shard {
         batch: &mut Batch,
     ) -> bool {
         let Some(state) = self.partitions.get_mut(&partition) else { return false };
-        let newest_stays = compacted.below.is_none_or(|below| below <= state.next)
+        let newest_stays = compacted.below.is_none_or(|(below, _)| below <= state.next)
             && compacted.rewrites.iter().all(|rewrite| rewrite.base_offset < state.next);
         if state.compaction != compaction || state.low != low || !newest_stays {
             return false;
@@ -148,10 +148,10 @@ impl Compactor {
                     continue;
                 }
                 // Only what is still there is remembered.
-                let latest = later(now, compaction.tombstones_ms);
+                let latest = later(now.min(row.compacted_ms), compaction.tombstones_ms);
                 let new = Seen { latest, tombstones: true, late_from: moment, from: moment };
                 let mut seen = before.remove(&partition).unwrap_or(new);
-                seen.latest = seen.latest.min(latest);
+                seen.latest = seen.latest.min(later(now, compaction.tombstones_ms));
                 self.seen.insert(partition, seen);
                 let late = now >= seen.latest && moment >= seen.late_from && (fresh > 0 || seen.tombstones);
                 let (line, busy) = match row.bytes >= COMPACTION_LARGE_BYTES {

@@ -131,7 +131,7 @@ pub(crate) fn cut(
         freed_records += records;
     }
     cut.freed_holes = if row.holes == 0 { 0 } else { (cut.to - from).saturating_sub(freed_records) };
-    Ok((cut.to > from).then_some(cut))
+    Ok((cut.freed_bytes > 0).then_some(cut))
 }
 
 fn records_in(store: &Store, partition: PartitionId, base_offset: Offset) -> Result<u64, Error> {

@@ -107,9 +107,11 @@ impl Topic {
         self.ends.get(index as usize).map_or(0, |end| end.load(Ordering::Acquire))
     }
 
+    /// Readers may read up to `end` from now on, and further if they could before: of what was committed together, some waits
+    /// for an fsync, and is told later than what came behind it.
     pub(crate) fn set_end(&self, index: usize, end: Offset) {
         if let Some(place) = self.ends.get(index) {
-            place.store(end, Ordering::Release);
+            place.fetch_max(end, Ordering::Release);
         }
         if let Some(partition) = self.row.partitions.get(index) {
             self.followers().iter().filter_map(Weak::upgrade).for_each(|follower| follower.note(*partition));
@@ -172,5 +174,22 @@ impl Topic {
     /// How it stands, without its partitions.
     pub(crate) fn summary(&self, store: &Store) -> TopicInfo {
         TopicInfo { offsets: Vec::new(), ..self.info(store) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A publish to a `sync` and an `interval` topic is told after its fsync, one to the latter that came behind it before.
+    #[test]
+    fn what_was_readable_stays_readable() {
+        let row =
+            TopicRow { config: TopicConfig::default(), created_ms: 0, partitions: vec![PartitionId(0)] };
+        let topic = Topic::new(TopicName::new("t").unwrap(), row, [0].into_iter());
+        for (end, readable) in [(12, 12), (10, 12), (13, 13)] {
+            topic.set_end(0, end);
+            assert_eq!(topic.end(0), readable);
+        }
     }
 }

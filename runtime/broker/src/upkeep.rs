@@ -58,6 +58,7 @@ impl Thread {
             oldest: Oldest::new(),
             compactor: Compactor::new(store.clone()),
             removed: VecDeque::new(),
+            turn: false,
         };
         let work = move || {
             upkeep.run(&stopped, interval);
@@ -91,31 +92,29 @@ struct Upkeep {
     compactor: Compactor,
     /// Partitions of deleted topics, and from which offset on they still hold something.
     removed: VecDeque<(PartitionId, Offset)>,
+    /// Whether it is their turn.
+    turn: bool,
 }
 
 impl Upkeep {
     fn run(mut self, stopped: &Receiver<()>, interval: Duration) {
         let interval = interval.max(INTERVAL_MIN);
         let mut look = Instant::now() + interval;
-        let mut wait = interval;
+        let (mut wait, mut more) = (interval, false);
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            if Instant::now() >= look {
-                match self.sweep(now()) {
-                    Ok(true) => {
-                        wait = Duration::ZERO;
-                        continue;
-                    }
-                    Ok(false) => {}
+            let due = Instant::now() >= look;
+            if due || more {
+                more = match self.sweep(now()) {
+                    Ok(more) => more,
                     Err(Error::Stopping) => return,
-                    Err(error) => tracing::warn!(%error, "retention failed; it is tried again"),
-                }
-                match self.store.reclaim() {
-                    Ok(0) => {}
-                    Ok(bytes) => tracing::info!(bytes, "the disk space of deleted records was taken back"),
                     Err(error) => {
-                        tracing::warn!(%error, "disk space was not taken back; it is tried again");
+                        tracing::warn!(%error, "retention failed; it is tried again");
+                        false
                     }
-                }
+                };
+            }
+            if due {
+                self.reclaim();
                 self.compactor.look(&self.catalog, now());
                 self.look_for_removed();
                 look = Instant::now() + interval;
@@ -129,14 +128,27 @@ impl Upkeep {
                     true
                 }
             };
-            // It takes half of a core at most.
-            wait = if busy { began.elapsed() } else { look.saturating_duration_since(began) };
+            wait = match busy || more {
+                // It takes half of a core at most.
+                true => began.elapsed(),
+                false => look.saturating_duration_since(began),
+            };
+        }
+    }
+
+    fn reclaim(&self) {
+        match self.store.reclaim() {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "the disk space of deleted records was taken back"),
+            Err(error) => tracing::warn!(%error, "disk space was not taken back; it is tried again"),
         }
     }
 
     /// Some of what takes long, if there is anything.
     fn step(&mut self) -> Result<bool, Error> {
-        if let Some((partition, from)) = self.removed.pop_front() {
+        let removes = !self.removed.is_empty() && (self.turn || !self.compactor.is_busy());
+        self.turn = !removes;
+        if removes && let Some((partition, from)) = self.removed.pop_front() {
             match self.store.remove_partition(partition, from) {
                 Ok(Cleanup::More { from }) => self.removed.push_front((partition, from)),
                 Ok(Cleanup::Done) => {}

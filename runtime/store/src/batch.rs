@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millstream_types::{Offset, PartitionId};
+use millstream_types::{Offset, PartitionId, Timestamp};
 
 use crate::keys::{self, Family, Key, RemovedPartition};
 
@@ -46,8 +46,8 @@ pub struct Compacted {
     pub freed_bytes: u64,
     /// Records that go.
     pub records: u64,
-    /// If it has seen to everything below an offset: that.
-    pub below: Option<Offset>,
+    /// If it has seen to everything below an offset: that, and when.
+    pub below: Option<(Offset, Timestamp)>,
 }
 
 /// What a batch does to a partition beside appending.
@@ -68,7 +68,7 @@ pub(crate) struct CompactedSums {
     pub(crate) freed_bytes: u64,
     pub(crate) added_bytes: u64,
     pub(crate) records: u64,
-    pub(crate) below: Offset,
+    pub(crate) below: Option<(Offset, Timestamp)>,
 }
 
 /// Rough cost of a row beside its bytes, so that a batch of many small rows does not count as nothing.
@@ -120,7 +120,7 @@ impl Batch {
         sums.freed_bytes += freed_bytes;
         sums.added_bytes += added_bytes as u64;
         sums.records += records;
-        sums.below = sums.below.max(below.unwrap_or(0));
+        sums.below = sums.below.max(below);
         self.rewrites.extend(rewrites.into_iter().map(|rewrite| (partition, rewrite)));
     }
 

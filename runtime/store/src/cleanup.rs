@@ -2,12 +2,11 @@
 //! the partition stays listed under [`RemovedPartition`] until the last chunk.
 
 use bytes::Bytes;
-use fjall::Readable as _;
 use millstream_types::{Offset, PartitionId};
 
 use crate::{
     error::{ReadError, WriteError},
-    keys::{LogKey, RemovedPartition},
+    keys::RemovedPartition,
     read::key,
     store::{Persist, Store},
 };
@@ -36,14 +35,12 @@ pub enum CleanupError {
 }
 
 const CHUNK_BATCHES: usize = 1_000;
-/// What is stale then is left to later compactions.
-const PASSES_MAX: usize = 16;
 
 impl Store {
     /// Deletes a chunk of the batches of a partition that [`Batch::delete_partition`](crate::Batch::delete_partition)
-    /// deleted: from `from` on, which is 0 at first and then what the call before said. After a restart, [`Store::scan`] over [`RemovedPartition`] tells which partitions to go on with. Does
-    /// nothing to a partition that exists. The last chunk of the last partition gives the space back, which takes longer:
-    /// not for the committer's thread.
+    /// deleted: from `from` on, which is 0 at first and then what the call before said. After a restart, [`Store::scan`] over
+    /// [`RemovedPartition`] tells which partitions to go on with. Does nothing to a partition that exists. The disk space is given
+    /// back by [`Store::reclaim`].
     ///
     /// # Errors
     /// [`CleanupError`] as for reads and commits.
@@ -52,62 +49,20 @@ impl Store {
             return Ok(Cleanup::Done);
         }
         let mut batch = self.batch();
-        let (mut deleted, mut last) = (0, from);
-        let snapshot = self.inner.db.snapshot();
+        let (mut deleted, mut deleted_bytes, mut last) = (0, 0, from);
         // Not from the beginning each time: what was deleted before is passed over row by row.
-        let range = key(partition, from)..=key(partition, Offset::MAX);
-        for guard in snapshot.range(&self.inner.keyspaces.log, range).take(CHUNK_BATCHES) {
-            let key = guard.key().map_err(ReadError::from)?;
-            last = LogKey::decode(&key).map_or(last, |key| key.base_offset);
-            batch.remove_log_row(key.into());
-            deleted += 1;
+        for size in self.sizes(partition, from, Offset::MAX).take(CHUNK_BATCHES) {
+            let (base_offset, bytes) = size?;
+            batch.remove_log_row(Bytes::copy_from_slice(&key(partition, base_offset)));
+            (deleted, deleted_bytes, last) = (deleted + 1, deleted_bytes + bytes, base_offset);
         }
-        drop(snapshot);
+        let done = deleted < CHUNK_BATCHES;
+        if done {
+            batch.remove(&RemovedPartition(partition));
+        }
         // Nothing was promised: a lost chunk is deleted again.
-        if deleted == CHUNK_BATCHES {
-            self.commit(batch, Persist::Buffer)?;
-            return Ok(Cleanup::More { from: last });
-        }
-        // The last of those that are waiting pays for all; stopped in between, it is resumed here.
-        if self.scan::<RemovedPartition>().nth(1).is_none() {
-            self.commit(batch, Persist::Buffer)?;
-            self.give_back(partition)?;
-            batch = self.batch();
-        }
-        batch.remove(&RemovedPartition(partition));
         self.commit(batch, Persist::Buffer)?;
-        Ok(Cleanup::Done)
-    }
-
-    /// Gives back to the disk what deleted batches took. fjall does so only as later writes happen to bring compactions
-    /// about, which may be never.
-    fn give_back(&self, partition: PartitionId) -> Result<(), CleanupError> {
-        self.supersede(partition)?;
-        // The first pass finds which blobs are no longer referred to, the next lets go of them: of all, or in a store
-        // whose log was created before the settings said so, of the oldest quarter.
-        let log = &self.inner.keyspaces.log;
-        let mut stale_bytes = u64::MAX;
-        for _ in 0..PASSES_MAX {
-            // One that fails may leave files of which nobody knows whether they count: as with fjall's own compactions,
-            // nothing is written any more.
-            let compacted = log.major_compact().map_err(|error| WriteError::Unknown { cause: error.into() });
-            self.inner.writer().note(compacted)?;
-            let before = std::mem::replace(&mut stale_bytes, log.fragmented_blob_bytes());
-            if stale_bytes >= before {
-                break;
-            }
-        }
-        // The files of before are removed with the next flush.
-        self.supersede(partition)
-    }
-
-    /// Makes what the log holds older than the newest commit, and flushes it: only what is older is given up.
-    fn supersede(&self, partition: PartitionId) -> Result<(), CleanupError> {
-        for _ in 0..2 {
-            let mut batch = self.batch();
-            batch.remove_log_row(Bytes::copy_from_slice(&key(partition, 0)));
-            self.commit(batch, Persist::Buffer)?;
-        }
-        Ok(self.flush_log()?)
+        self.inner.reclaiming.freed(0, deleted_bytes);
+        Ok(if done { Cleanup::Done } else { Cleanup::More { from: last } })
     }
 }

@@ -6,7 +6,7 @@ use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, compaction::filter::Factory,
     config::CompressionPolicy,
 };
-use millstream_types::{Offset, PartitionId};
+use millstream_types::{BatchView, Check, Offset, PartitionId};
 
 use crate::{
     error::ReadError,
@@ -104,6 +104,21 @@ pub(crate) fn bytes_from(
 ) -> Result<u64, ReadError> {
     let batches = keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX));
     batches.map(|guard| Ok(u64::from(guard.size()?))).sum()
+}
+
+/// Records of a partition's batches from the one at `offset` on. Reads all of them.
+pub(crate) fn records_from(
+    keyspaces: &Keyspaces,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<u64, ReadError> {
+    let batches = keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX));
+    let records = batches.map(|guard| {
+        let bytes = guard.value()?;
+        // What cannot be read is for its reader to report.
+        Ok(BatchView::new(&bytes, Check::Header).map_or(0, |view| view.len() as u64))
+    });
+    records.sum()
 }
 
 /// The batch under a key.

@@ -77,17 +77,6 @@ impl FlushWatch {
         Ok(())
     }
 
-    /// Rotates the log's memtable now; false if it has to wait.
-    pub(crate) fn rotate_log(&mut self, inner: &Inner) -> Result<bool, WriteError> {
-        let log = &inner.keyspaces.log;
-        if !has_room(log) {
-            return Ok(false);
-        }
-        self.flushes.rotate(inner, log)?;
-        self.written_at_rotation[0] = self.written;
-        Ok(true)
-    }
-
     /// How many memtables have been sealed, ever.
     pub(crate) fn sealed_ever(&self) -> usize {
         self.flushes.sealed_ever

@@ -1,5 +1,5 @@
-//! Taking back the disk space of batches that fell below their partition's low watermark, or that compaction replaced or
-//! deleted.
+//! Taking back the disk space of batches that fell below their partition's low watermark, that compaction replaced or deleted,
+//! or whose partition was removed.
 //!
 //! Deleting the former one by one would write as many tombstones. Instead each partition has a *floor*, and whenever tables of
 //! the log are compacted, a filter leaves out what lies below it; the blob files that held it go with the next compaction.

@@ -364,6 +364,12 @@ fn repaired_rows(
         let known = ends.get(partition).copied().unwrap_or(0);
         row.next_offset = row.next_offset.max(known).max(log_end(keyspaces, *partition)?);
         row.bytes = database::bytes_from(keyspaces, *partition, row.low_watermark)?;
+        if row.compacted > 0 {
+            // What compaction deleted may be there again: it begins anew, and what is missing is counted anew.
+            let kept = database::records_from(keyspaces, *partition, row.low_watermark)?;
+            row.holes = row.next_offset.saturating_sub(row.low_watermark).saturating_sub(kept);
+            (row.compacted, row.compacted_ms) = (0, 0);
+        }
     }
     Ok(repaired)
 }

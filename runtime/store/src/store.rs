@@ -8,8 +8,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
-    time::Duration,
 };
 
 use fjall::{AbstractTree as _, Database, Keyspace, OwnedWriteBatch, PersistMode};
@@ -60,9 +58,6 @@ pub(crate) struct Inner {
     // Dropped after the database: nobody else may open the directory before it is closed.
     _layout: Layout,
 }
-
-/// How often to look whether a flush is done: fjall tells nobody.
-const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// The keyspaces of the database: few, since each costs to open and to flush.
 #[derive(Clone)]
@@ -186,27 +181,6 @@ impl Store {
         writer.check()?;
         let result = writer.watch.maintain(&self.inner);
         writer.note(result)
-    }
-
-    /// Waits until what the log now holds in memory is in tables.
-    pub(crate) fn flush_log(&self) -> Result<(), WriteError> {
-        let mut rotated = false;
-        loop {
-            let mut writer = self.inner.writer();
-            writer.check()?;
-            if !rotated {
-                let result = writer.watch.rotate_log(&self.inner);
-                rotated = writer.note(result)?;
-            }
-            // A worker that failed flushes nothing more.
-            writer.ask(&self.inner)?;
-            drop(writer);
-            self.maintain()?;
-            if rotated && self.inner.keyspaces.log.tree.sealed_memtable_count() == 0 {
-                return Ok(());
-            }
-            thread::sleep(FLUSH_POLL);
-        }
     }
 
     /// The row of a partition; `None` if there is no such partition.
@@ -414,7 +388,10 @@ fn plan(inner: &Inner, batch: &Batch) -> Result<BTreeMap<PartitionId, Planned>, 
             let CompactedSums { freed_bytes, added_bytes, records, below } = compacted;
             row.bytes = (row.bytes + added_bytes).saturating_sub(freed_bytes);
             row.holes += records;
-            row.compacted = row.compacted.max(below);
+            if let Some((below, when)) = below {
+                row.compacted = row.compacted.max(below);
+                row.compacted_ms = when;
+            }
             plan.stale_bytes = freed_bytes;
         }
         if let Some(low_watermark) = change.low_watermark {

@@ -33,6 +33,8 @@ pub(super) struct Pass {
     keys: Keys,
     /// Whether keys are still being noted.
     noting: bool,
+    /// Up to here, where the newest batch was when it began.
+    until: Offset,
     /// Where it goes on.
     next: Offset,
     /// Base offset of the first batch that it does not see to.
@@ -73,6 +75,7 @@ impl Pass {
             bounds,
             keys: Keys::new(bounds.keys)?,
             noting: true,
+            until: row.newest.unwrap_or(0),
             next: from,
             end: from,
             tombstone: None,
@@ -107,11 +110,12 @@ impl Pass {
 
     /// Notes some keys, unless that is done; whether it comes to an end since what follows is too young.
     fn note(&mut self, store: &Store, row: &PartitionRow) -> Result<bool, Error> {
-        let newest = row.newest.unwrap_or(0);
         let from = self.next.max(row.low_watermark);
-        let batches = self.read(store, from, newest)?;
+        let batches = self.read(store, from, self.until)?;
         if batches.is_empty() {
             self.noting = false;
+            self.end = self.end.max(self.until);
+            let newest = row.newest.unwrap_or(0);
             for batch in self.read(store, newest, newest + 1)? {
                 self.keys.note(&batch.view());
             }
@@ -150,7 +154,7 @@ impl Pass {
         let done = batches.is_empty() || self.next >= self.end;
         let then = if done { Stepped::Done } else { Stepped::More };
         let (mut compacted, identified) = left.into_parts();
-        compacted.below = (done && self.end > row.compacted).then_some(self.end);
+        compacted.below = done.then_some((self.end, self.now));
         if compacted.rewrites.is_empty() && compacted.below.is_none() {
             return Ok(Step { command: None, then });
         }

@@ -2,10 +2,10 @@
 //!
 //! | key                 | value |
 //! |---------------------|-------|
-//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, time of the newest batch i64, bytes kept u64, records compacted away u64, offset below which it is compacted u64, CRC-32C of these u32 |
+//! | 0x03, partition u32 | next offset u64, low watermark u64, base offset of the newest batch u64, time of the newest batch i64, bytes kept u64, records compacted away u64, offset below which it is compacted u64, time of that i64, CRC-32C of these u32 |
 //!
 //! `u64::MAX` as base offset: the log holds no batch of the partition that recovery should look for. Rows written before
-//! there was compaction lack its two fields, and those before there was retention the time and the bytes as well: those are
+//! there was compaction lack its three fields, and those before there was retention the time and the bytes as well: those are
 //! counted when the store opens.
 
 use millstream_types::{Offset, PartitionId, Timestamp};
@@ -46,6 +46,8 @@ pub struct PartitionRow {
     pub holes: u64,
     /// Compaction has seen to everything below.
     pub compacted: Offset,
+    /// When it had; 0 for never.
+    pub compacted_ms: Timestamp,
 }
 
 const NO_BATCH: Offset = Offset::MAX;
@@ -60,12 +62,12 @@ impl PartitionRow {
     pub(crate) const UNCOUNTED_LEN: usize = 28;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(60);
+        let mut out = Vec::with_capacity(68);
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.low_watermark.to_be_bytes());
         out.extend_from_slice(&self.newest.unwrap_or(NO_BATCH).to_be_bytes());
         out.extend_from_slice(&self.newest_ms.to_be_bytes());
-        for field in [self.bytes, self.holes, self.compacted] {
+        for field in [self.bytes, self.holes, self.compacted, self.compacted_ms.cast_unsigned()] {
             out.extend_from_slice(&field.to_be_bytes());
         }
         let crc = crc_fast::crc32_iscsi(&out);
@@ -93,6 +95,7 @@ impl PartitionRow {
             bytes: field(),
             holes: field(),
             compacted: field(),
+            compacted_ms: field().cast_signed(),
         })
     }
 }
@@ -113,9 +116,9 @@ mod tests {
         #[test]
         fn partition_row_round_trips_and_notices_a_flip(
             next_offset: u64, low_watermark: u64, newest in proptest::option::of(0..u64::MAX), newest_ms: i64, bytes: u64,
-            holes: u64, compacted: u64, bit in 0usize..480,
+            holes: u64, compacted: u64, compacted_ms: i64, bit in 0usize..544,
         ) {
-            let row = PartitionRow { next_offset, low_watermark, newest, newest_ms, bytes, holes, compacted };
+            let row = PartitionRow { next_offset, low_watermark, newest, newest_ms, bytes, holes, compacted, compacted_ms };
             let mut bytes = row.encode();
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -136,6 +139,7 @@ mod tests {
                 bytes: fields.get(4).copied().unwrap_or(0),
                 holes: 0,
                 compacted: 0,
+                compacted_ms: 0,
             };
             prop_assert_eq!(PartitionRow::decode(&bytes), Some(row));
         }

@@ -114,6 +114,7 @@ fn a_removed_partition_gives_its_space_back() {
     while let Cleanup::More { from: next } = store.remove_partition(P0, from).unwrap() {
         from = next;
     }
+    assert!(store.reclaim().unwrap() > 0);
     assert_eq!(store.scan::<RemovedPartition>().count(), 0);
     settle(&store);
     let after = disk_bytes(dir.path());

@@ -154,7 +154,7 @@ fn compacted(batches: &Layout) -> Compacted {
         compacted.records += u64::from(bytes_left.is_none());
         compacted.rewrites.push(Rewrite { base_offset, bytes: bytes_left });
     }
-    compacted.below = batches.last_key_value().map(|(base_offset, _)| *base_offset);
+    compacted.below = batches.last_key_value().map(|(base_offset, _)| (*base_offset, 1));
     compacted
 }
 
