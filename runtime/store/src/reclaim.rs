@@ -67,10 +67,11 @@ impl Reclaiming {
     ) -> Self {
         let rows = partitions.values();
         let below_bytes = if rows.clone().any(|row| row.low_watermark > 0) { UNKNOWN_BYTES } else { 0 };
-        // How much of it is known only by what should be there.
+        // How much of it is known only by what should be there: what is beside the batches is less than they are.
         let compacted = rows.clone().any(|row| row.compacted > 0);
         let kept_bytes = rows.map(|row| row.bytes).sum();
-        let stale_bytes = if compacted { log_bytes.saturating_sub(kept_bytes) } else { 0 };
+        let any_stale = compacted || log_bytes / 2 > kept_bytes;
+        let stale_bytes = if any_stale { log_bytes.saturating_sub(kept_bytes) } else { 0 };
         Self { floors, below_bytes: AtomicU64::new(below_bytes), stale_bytes: AtomicU64::new(stale_bytes) }
     }
 

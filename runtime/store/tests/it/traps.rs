@@ -114,6 +114,9 @@ fn a_removed_partition_gives_its_space_back() {
     while let Cleanup::More { from: next } = store.remove_partition(P0, from).unwrap() {
         from = next;
     }
+    // Also when the process ends in between.
+    drop(store);
+    let (store, _) = Store::open(dir.path(), &small_memtables()).unwrap();
     assert!(store.reclaim().unwrap() > 0);
     assert_eq!(store.scan::<RemovedPartition>().count(), 0);
     settle(&store);
