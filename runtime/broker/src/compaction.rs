@@ -14,7 +14,6 @@ mod pass;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,7 @@ use millstream_store::{Batch, Compacted, IdentifiedBatch, PartitionRow, Store};
 use millstream_types::{Compaction, Offset, PartitionId, Timestamp};
 
 use crate::{
-    Error, Topic,
+    Error, Place,
     catalog::Catalog,
     command::{Command, Outcome},
     limits::{
@@ -79,8 +78,7 @@ struct Line {
 
 #[derive(Debug)]
 struct Due {
-    topic: Arc<Topic>,
-    partition: PartitionId,
+    place: Place,
     /// Whether that is so whatever was appended.
     late: bool,
 }
@@ -141,7 +139,7 @@ impl Compactor {
             if !compaction.enabled {
                 continue;
             }
-            for &partition in topic.partitions() {
+            for (index, &partition) in (0..).zip(topic.partitions()) {
                 let Some(row) = self.store.partition(partition) else { continue };
                 let fresh = fresh(&row);
                 if fresh == 0 && row.compacted == 0 {
@@ -159,7 +157,8 @@ impl Compactor {
                     false => (&mut self.small, small),
                 };
                 if !busy && moment >= seen.from && (late || is_worth(&row, fresh)) {
-                    line.due.push_back(Due { topic: Arc::clone(&topic), partition, late });
+                    let Ok(place) = Place::of_one(&topic, index) else { continue };
+                    line.due.push_back(Due { place, late });
                 }
             }
         }
@@ -220,7 +219,7 @@ impl Line {
         if let Some(pass) = self.pass.take() {
             return Ok(Some(pass));
         }
-        let due = self.due.pop_front().and_then(|due| Some((store.partition(due.partition)?, due)));
+        let due = self.due.pop_front().and_then(|due| Some((store.partition(due.place.id)?, due)));
         due.map(|(row, due)| Pass::begin(due, &row, bounds, now)).transpose()
     }
 }

@@ -412,7 +412,7 @@ impl Run {
 }
 
 /// The batches that hold the source's first records, each checked.
-fn read(store: &Store, source: &Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
+pub(crate) fn read(store: &Store, source: &Source, bytes_max: usize) -> Result<Vec<RecordBatch>, Error> {
     let stored = store.read(source.place.id, source.from, source.end, bytes_max)?;
     let checked = stored.into_iter().map(|stored| {
         RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {

@@ -235,9 +235,9 @@ impl Pump {
         let gone = subscription.group().fetched(partition, &offsets, &brought);
         if subscription.pipeline().is_empty() {
             // Deleted by retention while they waited; what compaction deletes is replaced by what is newer.
-            let low = subscription.sources().id(partition).and_then(|id| shared.store.partition(id));
+            let row = subscription.sources().id(partition).and_then(|id| shared.store.partition(id));
             let missed =
-                low.map_or(0, |row| gone.iter().filter(|offset| **offset < row.low_watermark).count());
+                row.map_or(0, |row| gone.iter().filter(|offset| **offset < row.low_watermark).count());
             subscription.count(Counters { missed: missed as u64, ..Counters::default() });
         }
         Ok(())

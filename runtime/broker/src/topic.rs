@@ -97,11 +97,6 @@ impl Topic {
         })
     }
 
-    /// Where `partition`, which is one of its partitions, stands among them.
-    pub(crate) fn index_of(&self, partition: PartitionId) -> u32 {
-        (0..).zip(self.partitions()).find(|(_, id)| **id == partition).map_or(0, |(index, _)| index)
-    }
-
     /// One past the newest readable offset of partition `index`.
     pub fn end(&self, index: u32) -> Offset {
         self.ends.get(index as usize).map_or(0, |end| end.load(Ordering::Acquire))

@@ -102,8 +102,7 @@ pub(crate) fn bytes_from(
     partition: PartitionId,
     offset: Offset,
 ) -> Result<u64, ReadError> {
-    let batches = keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX));
-    batches.map(|guard| Ok(u64::from(guard.size()?))).sum()
+    batches_from(keyspaces, partition, offset).map(|guard| Ok(u64::from(guard.size()?))).sum()
 }
 
 /// Records of a partition's batches from the one at `offset` on. Reads all of them.
@@ -112,13 +111,16 @@ pub(crate) fn records_from(
     partition: PartitionId,
     offset: Offset,
 ) -> Result<u64, ReadError> {
-    let batches = keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX));
-    let records = batches.map(|guard| {
+    let records = batches_from(keyspaces, partition, offset).map(|guard| {
         let bytes = guard.value()?;
         // What cannot be read is for its reader to report.
         Ok(BatchView::new(&bytes, Check::Header).map_or(0, |view| view.len() as u64))
     });
     records.sum()
+}
+
+fn batches_from(keyspaces: &Keyspaces, partition: PartitionId, offset: Offset) -> fjall::Iter {
+    keyspaces.log.range(key(partition, offset)..=key(partition, u64::MAX))
 }
 
 /// The batch under a key.

@@ -3,18 +3,19 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use millstream_store::{PartitionRow, Store};
-use millstream_types::{
-    BatchView, Check, Compaction, Offset, PartitionId, RecordBatch, RecordView, Timestamp,
-};
+use millstream_types::{BatchView, Compaction, Offset, PartitionId, RecordBatch, RecordView, Timestamp};
 use twox_hash::XxHash3_128;
 
 use super::{Bounds, Due, is_worth, later, left::Left};
-use crate::{Error, Topic, command::Command};
+use crate::{
+    Error, Place,
+    command::Command,
+    fetch::{self, Source},
+};
 
 /// How far a clock may jump ahead without that message ids are forgotten early.
 pub(super) const CLOCK_JUMP_MS: u64 = 60 * 60 * 1_000;
@@ -22,8 +23,7 @@ pub(super) const CLOCK_JUMP_MS: u64 = 60 * 60 * 1_000;
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Pass {
-    topic: Arc<Topic>,
-    partition: PartitionId,
+    place: Place,
     /// Whether it goes through the partition even if it has noted nothing.
     late: bool,
     compaction: Compaction,
@@ -62,13 +62,12 @@ pub(super) enum Stepped {
 
 impl Pass {
     pub(super) fn begin(due: Due, row: &PartitionRow, bounds: Bounds, now: Timestamp) -> Result<Self, Error> {
-        let Due { topic, partition, late } = due;
+        let Due { place, late } = due;
         let from = row.compacted.max(row.low_watermark);
-        tracing::debug!(topic = %topic.name(), %partition, from, "compaction begins");
+        tracing::debug!(topic = %place.topic.name(), partition = place.partition, from, "compaction begins");
         Ok(Self {
-            compaction: topic.compaction(),
-            topic,
-            partition,
+            compaction: place.topic.compaction(),
+            place,
             late,
             began: Instant::now(),
             now,
@@ -83,12 +82,12 @@ impl Pass {
     }
 
     pub(super) fn partition(&self) -> PartitionId {
-        self.partition
+        self.place.id
     }
 
     /// Whether the topic is not any more what it was.
     pub(super) fn is_outdated(&self) -> bool {
-        self.topic.is_deleted() || self.topic.compaction() != self.compaction
+        self.place.topic.is_deleted() || self.place.topic.compaction() != self.compaction
     }
 
     pub(super) fn took(&self) -> Duration {
@@ -96,7 +95,7 @@ impl Pass {
     }
 
     pub(super) fn step(&mut self, store: &Store) -> Result<Step, Error> {
-        let Some(row) = store.partition(self.partition) else {
+        let Some(row) = store.partition(self.place.id) else {
             return Ok(Step { command: None, then: Stepped::Done });
         };
         if !self.noting {
@@ -120,7 +119,7 @@ impl Pass {
                 self.keys.note(&batch.view());
             }
         }
-        let window_ms = self.topic.dedup_window_ms();
+        let window_ms = self.place.topic.dedup_window_ms();
         let mut young = false;
         for batch in batches {
             let view = batch.view();
@@ -158,7 +157,7 @@ impl Pass {
         if compacted.rewrites.is_empty() && compacted.below.is_none() {
             return Ok(Step { command: None, then });
         }
-        let Self { partition, compaction, .. } = *self;
+        let (partition, compaction) = (self.place.id, self.compaction);
         let command = Command::Compact { partition, compaction, low, compacted, identified };
         Ok(Step { command: Some(command), then })
     }
@@ -195,16 +194,8 @@ impl Pass {
     }
 
     fn read(&self, store: &Store, from: Offset, end: Offset) -> Result<Vec<RecordBatch>, Error> {
-        let stored = store.read(self.partition, from, end, self.bounds.step_bytes)?;
-        let checked = stored.into_iter().map(|stored| {
-            RecordBatch::new(stored.bytes, Check::Crc).map_err(|cause| Error::CorruptBatch {
-                topic: self.topic.name().clone(),
-                partition: self.topic.index_of(self.partition),
-                offset: stored.base_offset,
-                cause,
-            })
-        });
-        checked.collect()
+        let source = Source { place: self.place.clone(), from, end, judged_bytes: 0 };
+        fetch::read(store, &source, self.bounds.step_bytes)
     }
 
     /// When the next pass is due at the latest, and whether there are tombstones that wait for it.
