@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use millstream_store::{DataLoss, MissingRange, OpenError, Options, Persist, Recovery, Store};
+use millstream_store::{
+    Compacted, DataLoss, MissingRange, OpenError, Options, Persist, Recovery, Rewrite, Store,
+};
 
 use crate::harness::{P0, P1, check_whole, copy, journal, open, publish, trim_journal};
 
@@ -97,6 +99,30 @@ fn a_torn_acknowledged_end_is_refused_until_accepted() {
         assert_eq!(bases, [0, 10, 30]);
         assert_eq!(check_whole(&store, P1), 4);
     }
+}
+
+/// Behind an accepted loss it is not known what compaction did: it begins anew, and what is missing is counted.
+#[test]
+fn a_compacted_partition_begins_anew_behind_an_accepted_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, work) = (dir.path().join("whole"), dir.path().join("work"));
+    let (store, _) = open(&whole);
+    for _ in 0..3 {
+        publish(&store, P0, 10, 20, Persist::Sync);
+    }
+    let mut batch = store.batch();
+    let rewrites = vec![Rewrite { base_offset: 10, bytes: None }];
+    batch.compact(P0, Compacted { rewrites, records: 10, below: Some((20, 7)), ..Compacted::default() });
+    store.commit(batch, Persist::Sync).unwrap();
+    let end = journal(&whole).1;
+    publish(&store, P0, 10, 20, Persist::Sync);
+    drop(store);
+    trim_journal(&whole);
+    damaged(&whole, &work, |bytes| bytes[end..].fill(0));
+    assert_eq!(loss(&work).missing, [MissingRange { partition: P0, from: 30, to: 40 }]);
+    let row = accept(&work).0.partition(P0).unwrap();
+    assert_eq!((row.next_offset, row.records(), row.holes), (40, 20, 20));
+    assert_eq!((row.compacted, row.compacted_ms), (0, 0));
 }
 
 #[test]
