@@ -1,9 +1,14 @@
 //! A bad module hurts its own subscription alone. What each kind of misbehaviour is told as, the engine's own tests say.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
-use millstream_client::{Client, ErrorCode, OnFault, Record, StartAt, SubscribeOptions, TopicName};
+use millstream_client::{
+    Binding, Client, ErrorCode, ModuleLogFilter, ModuleLogLevel, OnFault, Rebinding, Record, StartAt,
+    SubscribeOptions, SubscriptionInfo, TopicName, WorkOptions,
+};
 use millstream_test_guests::guest;
-use millstream_tests::{TestServer, publish, read_all, soon};
+use millstream_tests::{TestServer, drain, publish, read_all, soon};
 use millstream_types::SubscriptionState;
 
 use crate::messages::code;
@@ -29,8 +34,9 @@ async fn a_poison_record_halts_its_subscription_and_nobody_else() {
         let (client, topic) = server.topic(&format!("poison-{letter}"), 1).await;
         publish_letters(&client, &topic, &format!("---{letter}---")).await;
         let name = format!("halted-{letter}");
-        let options = SubscribeOptions::durable(topic.clone(), name.parse().unwrap())
+        let mut options = SubscribeOptions::durable(topic.clone(), name.parse().unwrap())
             .with_private_module(hostile(), "\"\"");
+        options.on_fault = OnFault::Halt;
         let mut consumer = client.subscribe(options).await.unwrap();
         for offset in 0..3 {
             let message = soon("a record before the fault", consumer.next_message()).await.unwrap().unwrap();
@@ -59,30 +65,208 @@ async fn skipping_passes_over_the_poison_record_alone() {
     options.on_fault = OnFault::Skip;
     let mut consumer = client.subscribe(options).await.unwrap();
     let name = consumer.name().clone();
-    let records = millstream_tests::drain(&mut consumer).await;
+    let records = drain(&mut consumer).await;
     assert_eq!(records.len(), 12 * 20);
     assert!(records.iter().all(|(_, _, payload)| payload == "-"));
     let info = client.describe_subscription(name).await.unwrap();
     assert_eq!((info.counters.records_in, info.counters.faulted), (300, 60));
 }
 
-#[tokio::test]
-async fn others_go_on_while_one_burns_its_time() {
-    let server = TestServer::start().await;
-    let (client, topic) = server.topic("busy", 1).await;
-    publish_letters(&client, &topic, &"L".repeat(200)).await;
-    let mut burning = earliest(&topic).with_private_module(hostile(), "\"\"");
-    burning.on_fault = OnFault::Skip;
-    let mut burning = client.subscribe(burning).await.unwrap();
-    let (other, quiet) = server.topic("quiet", 1).await;
-    for round in 0..20 {
-        publish(&other, &quiet, [Record::new(format!("{round}")).with_header("a", "b")]).await;
+/// Waits until so many records are settled.
+async fn settled(client: &Client, name: &str, records: u64) -> SubscriptionInfo {
+    soon("everything to be settled", async {
+        loop {
+            let info = client.describe_subscription(name.parse().unwrap()).await.unwrap();
+            if info.positions.iter().map(|at| at.settled).sum::<u64>() >= records {
+                return info;
+            }
+        }
+    })
+    .await
+}
+
+/// Reasons and errors of the dead letters of a subscription, by offset of their records.
+async fn letters(client: &Client, subscription: &str) -> BTreeMap<u64, (String, String)> {
+    let dlq: TopicName = format!("dlq.{subscription}").parse().unwrap();
+    let mut consumer = client.subscribe(earliest(&dlq).until_end()).await.unwrap();
+    let mut letters = BTreeMap::new();
+    while let Some(message) = soon("a letter", consumer.next_message()).await {
+        let message = message.unwrap();
+        let said = |name: &str| String::from_utf8_lossy(message.header(name).unwrap()).into_owned();
+        letters.insert(said("dlq-offset").parse().unwrap(), (said("dlq-reason"), said("dlq-error")));
     }
-    let options = earliest(&quiet).with_module("std/headers", r#"{"header": "a", "equals": "b"}"#);
-    assert_eq!(read_all(&other, options).await.len(), 20);
-    // Too many faults in a row end it, not before it has had its tries.
-    let end = soon("the breaker", burning.next_message()).await.unwrap().unwrap_err().to_string();
-    assert!(end.contains("in a row"), "{end}");
+    letters
+}
+
+#[tokio::test]
+async fn a_poison_record_becomes_a_dead_letter_and_its_neighbours_arrive() {
+    let server = TestServer::start().await;
+    let poison = "TPMSOWCNBUDEG";
+    let (client, topic) = server.topic("mixed", 1).await;
+    let letters_of: String = poison.chars().flat_map(|letter| ['-', letter, '-']).collect();
+    publish_letters(&client, &topic, &letters_of).await;
+    let options = SubscribeOptions::durable(topic.clone(), "s".parse().unwrap())
+        .with_private_module(hostile(), "\"\"")
+        .until_end();
+    let mut consumer = client.subscribe(options).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 2 * poison.len());
+    consumer.close().await.unwrap();
+    let info = settled(&client, "s", letters_of.len() as u64).await;
+    assert_eq!((info.state, info.fault), (SubscriptionState::Idle, None));
+    assert_eq!(info.counters.faulted, poison.len() as u64);
+    let found = letters(&client, "s").await;
+    let wanted: Vec<u64> = (0..poison.len() as u64).map(|at| at * 3 + 1).collect();
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), wanted);
+    assert!(found.values().all(|(reason, _)| reason == "module_fault"), "{found:?}");
+    let panic = &found[&4].1;
+    assert!(panic.contains("no such carrier") && panic.contains("src/lib.rs:42"), "{panic}");
+    // Who follows the module knows as well.
+    let mut log = client.module_log(Default::default(), 1_000, false).await.unwrap();
+    let mut told = String::new();
+    while let Some(line) = soon("a line", log.next()).await.unwrap() {
+        told.push_str(&format!(
+            "{} {} {}: {}\n",
+            line.level.as_str(),
+            line.subscription,
+            line.module,
+            line.text
+        ));
+    }
+    assert!(told.contains("panic s sha256:") && told.contains("topic mixed partition 0 offset 1:"), "{told}");
+}
+
+#[tokio::test]
+async fn a_module_that_fails_on_everything_is_let_alone_and_loses_nothing() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish_letters(&client, &topic, &"T".repeat(100)).await;
+    let options =
+        SubscribeOptions::durable(topic.clone(), "s".parse().unwrap()).with_private_module(hostile(), "\"\"");
+    let mut consumer = client.subscribe(options).await.unwrap();
+    let describe = async || client.describe_subscription("s".parse().unwrap()).await.unwrap();
+    let faulted = soon("the breaker", async {
+        loop {
+            let info = describe().await;
+            if info.state == SubscriptionState::Faulted {
+                return info;
+            }
+        }
+    })
+    .await;
+    let fault = faulted.fault.unwrap();
+    assert!(fault.contains("in a row") && fault.contains("module bind s"), "{fault}");
+    // It is tried on a record now and then.
+    soon("a probe", async { while describe().await.counters.faulted <= faulted.counters.faulted {} }).await;
+    let backlog = describe().await;
+    assert!(backlog.unscanned > 80, "{backlog:?}");
+    // Once another module is bound, the reader, who is still there, gets all that is left.
+    let keeps = Binding {
+        module: "std/headers".into(),
+        config: r#"{"not": {"header": "x", "exists": true}}"#.into(),
+    };
+    client
+        .rebind("s".parse().unwrap(), Rebinding::To { pipeline: vec![keeps], on_fault: None })
+        .await
+        .unwrap();
+    let mut arrived = BTreeSet::new();
+    while arrived.last() != Some(&99) {
+        let message = soon("a record", consumer.next_message()).await.unwrap().unwrap();
+        assert!(arrived.insert(message.offset()), "{} came twice", message.offset());
+        consumer.ack(&message);
+    }
+    consumer.close().await.unwrap();
+    let info = describe().await;
+    assert_eq!((info.state, info.fault), (SubscriptionState::Idle, None));
+    let dead: BTreeSet<_> = letters(&client, "s").await.into_keys().collect();
+    assert!(dead.is_disjoint(&arrived) && dead.len() <= 15, "{dead:?}");
+    assert_eq!(dead.union(&arrived).count(), 100);
+    // What became dead letters meanwhile comes again, and is judged by what is bound now.
+    let page = client.dead_letters("s".parse().unwrap(), 0, 0).await.unwrap();
+    let all = (0..page.end).map(|offset| (0, offset)).collect();
+    assert_eq!(client.redrive("s".parse().unwrap(), all).await.unwrap(), dead.len() as u64);
+    let again = SubscribeOptions::durable(topic.clone(), "s".parse().unwrap()).until_end();
+    let mut consumer = client.subscribe(again).await.unwrap();
+    let offsets: BTreeSet<_> = drain(&mut consumer).await.into_iter().map(|(_, offset, _)| offset).collect();
+    assert_eq!(offsets, dead);
+}
+
+#[tokio::test]
+async fn a_subscription_that_halts_goes_on_with_another_module() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish_letters(&client, &topic, "--T--").await;
+    let mut options =
+        SubscribeOptions::durable(topic.clone(), "s".parse().unwrap()).with_private_module(hostile(), "\"\"");
+    options.on_fault = OnFault::Halt;
+    let mut consumer = client.subscribe(options.clone()).await.unwrap();
+    for offset in 0..2 {
+        let message = soon("a record", consumer.next_message()).await.unwrap().unwrap();
+        assert_eq!(message.offset(), offset);
+        consumer.ack(&message);
+    }
+    assert!(soon("the fault", consumer.next_message()).await.unwrap().is_err());
+    consumer.close().await.unwrap();
+    // The policy alone: the module is the same.
+    let bound = client.describe_subscription("s".parse().unwrap()).await.unwrap().pipeline;
+    let rebinding = Rebinding::To { pipeline: bound, on_fault: Some(OnFault::DeadLetter) };
+    let info = client.rebind("s".parse().unwrap(), rebinding).await.unwrap();
+    assert_eq!((info.state, info.on_fault), (SubscriptionState::Idle, OnFault::DeadLetter));
+    let mut consumer = client.subscribe(options.until_end()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.iter().map(|record| record.1).collect::<Vec<_>>(), [3, 4]);
+    consumer.close().await.unwrap();
+    assert_eq!(letters(&client, "s").await.keys().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn workers_get_the_neighbours_of_poison_records_and_their_redrives() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 2).await;
+    publish_letters(&client, &topic, &"-T--P---".repeat(50)).await;
+    let options =
+        WorkOptions::new(topic.clone(), "s".parse().unwrap()).with_private_module(hostile(), "\"\"");
+    let mut worker = client.work(options).await.unwrap();
+    for _ in 0..300 {
+        let message = soon("a message", worker.next_message()).await.unwrap().unwrap();
+        assert_eq!(message.payload(), Some(b"-".as_slice()));
+        worker.ack(&message);
+    }
+    let info = settled(&client, "s", 400).await;
+    assert_eq!((info.counters.faulted, info.pending), (100, 0));
+    assert_eq!(client.dead_letters("s".parse().unwrap(), 0, 0).await.unwrap().end, 100);
+}
+
+#[tokio::test]
+async fn what_modules_write_can_be_followed() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    let only = ModuleLogFilter { subscription: Some("s".parse().unwrap()), ..ModuleLogFilter::default() };
+    let mut log = client.module_log(only, 0, true).await.unwrap();
+    let mut others = client
+        .module_log(ModuleLogFilter { module: Some("std/redact".into()), ..Default::default() }, 0, true)
+        .await
+        .unwrap();
+    // `V` writes 5,000 lines: the limit lets 200 through at once, and counts the others.
+    publish_letters(&client, &topic, "V").await;
+    let options = SubscribeOptions::durable(topic.clone(), "s".parse().unwrap())
+        .with_private_module(hostile(), "\"\"")
+        .until_end();
+    let mut consumer = client.subscribe(options).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 1);
+    let line = soon("a line", log.next()).await.unwrap().unwrap();
+    assert_eq!((line.level, line.left_out), (ModuleLogLevel::Info, 0));
+    assert!(line.text.contains("no such carrier") && line.module.starts_with("sha256:"), "{line:?}");
+    let mut kept = client.module_log(ModuleLogFilter::default(), 10_000, false).await.unwrap();
+    let mut lines = 0;
+    while soon("a line", kept.next()).await.unwrap().is_some() {
+        lines += 1;
+    }
+    assert!((200..1_000).contains(&lines), "{lines}");
+    let rejecting = earliest(&topic).with_module("std/redact", r#"{"mask": ["a"]}"#);
+    read_all(&client, rejecting).await;
+    // All that came before is of no concern to who follows this one.
+    let line = soon("a line", others.next()).await.unwrap().unwrap();
+    assert!(line.module.starts_with("std/redact@") && line.text.contains("rejected 1 records"), "{line:?}");
+    assert_eq!(line.level, ModuleLogLevel::Warn);
 }
 
 #[tokio::test]

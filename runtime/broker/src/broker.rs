@@ -26,6 +26,7 @@ use crate::{
     recover::recover,
     registry::Registry,
     rows::{ModuleRow, NODE},
+    tail::Tail,
     upkeep,
 };
 
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) registry: Registry,
     pub(crate) workers: Workers,
+    pub(crate) tail: Arc<Tail>,
     pub(crate) submitter: Submitter,
     /// What leases are measured from.
     started: Instant,
@@ -112,11 +114,13 @@ impl Broker {
             cache_dir: Some(settings.data_dir.join("compiled")),
             ..millstream_engine::Settings::default()
         })?;
+        let tail = Arc::<Tail>::default();
         let registry = Registry::new(
             engine,
             settings.module_limits,
             store.clone(),
             Arc::clone(&catalog),
+            Arc::clone(&tail),
             &settings.stock,
         )?;
         let (queue, commands) = mpsc::channel();
@@ -138,6 +142,7 @@ impl Broker {
             upkeep: upkeep::Thread::start(&store, &catalog, &submitter, interval)?,
             submitter,
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
+            tail,
             store,
             catalog,
             registry,
@@ -309,8 +314,9 @@ impl Shared {
     /// Gives up an ephemeral subscription, and the modules that only it bound.
     pub(crate) fn end_ephemeral(self: &Arc<Self>, subscription: &Subscription) {
         self.catalog.remove_ephemeral(subscription.name());
-        let private: Vec<_> = subscription.pipeline().iter().map(|binding| binding.sha256).collect();
-        let orphans: Vec<_> = private.into_iter().filter(|sha256| !self.catalog.binds(sha256)).collect();
+        let bindings = subscription.bindings();
+        let orphans: Vec<_> =
+            bindings.needs().filter(|sha256| !self.catalog.needs(sha256)).copied().collect();
         let shared = Arc::clone(self);
         if let (false, Ok(runtime)) = (orphans.is_empty(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {

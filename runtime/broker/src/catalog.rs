@@ -124,9 +124,9 @@ impl Catalog {
         self.read().modules.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// Whether a subscription, ephemeral ones included, binds these bytes.
-    pub(crate) fn binds(&self, sha256: &[u8; 32]) -> bool {
-        self.read().subscriptions.values().any(|subscription| subscription.binds(sha256))
+    /// Whether a subscription, ephemeral ones included, may need these bytes.
+    pub(crate) fn needs(&self, sha256: &[u8; 32]) -> bool {
+        self.read().subscriptions.values().any(|subscription| subscription.needs(sha256))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -162,7 +162,7 @@ impl Inner {
                 }
             }
             Effect::SubscriptionCreated { id, row, cursors } => {
-                self.add_subscription(id, row, cursors);
+                self.add_subscription(id, *row, cursors);
             }
             Effect::Routed { name, partition, next } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
@@ -177,6 +177,11 @@ impl Inner {
             Effect::SubscriptionDeleted { name } => {
                 if let Some(subscription) = self.subscriptions.remove(&name) {
                     subscription.delete();
+                }
+            }
+            Effect::Rebound { name, bindings } => {
+                if let Some(subscription) = self.subscriptions.get(&name) {
+                    subscription.rebind(*bindings);
                 }
             }
             Effect::ModuleStored { name, row } => {

@@ -5,12 +5,13 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
-    Compaction, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp, RecordBatch,
-    Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
+    Compaction, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName, ProducerStamp,
+    RecordBatch, Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
 };
 
 use crate::{
     Error,
+    bindings::PinnedBinding,
     rows::{CursorRow, ModuleRow, SubscriptionRow, TriedRow},
 };
 
@@ -58,7 +59,18 @@ pub(crate) enum Command {
     /// Removes a module that has no name and that nothing binds.
     RemovePrivateModule { sha256: [u8; 32] },
     /// Creates a durable subscription, or finds it there with the same settings. Partitions without a cursor start at 0.
-    CreateSubscription { row: SubscriptionRow, cursors: Vec<(PartitionId, CursorRow)> },
+    CreateSubscription { row: Box<SubscriptionRow>, cursors: Vec<(PartitionId, CursorRow)> },
+    /// Has `pipeline` judge the records of a durable subscription from now on, in place of revision `expected`: refused where
+    /// that is no longer what does.
+    Rebind {
+        name: SubscriptionName,
+        expected: u64,
+        pipeline: Vec<PinnedBinding>,
+        on_fault: OnFault,
+        now: Timestamp,
+    },
+    /// Has modules run beside those of a durable subscription; `None` ends that.
+    SetShadow { name: SubscriptionName, pipeline: Option<Vec<PinnedBinding>> },
     /// Deletes a durable subscription.
     DeleteSubscription { name: SubscriptionName },
     /// Settles records of a durable subscription, and notes which were delivered in vain.

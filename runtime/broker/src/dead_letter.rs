@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use millstream_engine::Reject;
+use millstream_engine::{RecordFault, Reject};
 use millstream_store::Store;
 use millstream_types::{
     BatchBuilder, Check, DeadLetters, DeliveryConfig, DeliveryMode, Header, Offset, OnFault, PartitionId,
@@ -15,6 +15,7 @@ use millstream_types::{
 
 use crate::{
     Broker, Error, Place, Subscription, Topic,
+    bindings::{Bindings, Revision},
     broker::{Shared, blocking, now},
     command::{Command, Letter, Outcome, Settlement},
     fetch::{self, Source},
@@ -33,8 +34,31 @@ const TRIES: usize = 3;
 #[derive(Debug, Clone, Copy)]
 enum Reason {
     Rejected,
+    ModuleFault,
     Expired,
     Failures,
+}
+
+/// A record that modules do not let through.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) offset: Offset,
+    /// Which module of the pipeline.
+    pub(crate) stage: usize,
+    pub(crate) text: String,
+    reason: Reason,
+}
+
+impl Refused {
+    pub(crate) fn rejected(reject: &Reject) -> Self {
+        let Reject { offset, stage, reason } = reject;
+        Self { offset: *offset, stage: *stage, text: reason.clone(), reason: Reason::Rejected }
+    }
+
+    pub(crate) fn fault(found: &RecordFault) -> Self {
+        let RecordFault { offset, stage, fault } = found;
+        Self { offset: *offset, stage: *stage, text: fault.to_string(), reason: Reason::ModuleFault }
+    }
 }
 
 /// What a letter says beside its record.
@@ -114,36 +138,37 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
     write(shared, subscription, &place, vec![letter]).await
 }
 
-/// Writes dead letters for what a module rejected. Where the subscription has no dead letters, it is passed over.
-pub(crate) async fn reject(
+/// Writes dead letters for what the modules of `revision` do not let through. Where the subscription has no dead letters,
+/// it is passed over.
+pub(crate) async fn refuse(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
-    partition: u32,
+    revision: &Revision,
+    place: &Place,
     batch: &RecordBatch,
-    rejects: &[Reject],
+    refused: &[Refused],
 ) -> Result<(), Error> {
-    if !subscription.is_durable() || subscription.row().delivery.dead_letters == DeadLetters::Off {
+    if !subscription.has_dead_letters() {
         return Ok(());
     }
-    let Some(place) = subscription.sources().place(partition) else { return Ok(()) };
     let batch = batch.decompressed()?;
     let view = batch.view();
-    let letters = rejects.iter().filter_map(|reject| {
-        let record = view.record(view.index_of(reject.offset))?.to_record();
-        let module = subscription.pipeline().get(reject.stage);
+    let letters = refused.iter().filter_map(|refused| {
+        let record = view.record(view.index_of(refused.offset))?.to_record();
+        let module = revision.pipeline.get(refused.stage);
         let why = Why {
-            reason: Reason::Rejected,
-            error: Some(&reject.reason),
+            reason: refused.reason,
+            error: Some(&refused.text),
             deliveries: 0,
             failures: 0,
             first_ms: now(),
             last_ms: now(),
             module: module.map(|binding| (binding.module.as_str(), &binding.sha256)),
         };
-        Some(letter(record, subscription, &place, &why))
+        Some(letter(record, subscription, place, &why))
     });
     let letters: Vec<_> = letters.collect();
-    write(shared, subscription, &place, letters).await
+    write(shared, subscription, place, letters).await
 }
 
 /// Appends `letters`, whose offsets are still those of their sources, but for those whose source is settled: they were
@@ -155,7 +180,7 @@ async fn write(
     letters: Vec<Record>,
 ) -> Result<(), Error> {
     let Some(id) = subscription.id() else { return Ok(()) };
-    let Some(name) = topic_of(subscription.name(), &subscription.row().delivery)? else { return Ok(()) };
+    let Some(name) = topic_of(subscription.name(), subscription.delivery())? else { return Ok(()) };
     let mut rest = letters.into_iter().peekable();
     while let Some(first) = rest.next() {
         let (key, mut bytes, mut together) = (first.key.clone(), size(&first), vec![first]);
@@ -213,15 +238,17 @@ async fn open_topic(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> R
         let row = SubscriptionRow {
             name: account,
             topic: name.clone().into(),
-            pipeline: Vec::new(),
-            on_fault: OnFault::default(),
+            bindings: Bindings::new(Vec::new(), OnFault::default(), now()),
             delivery: DeliveryConfig {
                 dead_letters: DeadLetters::Off,
                 ..DeliveryConfig::of(DeliveryMode::Shared)
             },
             created_ms: now(),
         };
-        shared.submitter.execute(Command::CreateSubscription { row, cursors: Vec::new() }).await?;
+        shared
+            .submitter
+            .execute(Command::CreateSubscription { row: Box::new(row), cursors: Vec::new() })
+            .await?;
     }
     Ok(topic)
 }
@@ -229,6 +256,7 @@ async fn open_topic(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> R
 fn letter(record: Record, subscription: &Subscription, place: &Place, why: &Why<'_>) -> Record {
     let reason = match why.reason {
         Reason::Rejected => "rejected",
+        Reason::ModuleFault => "module_fault",
         Reason::Expired => "expired",
         Reason::Failures => "failures",
     };
@@ -377,7 +405,7 @@ impl Broker {
     /// letter is written.
     fn letters_of(&self, name: &SubscriptionName) -> Result<(Arc<Topic>, Option<Arc<Subscription>>), Error> {
         let subscription = self.subscription(name)?;
-        let topic = topic_of(name, &subscription.row().delivery)?;
+        let topic = topic_of(name, subscription.delivery())?;
         let topic = topic.filter(|_| subscription.is_durable());
         let topic = self.topic(&topic.ok_or_else(|| Error::NoDeadLetters(name.clone()))?)?;
         match self.subscription(&account_of(topic.name())?) {
@@ -395,7 +423,7 @@ fn is_of<'a>(
     written_ms: Timestamp,
 ) -> bool {
     said(header, "subscription") == Some(subscription.name().as_str())
-        && written_ms >= subscription.row().created_ms
+        && written_ms >= subscription.created_ms()
 }
 
 /// Which record of what `source` reads a letter was made of; `None` where its topic is gone.

@@ -26,6 +26,24 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
+    /// Its modules cannot be changed.
+    #[error(
+        "subscription {0} is ephemeral: its modules are its reader's, who can subscribe again with others"
+    )]
+    NotDurable(SubscriptionName),
+    /// No such revision of a subscription's modules to go back to.
+    #[error("subscription {name} {}", no_revision(.wanted, .known))]
+    NoSuchRevision {
+        /// The subscription.
+        name: SubscriptionName,
+        /// As asked; `None`: the one before.
+        wanted: Option<u64>,
+        /// Those that are kept.
+        known: Vec<u64>,
+    },
+    /// Nothing runs beside its modules.
+    #[error("subscription {0} has no shadow: start one with `millstream module shadow {0} --module REF`")]
+    NoShadow(SubscriptionName),
     /// No such partition.
     #[error("topic {topic} has no partition {partition}: it has 0 to {last}")]
     UnknownPartition {
@@ -310,5 +328,16 @@ pub enum Error {
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         Self::Read(error.to_string())
+    }
+}
+
+fn no_revision(wanted: &Option<u64>, known: &[u64]) -> String {
+    let known: Vec<_> = known.iter().map(u64::to_string).collect();
+    match (wanted, known.is_empty()) {
+        (_, true) => "has had no other modules than these: there is nothing to go back to".to_owned(),
+        (Some(wanted), false) => {
+            format!("has no earlier revision {wanted}; kept are {}", known.join(", "))
+        }
+        (None, false) => format!("cannot go back; kept are {}", known.join(", ")),
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A lane is fetched span after span. Where modules leave little of what they judge, judging is what takes the time:
 //! then the span behind one that is being fetched is begun as well, and what it brings waits for its turn.
+//!
+//! A span is judged by the revision of modules that it was begun with, to its end: so each record is judged by one, and
+//! others take over at a span's end. Only where those fail for good, the rest of the span is the next one's.
 
 use std::collections::VecDeque;
 
@@ -32,6 +35,8 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 struct Span {
     number: u64,
+    /// Of the modules; `None` once it was given up by those that had begun it.
+    revision: Option<u64>,
     /// Where its next fetch starts.
     from: Offset,
     end: Offset,
@@ -46,6 +51,8 @@ struct Span {
 pub(crate) struct Fetch {
     /// Of the span, for [`Lane::take`].
     pub(crate) number: u64,
+    /// Of the modules that judge it.
+    pub(crate) revision: u64,
     pub(crate) from: Offset,
     pub(crate) end: Offset,
     /// About how many bytes modules may judge in it.
@@ -91,8 +98,13 @@ impl Lane {
         !std::mem::replace(&mut self.ended, true)
     }
 
-    /// The fetch that the lane needs: none while one is running whose records come first.
-    pub(crate) fn first(&mut self, end: Offset) -> Option<Fetch> {
+    /// The oldest revision that something is begun with.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.spans.iter().filter_map(|span| span.revision).min()
+    }
+
+    /// The fetch that the lane needs: none while one is running whose records come first. What is begun is of `revision`.
+    pub(crate) fn first(&mut self, end: Offset, revision: u64) -> Option<Fetch> {
         if self.held {
             return None;
         }
@@ -100,17 +112,17 @@ impl Lane {
             Some(front) if front.running => None,
             Some(front) => {
                 front.running = true;
-                Some(front.fetch(self.stride))
+                Some(front.fetch(self.stride, revision))
             }
-            None => self.begin(end),
+            None => self.begin(end, revision),
         }
     }
 
     /// A fetch of what comes behind those that are running, where that is worth it.
-    pub(crate) fn further(&mut self, end: Offset) -> Option<Fetch> {
+    pub(crate) fn further(&mut self, end: Offset, revision: u64) -> Option<Fetch> {
         let last = self.spans.back()?;
         let room = self.spans.len() < SPANS_MAX;
-        (self.stride.is_some() && last.running && room).then(|| self.begin(end)).flatten()
+        (self.stride.is_some() && last.running && room).then(|| self.begin(end, revision)).flatten()
     }
 
     /// Takes what a fetch brought, or why it failed.
@@ -123,6 +135,9 @@ impl Lane {
             Ok(mut fetched) => {
                 self.stride = stride(&fetched, fetched.next - span.from);
                 span.from = fetched.next;
+                if fetched.given_up {
+                    span.revision = None;
+                }
                 span.failure = fetched.failure.take();
                 span.brought.push(fetched);
             }
@@ -131,14 +146,22 @@ impl Lane {
         self.release()
     }
 
-    fn begin(&mut self, end: Offset) -> Option<Fetch> {
+    fn begin(&mut self, end: Offset, revision: u64) -> Option<Fetch> {
         if self.next >= end {
             return None;
         }
         let (from, number) = (self.next, self.begun);
         let end = self.stride.map_or(end, |stride| end.min(from.saturating_add(stride)));
-        let span = Span { number, from, end, running: true, brought: Vec::new(), failure: None };
-        let fetch = span.fetch(self.stride);
+        let mut span = Span {
+            number,
+            revision: Some(revision),
+            from,
+            end,
+            running: true,
+            brought: Vec::new(),
+            failure: None,
+        };
+        let fetch = span.fetch(self.stride, revision);
         self.spans.push_back(span);
         (self.next, self.begun) = (end, number + 1);
         Some(fetch)
@@ -168,10 +191,11 @@ impl Lane {
 }
 
 impl Span {
-    fn fetch(&self, stride: Option<Offset>) -> Fetch {
+    fn fetch(&mut self, stride: Option<Offset>, revision: u64) -> Fetch {
+        let revision = *self.revision.get_or_insert(revision);
         // Where the bound is the span's end, its bytes are an estimate; else a short fetch tells soon what is left.
         let judged_bytes = if stride.is_some() { 2 * SPAN_BYTES } else { FIRST_JUDGED_BYTES };
-        Fetch { number: self.number, from: self.from, end: self.end, judged_bytes }
+        Fetch { number: self.number, revision, from: self.from, end: self.end, judged_bytes }
     }
 }
 
@@ -203,26 +227,26 @@ mod tests {
     #[test]
     fn a_reader_that_gets_everything_fetches_one_span_at_a_time() {
         let mut lane = Lane::at(5);
-        let first = lane.first(100).unwrap();
+        let first = lane.first(100, 1).unwrap();
         assert_eq!((first.from, first.end), (5, 100));
-        assert_eq!((lane.first(200), lane.further(200)), (None, None));
+        assert_eq!((lane.first(200, 1), lane.further(200, 1)), (None, None));
         let released = lane.take(first.number, Ok(fetched(60, 1_000, 900)));
         assert_eq!(positions(&released), [60]);
-        let second = lane.first(200).unwrap();
-        assert_eq!((second.from, second.end, lane.further(200)), (60, 200, None));
+        let second = lane.first(200, 1).unwrap();
+        assert_eq!((second.from, second.end, lane.further(200, 1)), (60, 200, None));
     }
 
     #[test]
     fn what_is_fetched_early_waits_for_what_comes_first() {
         let mut lane = Lane::at(0);
-        let first = lane.first(1 << 40).unwrap();
+        let first = lane.first(1 << 40, 1).unwrap();
         lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
-        let (second, third) = (lane.first(1 << 40).unwrap(), lane.further(1 << 40).unwrap());
+        let (second, third) = (lane.first(1 << 40, 1).unwrap(), lane.further(1 << 40, 1).unwrap());
         assert_eq!((second.from, second.end, third.from, third.end), (1_000, 2_000, 2_000, 3_000));
         assert_eq!(positions(&lane.take(third.number, Ok(fetched(3_000, 10, 0)))), [0; 0]);
         // The second stops early; its rest comes before the third's.
         assert_eq!(positions(&lane.take(second.number, Ok(fetched(1_500, 10, 0)))), [1_500]);
-        let rest = lane.first(1 << 40).unwrap();
+        let rest = lane.first(1 << 40, 1).unwrap();
         assert_eq!((rest.from, rest.end), (1_500, 2_000));
         assert_eq!(positions(&lane.take(rest.number, Ok(fetched(2_000, 10, 0)))), [2_000, 3_000]);
     }
@@ -230,15 +254,15 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let mut lane = Lane::at(0);
-        let first = lane.first(1 << 40).unwrap();
+        let first = lane.first(1 << 40, 1).unwrap();
         lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
         // The first of them takes for ever, say since its module asks to be tried again later.
-        let slow = lane.first(1 << 40).unwrap();
-        let behind: Vec<_> = std::iter::from_fn(|| lane.further(1 << 40)).take(100).collect();
+        let slow = lane.first(1 << 40, 1).unwrap();
+        let behind: Vec<_> = std::iter::from_fn(|| lane.further(1 << 40, 1)).take(100).collect();
         assert_eq!(behind.len(), SPANS_MAX - 1);
         for fetch in behind.iter().rev() {
             assert!(lane.take(fetch.number, Ok(fetched(fetch.end, 10, 0))).fetched.is_empty());
-            assert_eq!(lane.further(1 << 40), None);
+            assert_eq!(lane.further(1 << 40, 1), None);
         }
         assert_eq!(lane.take(slow.number, Ok(fetched(slow.end, 10, 0))).fetched.len(), SPANS_MAX);
     }
@@ -246,26 +270,30 @@ mod tests {
     #[test]
     fn a_failure_comes_behind_what_precedes_it() {
         let mut lane = Lane::at(0);
-        let first = lane.first(10_000).unwrap();
+        let first = lane.first(10_000, 1).unwrap();
         lane.take(first.number, Ok(fetched(100, SPAN_BYTES as u64, 0)));
-        let (second, third) = (lane.first(10_000).unwrap(), lane.further(10_000).unwrap());
+        let (second, third) = (lane.first(10_000, 1).unwrap(), lane.further(10_000, 1).unwrap());
         assert!(lane.take(third.number, Err(Error::Gone)).failure.is_none());
         let released = lane.take(second.number, Ok(fetched(200, 10, 0)));
         assert_eq!((positions(&released), released.failure.is_some()), (vec![200], true));
     }
 
     proptest! {
-        /// Whatever fetches bring, and in whichever order: all is handed out once and in order.
+        /// Whatever fetches bring, in whichever order, and whenever other modules take over: all is handed out once and in
+        /// order, judged by ever newer modules, but for the rest of what older ones gave up.
         #[test]
         fn everything_comes_once_and_in_order(
-            choices in prop::collection::vec((any::<prop::sample::Index>(), 1..200u64, any::<bool>()), 1..200)
+            choices in prop::collection::vec(
+                (any::<prop::sample::Index>(), 1..200u64, any::<bool>(), 0..20u8), 1..200
+            )
         ) {
             let mut lane = Lane::at(0);
-            let (end, mut position) = (3_000, 0);
-            let mut running = Vec::new();
-            for (which, offsets, selective) in choices {
-                running.extend(lane.first(end));
-                while running.len() < 3 && let Some(fetch) = lane.further(end) {
+            let (end, mut position, mut revision, mut given_up) = (3_000, 0, 1, false);
+            let (mut running, mut judged) = (Vec::new(), std::collections::BTreeMap::new());
+            for (which, offsets, selective, chance) in choices {
+                revision += u64::from(chance == 0);
+                running.extend(lane.first(end, revision));
+                while running.len() < 3 && let Some(fetch) = lane.further(end, revision) {
                     running.push(fetch);
                 }
                 if running.is_empty() {
@@ -273,14 +301,22 @@ mod tests {
                     break;
                 }
                 let fetch: Fetch = running.swap_remove(which.index(running.len()));
-                prop_assert!(fetch.from < fetch.end && fetch.end <= end);
-                let next = fetch.end.min(fetch.from + offsets);
+                prop_assert!(fetch.from < fetch.end && fetch.end <= end && fetch.revision <= revision);
+                prop_assert!(lane.revision().is_some_and(|oldest| oldest <= fetch.revision));
+                let gives_up = chance == 1 && fetch.revision < revision;
+                given_up |= gives_up;
+                let next = if gives_up { fetch.from } else { fetch.end.min(fetch.from + offsets) };
+                for offset in fetch.from..next {
+                    prop_assert_eq!(judged.insert(offset, fetch.revision), None);
+                }
                 let (bytes_in, bytes_out) = if selective { (SPAN_BYTES as u64, 0) } else { (10, 10) };
-                for fetched in lane.take(fetch.number, Ok(fetched(next, bytes_in, bytes_out))).fetched {
-                    prop_assert!(fetched.next > position);
+                let brought = Fetched { given_up: gives_up, ..fetched(next, bytes_in, bytes_out) };
+                for fetched in lane.take(fetch.number, Ok(brought)).fetched {
+                    prop_assert!(fetched.next > position || (fetched.given_up && fetched.next == position));
                     position = fetched.next;
                 }
             }
+            prop_assert!(given_up || judged.values().is_sorted());
         }
     }
 }

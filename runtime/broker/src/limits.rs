@@ -114,6 +114,18 @@ pub(crate) const FETCHES_MAX: usize = 3;
 pub(crate) const IN_MEMORY_BYTES: usize = 256 << 10;
 /// How often a faulting record is tried again before its policy applies, and after how long.
 pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// Of a subscription's modules, how many earlier revisions are kept to go back to.
+pub(crate) const EARLIER_REVISIONS_MAX: usize = 10;
+/// How long modules that fail are let alone before one record is tried, at first and at most.
+pub(crate) const BREAKER_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Bytes of batches of one subscription that wait to be judged by its shadow.
+pub(crate) const SHADOW_BYTES_MAX: usize = 4 << 20;
+/// Differences of a shadow that are told one by one, and the bytes of each word on them.
+pub(crate) const SHADOW_SAMPLES_MAX: usize = 20;
+pub(crate) const SHADOW_TEXT_BYTES: usize = 200;
+/// Lines of modules that are kept for who asks later, and bytes of them.
+pub(crate) const TAIL_LINES: usize = 1_000;
+pub(crate) const TAIL_BYTES: usize = 1 << 20;
 /// How long a fetch waits for a module instance when all are in use.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// Consumers of one subscription.

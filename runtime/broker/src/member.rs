@@ -58,7 +58,9 @@ impl Member {
                 Error::TooManyConsumers { name: subscription.name().clone(), consumers }
             }
         })?;
-        subscription.clear_fault();
+        if subscription.group().consumers() == 1 {
+            subscription.try_again();
+        }
         Ok(Self { shared, subscription, id, outbox, left: AtomicBool::new(false) })
     }
 

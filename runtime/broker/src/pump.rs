@@ -18,6 +18,7 @@ use crate::{
     dead_letter,
     fetch::{self, Source},
     group::{Grant, MemberId, Moment, News},
+    judging,
     limits::{AGAIN_RECORDS_MAX, AGAIN_SPAN, BUSY_WAIT, FETCH_BYTES, PROGRESS_EVERY, SPAN_BYTES},
     reading::Step,
     scan::{self, Scan},
@@ -233,7 +234,7 @@ impl Pump {
             self.give(subscription, partition, next, &batch, placed.grants);
         }
         let gone = subscription.group().fetched(partition, &offsets, &brought);
-        if subscription.pipeline().is_empty() {
+        if subscription.revision().pipeline.is_empty() {
             // Deleted by retention while they waited; what compaction deletes is replaced by what is newer.
             let row = subscription.sources().id(partition).and_then(|id| shared.store.partition(id));
             let missed =
@@ -350,7 +351,7 @@ impl Machine {
             let result = match source {
                 // Its topic was deleted.
                 None => Ok(Vec::new()),
-                Some(source) if subscription.pipeline().is_empty() => {
+                Some(source) if subscription.revision().pipeline.is_empty() => {
                     read_plain(&shared, source, &offsets).await
                 }
                 Some(source) => read_judged(&shared, &subscription, source, &offsets).await,
@@ -394,7 +395,8 @@ async fn read_judged(
     source: Source,
     offsets: &[Offset],
 ) -> Result<Vec<(Offset, RecordBatch)>, Error> {
-    let bound = scan::bind(shared, subscription).await;
+    let revision = subscription.revision();
+    let bound = scan::bind(shared, subscription, &revision).await;
     if matches!(bound, Err(Error::InstancesBusy)) {
         tokio::time::sleep(BUSY_WAIT).await;
     }
@@ -406,9 +408,13 @@ async fn read_judged(
         while from <= *last {
             let Some(bound) = pipeline.take() else { break };
             let source = Source { from, end: last + 1, ..source.clone() };
-            let fetched = fetch::judged(shared, subscription, source, bound).await?;
+            let fetched = judging::judged(shared, subscription, &revision, source, bound).await?;
             if let Some(failure) = fetched.failure {
                 return Err(failure);
+            }
+            if fetched.given_up {
+                // Again, by those that were bound meanwhile.
+                return Err(Error::InstancesBusy);
             }
             from = fetched.next.max(from + 1);
             pipeline = fetched.pipeline;

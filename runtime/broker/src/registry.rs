@@ -8,9 +8,7 @@ use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName};
 
 use crate::{
-    Error, StockModule, Subscription,
-    catalog::Catalog,
-    rows::{ModuleRow, PinnedBinding},
+    Error, StockModule, Subscription, bindings::PinnedBinding, catalog::Catalog, rows::ModuleRow, tail::Tail,
 };
 
 /// Namespace of the modules that come with the broker.
@@ -25,6 +23,7 @@ pub(crate) struct Registry {
     pub(crate) limits: Limits,
     store: Store,
     catalog: Arc<Catalog>,
+    tail: Arc<Tail>,
     stock: Vec<(ModuleName, ModuleRow, Bytes)>,
 }
 
@@ -34,6 +33,7 @@ impl Registry {
         limits: Limits,
         store: Store,
         catalog: Arc<Catalog>,
+        tail: Arc<Tail>,
         stock: &[StockModule],
     ) -> Result<Self, Error> {
         let stock = stock.iter().map(|module| {
@@ -49,7 +49,7 @@ impl Registry {
             Ok((name, row, Bytes::from_static(module.wasm)))
         });
         let stock = stock.collect::<Result<_, Error>>()?;
-        Ok(Self { engine, limits, store, catalog, stock })
+        Ok(Self { engine, limits, store, catalog, tail, stock })
     }
 
     /// Checks that `wasm` is a module that can run here. Takes up to seconds.
@@ -91,22 +91,25 @@ impl Registry {
         Ok(PinnedBinding { module: name, sha256: row.sha256, config: binding.config.clone() })
     }
 
-    /// Binds a subscription's modules, in order. Takes up to seconds when one is not compiled yet.
-    pub(crate) fn bind(&self, subscription: &Subscription) -> Result<Vec<Bound>, Error> {
-        subscription.pipeline().iter().map(|binding| self.bind_one(subscription, binding)).collect()
+    /// Binds the modules of `pipeline` for a subscription, in order. Takes up to seconds when one is not compiled yet.
+    pub(crate) fn bind(
+        &self,
+        subscription: &Subscription,
+        pipeline: &[PinnedBinding],
+    ) -> Result<Vec<Bound>, Error> {
+        pipeline.iter().map(|binding| self.bind_one(subscription, binding)).collect()
     }
 
     fn bind_one(&self, subscription: &Subscription, binding: &PinnedBinding) -> Result<Bound, Error> {
         let module = self.load(binding)?;
         let setup = Setup {
-            topic: subscription.row().topic.to_string(),
+            topic: subscription.topic().to_string(),
             subscription: subscription.name().to_string(),
             config: binding.config.clone(),
         };
         let (name, reader) = (binding.module.clone(), subscription.name().clone());
-        let log = LogSink::new(move |line| {
-            tracing::info!(module = %name, subscription = %reader, level = line.level.as_str(), "{}", line.text);
-        });
+        let tail = Arc::clone(&self.tail);
+        let log = LogSink::new(move |line| tail.write(&reader, &name, line.level, line.text, line.left_out));
         module.bind(&setup, &self.limits, log).map_err(|error| {
             let cause = match error {
                 BindError::Instantiate(fault) if fault.kind == FaultKind::Busy => {

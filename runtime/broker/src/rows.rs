@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use millstream_store::Counter;
 use millstream_types::{
-    DeliveryConfig, Offset, OnFault, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName,
-    TopicPattern,
+    DeliveryConfig, Offset, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Error, dead_letter};
+use crate::{Error, bindings::Bindings, dead_letter};
 
 /// Next partition id to give, `u32` little-endian.
 pub(crate) const NEXT_PARTITION: Counter = Counter(1);
@@ -30,8 +29,7 @@ pub(crate) struct TopicRow {
 pub(crate) struct SubscriptionRow {
     pub(crate) name: SubscriptionName,
     pub(crate) topic: TopicPattern,
-    pub(crate) pipeline: Vec<PinnedBinding>,
-    pub(crate) on_fault: OnFault,
+    pub(crate) bindings: Bindings,
     #[serde(default)]
     pub(crate) delivery: DeliveryConfig,
     pub(crate) created_ms: Timestamp,
@@ -44,14 +42,6 @@ impl SubscriptionRow {
             || dead_letter::topic_of(&self.name, &self.delivery).is_ok_and(|own| own.as_ref() == Some(topic));
         self.topic.matches(topic) && !own()
     }
-}
-
-/// A binding whose module was resolved: later versions do not change it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PinnedBinding {
-    pub(crate) module: String,
-    pub(crate) sha256: [u8; 32],
-    pub(crate) config: String,
 }
 
 /// How far a subscription has come in a partition.

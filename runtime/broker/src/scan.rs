@@ -2,7 +2,7 @@
 //! topic.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -13,8 +13,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     Error, Subscription,
+    bindings::Revision,
     broker::{Shared, blocking},
     fetch::{self, Fetched, Source},
+    judging,
     lane::{Fetch, Lane},
     limits::{BUSY_WAIT, FETCH_BYTES, FETCHES_MAX, IN_MEMORY_BYTES, READY_BYTES_MAX, REST_AFTER},
     reading::Step,
@@ -42,9 +44,13 @@ pub(crate) struct Scan {
     ready: VecDeque<Step>,
     ready_bytes: usize,
     /// Each with its lane and the number of its span.
-    running: JoinSet<(usize, u64, Result<Fetched, Error>)>,
-    /// Bound modules that no fetch is using.
-    idle: Vec<Pipeline>,
+    running: JoinSet<Ran>,
+    /// Bound modules that no fetch is using, each with its revision.
+    idle: Vec<(u64, Pipeline)>,
+    /// What judges the subscription's records now.
+    revision: Arc<Revision>,
+    /// What did before, as long as something is begun with it.
+    older: BTreeMap<u64, Arc<Revision>>,
     /// Whether several spans of one partition may be judged at once: what goes to topics is appended in order.
     splits: bool,
     changed: watch::Receiver<u64>,
@@ -53,6 +59,9 @@ pub(crate) struct Scan {
     /// Whether the instances of the idle pipelines were given up.
     resting: bool,
 }
+
+/// A fetch that is done: its lane, the number of its span, the revision of its modules, and what it brought.
+type Ran = (usize, u64, u64, Result<Fetched, Error>);
 
 impl Scan {
     /// `from` is where each partition starts.
@@ -76,15 +85,16 @@ impl Scan {
             ready_bytes: 0,
             running: JoinSet::new(),
             idle: Vec::new(),
+            revision: subscription.revision(),
+            older: BTreeMap::new(),
             splits: false,
             failure: None,
             resting: false,
         };
         // The first pipeline is bound at once, so that a bad configuration is told to who subscribes.
-        if !subscription.pipeline().is_empty() {
-            let pipeline = bind(&scan.shared, &subscription).await?;
-            scan.splits = !pipeline.emits();
-            scan.idle.push(pipeline);
+        if !scan.revision.pipeline.is_empty() {
+            let pipeline = bind(&scan.shared, &subscription, &scan.revision).await?;
+            scan.give_back(scan.revision.number, pipeline);
         }
         Ok(scan)
     }
@@ -112,8 +122,7 @@ impl Scan {
             tokio::select! {
                 biased;
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    let (lane, span, fetched) = done.map_err(|error| Error::Internal(error.to_string()))?;
-                    self.take_in(lane, span, fetched);
+                    self.take_in(done.map_err(|error| Error::Internal(error.to_string()))?);
                 }
                 () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
                 changed = self.changed.changed() => {
@@ -126,9 +135,35 @@ impl Scan {
     /// A quiet subscription holds no instances.
     fn rest(&mut self) {
         self.resting = true;
-        for pipeline in &mut self.idle {
+        for (_, pipeline) in &mut self.idle {
             pipeline.rest();
         }
+    }
+
+    fn give_back(&mut self, revision: u64, pipeline: Pipeline) {
+        if revision == self.revision.number {
+            self.splits = !pipeline.emits();
+        }
+        if revision == self.revision.number || self.older.contains_key(&revision) {
+            self.idle.push((revision, pipeline));
+        }
+    }
+
+    /// Other modules may judge from now on: those before are kept for what was begun with them.
+    fn follow_bindings(&mut self) {
+        let current = self.subscription.revision();
+        if current.number != self.revision.number {
+            let before = std::mem::replace(&mut self.revision, current);
+            self.older.insert(before.number, before);
+            self.splits = false;
+        }
+        if self.older.is_empty() {
+            return;
+        }
+        let begun = self.begun.iter().filter_map(|index| self.lanes.get(*index)?.revision());
+        let oldest = begun.min().unwrap_or(self.revision.number);
+        self.older.retain(|number, _| *number >= oldest);
+        self.idle.retain(|(number, _)| *number >= oldest);
     }
 
     /// Whether there is still something to scan.
@@ -174,9 +209,12 @@ impl Scan {
         });
     }
 
-    fn take_in(&mut self, lane: usize, span: u64, mut fetched: Result<Fetched, Error>) {
-        if let Ok(fetched) = &mut fetched {
-            self.idle.extend(fetched.pipeline.take());
+    fn take_in(&mut self, ran: Ran) {
+        let (lane, span, revision, mut fetched) = ran;
+        if let Ok(fetched) = &mut fetched
+            && let Some(pipeline) = fetched.pipeline.take()
+        {
+            self.give_back(revision, pipeline);
         }
         let (index, Some(lane)) = (lane, self.lanes.get_mut(lane)) else { return };
         self.open.insert(index);
@@ -201,6 +239,7 @@ impl Scan {
 
     /// Takes in what changed since the last time.
     fn look(&mut self) {
+        self.follow_bindings();
         let sources = self.subscription.sources();
         let version = *self.changed.borrow_and_update();
         for index in self.lanes.len()..sources.len() {
@@ -257,7 +296,11 @@ impl Scan {
         self.running.len() >= FETCHES_MAX || self.ready_bytes >= READY_BYTES_MAX || self.failure.is_some()
     }
 
-    fn next_fetch(&mut self, index: usize, next: fn(&mut Lane, Offset) -> Option<Fetch>) -> Option<Fetch> {
+    fn next_fetch(
+        &mut self,
+        index: usize,
+        next: fn(&mut Lane, Offset, u64) -> Option<Fetch>,
+    ) -> Option<Fetch> {
         let lane = self.lanes.get_mut(index)?;
         let Some(end) = self.subscription.sources().end(index_of(index)) else {
             if lane.end() {
@@ -265,38 +308,43 @@ impl Scan {
             }
             return None;
         };
-        next(lane, end)
+        next(lane, end, self.revision.number)
     }
 
     fn start_fetch(&mut self, lane: usize, fetch: Fetch) {
-        let Fetch { number, from, end, judged_bytes } = fetch;
+        let Fetch { number, revision, from, end, judged_bytes } = fetch;
         let Some(place) = self.subscription.sources().place(index_of(lane)) else {
             // Its topic was deleted just now: that is noticed the next time.
             return;
         };
         let source = Source { place, from, end, judged_bytes };
         self.turn = lane + 1;
-        let modules = !self.subscription.pipeline().is_empty();
+        let by =
+            if revision == self.revision.number { Some(&self.revision) } else { self.older.get(&revision) };
+        let by = Arc::clone(by.expect("what something was begun with is kept"));
+        // What runs beside needs to be given what is judged, even if nothing judges.
+        let modules = !by.pipeline.is_empty() || self.subscription.shadow().is_some();
         if !modules && self.shared.store.is_in_memory(source.place.id, from) {
             // A thread of its own would cost more than the read.
             let fetched = fetch::plain(&self.shared.store, &source, IN_MEMORY_BYTES);
-            return self.take_in(lane, number, fetched);
+            return self.take_in((lane, number, revision, fetched));
         }
         // Fetches are as few as pipelines may be: where none is idle, one more is bound.
-        let pipeline = self.idle.pop();
+        let idle = self.idle.iter().position(|(idle, _)| *idle == revision);
+        let pipeline = idle.map(|idle| self.idle.swap_remove(idle).1);
         self.begun.insert(lane);
         self.resting = false;
         let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(&self.subscription));
         self.running.spawn(async move {
             let fetched = match modules {
-                true => judged(&shared, &subscription, source, pipeline).await,
+                true => judged(&shared, &subscription, &by, source, pipeline).await,
                 false => {
                     let store = shared.store.clone();
                     let fetch = move || fetch::plain(&store, &source, FETCH_BYTES);
                     blocking(fetch).await.flatten()
                 }
             };
-            (lane, number, fetched)
+            (lane, number, revision, fetched)
         });
     }
 }
@@ -308,12 +356,13 @@ fn index_of(lane: usize) -> u32 {
 async fn judged(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,
+    revision: &Arc<Revision>,
     source: Source,
     pipeline: Option<Pipeline>,
 ) -> Result<Fetched, Error> {
     let pipeline = match pipeline {
         Some(pipeline) => pipeline,
-        None => match bind(shared, subscription).await {
+        None => match bind(shared, subscription, revision).await {
             Ok(pipeline) => pipeline,
             // Another fetch may have a pipeline to spare by then.
             Err(Error::InstancesBusy) => {
@@ -323,12 +372,17 @@ async fn judged(
             Err(error) => return Err(error),
         },
     };
-    fetch::judged(shared, subscription, source, pipeline).await
+    judging::judged(shared, subscription, revision, source, pipeline).await
 }
 
-/// A pipeline for `subscription`. Cancel-safe: what was bound is dropped.
-pub(crate) async fn bind(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Pipeline, Error> {
-    let (shared, subscription) = (Arc::clone(shared), Arc::clone(subscription));
-    let bound = blocking(move || shared.registry.bind(&subscription)).await??;
+/// A pipeline of `revision` for `subscription`. Cancel-safe: what was bound is dropped.
+pub(crate) async fn bind(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    revision: &Arc<Revision>,
+) -> Result<Pipeline, Error> {
+    let (shared, subscription, revision) =
+        (Arc::clone(shared), Arc::clone(subscription), Arc::clone(revision));
+    let bound = blocking(move || shared.registry.bind(&subscription, &revision.pipeline)).await??;
     Ok(Pipeline::new(bound))
 }

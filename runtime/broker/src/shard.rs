@@ -14,6 +14,7 @@ use millstream_types::{
 
 use crate::{
     Error, Limits,
+    bindings::Bindings,
     command::{Appended, Command, Outcome},
     limits::PARTITION_PRODUCERS_MAX,
     message_ids::MessageIds,
@@ -44,11 +45,16 @@ pub(crate) enum Effect {
     },
     SubscriptionCreated {
         id: u32,
-        row: SubscriptionRow,
+        row: Box<SubscriptionRow>,
         cursors: Vec<(PartitionId, PartitionCursor)>,
     },
     SubscriptionDeleted {
         name: SubscriptionName,
+    },
+    /// Other modules judge a subscription's records from now on, or run beside.
+    Rebound {
+        name: SubscriptionName,
+        bindings: Box<Bindings>,
     },
     /// What a subscription's modules emitted for records below is appended.
     Routed {
@@ -168,14 +174,18 @@ impl Shard {
                 (self.put_module(name, row, wasm, batch, effects), true)
             }
             Command::RemovePrivateModule { sha256 } => {
-                if !self.binds(&sha256) {
+                if !self.needs(&sha256) {
                     batch.remove(&ModuleBlob(sha256));
                 }
                 (Ok(Outcome::Done), false)
             }
             Command::CreateSubscription { row, cursors } => {
-                (self.create_subscription(row, cursors, batch, effects), true)
+                (self.create_subscription(*row, cursors, batch, effects), true)
             }
+            Command::Rebind { name, expected, pipeline, on_fault, now } => {
+                (self.rebind(&name, expected, pipeline, on_fault, now, batch, effects), true)
+            }
+            Command::SetShadow { name, pipeline } => (self.set_shadow(&name, pipeline, batch, effects), true),
             Command::DeleteSubscription { name } => (self.delete_subscription(&name, batch, effects), true),
             Command::Settle { subscription, settlements } => {
                 self.settle(subscription, settlements, batch);
@@ -471,12 +481,10 @@ impl Shard {
         Ok(Outcome::Done)
     }
 
-    fn binds(&self, sha256: &[u8; 32]) -> bool {
-        self.modules.values().any(|row| row.sha256 == *sha256)
-            || self
-                .subscriptions
-                .values()
-                .any(|state| state.row.pipeline.iter().any(|binding| binding.sha256 == *sha256))
+    /// Whether a module has a name, or a subscription may need it.
+    fn needs(&self, sha256: &[u8; 32]) -> bool {
+        let mut needed = self.subscriptions.values().flat_map(|state| state.row.bindings.needs());
+        self.modules.values().any(|row| row.sha256 == *sha256) || needed.any(|needed| needed == sha256)
     }
 }
 
@@ -484,6 +492,7 @@ fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
     if found >= max { Err(Error::LimitReached { what, found }) } else { Ok(()) }
 }
 
+mod rebinding;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

@@ -10,18 +10,19 @@ use millstream_types::{
 
 use crate::{
     Broker, Error, Member, NewSubscription, Reading, Subscription, Window,
+    bindings::{Bindings, PinnedBinding},
     broker::{blocking, now, random_hex},
     command::{Command, Settlement},
     dead_letter,
-    rows::{self, CursorRow, SubscriptionRow},
+    rows::{CursorRow, SubscriptionRow},
     sources::Sources,
     start_at::start_positions,
 };
 
 impl Broker {
-    /// All subscriptions, by name, ephemeral ones included, without their positions.
+    /// All subscriptions, by name, ephemeral ones included, without their positions and earlier modules.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
-        let summary = |info| SubscriptionInfo { positions: Vec::new(), ..info };
+        let summary = |info| SubscriptionInfo { positions: Vec::new(), earlier: Vec::new(), ..info };
         self.shared.catalog.subscriptions().iter().map(|subscription| summary(subscription.info())).collect()
     }
 
@@ -68,10 +69,9 @@ impl Broker {
         self.check_delivery(&row)?;
         let (sources, cursors) = self.start(&row, &wanted.from).await?;
         let trial = Arc::new(Subscription::ephemeral(row.clone(), sources, &cursors));
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.registry.bind(&trial).map(drop)).await??;
+        self.try_out(&trial, &row.bindings.current.pipeline).await?;
         let name = row.name.clone();
-        self.execute(Command::CreateSubscription { row, cursors }).await?;
+        self.execute(Command::CreateSubscription { row: Box::new(row), cursors }).await?;
         self.subscription(&name)
     }
 
@@ -141,7 +141,7 @@ impl Broker {
     }
 
     fn same(&self, found: Arc<Subscription>, wanted: &NewSubscription) -> Result<Arc<Subscription>, Error> {
-        let row = found.row();
+        let row = found.to_row();
         let wanted_delivery = wanted.delivery.as_ref().unwrap_or(&row.delivery);
         let wanted_row =
             SubscriptionRow { topic: wanted.topic.clone(), delivery: wanted_delivery.clone(), ..row.clone() };
@@ -150,16 +150,21 @@ impl Broker {
         }
         let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
         if let Some(pipeline) = &wanted.pipeline {
-            let pinned = pipeline.iter().map(|binding| self.shared.registry.pin(binding));
-            let same = |(a, b): (&rows::PinnedBinding, &rows::PinnedBinding)| {
+            let same = |(a, b): (&PinnedBinding, &PinnedBinding)| {
                 a.sha256 == b.sha256 && same_json(&a.config, &b.config)
             };
-            let pinned = pinned.collect::<Result<Vec<_>, _>>()?;
-            if pinned.len() != row.pipeline.len() || !pinned.iter().zip(&row.pipeline).all(same) {
-                return exists("pipeline");
-            }
-            if row.on_fault != wanted.on_fault {
-                return exists("fault policy");
+            let pinned = self.pin(pipeline)?;
+            // Others may have been bound since: who subscribed before that, and comes again, gets what they leave.
+            let bound = row.bindings.earlier.iter().chain([&row.bindings.current]).rev();
+            let mut bound = bound.filter(|bound| {
+                pinned.len() == bound.pipeline.len() && pinned.iter().zip(&bound.pipeline).all(same)
+            });
+            match bound.next() {
+                None => return exists("pipeline"),
+                Some(first) if ![first].into_iter().chain(bound).any(|it| it.on_fault == wanted.on_fault) => {
+                    return exists("fault policy");
+                }
+                Some(_) => {}
             }
         }
         Ok(found)
@@ -175,14 +180,14 @@ impl Broker {
     }
 
     fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
-        let bindings = wanted.pipeline.iter().flatten().map(|binding| self.shared.registry.pin(binding));
+        let pipeline = self.pin(wanted.pipeline.as_deref().unwrap_or_default())?;
+        let now = now();
         Ok(SubscriptionRow {
             name,
             topic: wanted.topic.clone(),
-            pipeline: bindings.collect::<Result<_, _>>()?,
-            on_fault: wanted.on_fault,
+            bindings: Bindings::new(pipeline, wanted.on_fault, now),
             delivery: wanted.delivery.clone().unwrap_or_default(),
-            created_ms: now(),
+            created_ms: now,
         })
     }
 
@@ -230,7 +235,7 @@ fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Time
 }
 
 /// Whether a subscription is for its users to touch.
-fn check_own(name: &SubscriptionName) -> Result<(), Error> {
+pub(crate) fn check_own(name: &SubscriptionName) -> Result<(), Error> {
     let account = name.as_str().starts_with(dead_letter::ACCOUNT_PREFIX);
     if account { Err(Error::Account(name.clone())) } else { Ok(()) }
 }

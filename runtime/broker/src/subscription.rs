@@ -6,15 +6,19 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Counters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo, StartAt,
-    SubscriptionInfo, SubscriptionName, SubscriptionState, TopicPattern,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
+    StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
 };
+use tokio::sync::watch;
 
 use crate::{
     Error, Place, Topic,
+    bindings::{Bindings, Revision},
+    breaker::Breaker,
     group::Group,
     pump::Pump,
-    rows::{CursorRow, PinnedBinding, SubscriptionRow},
+    rows::{CursorRow, SubscriptionRow},
+    shadow::Shadow,
     shard::PartitionCursor,
     sources::Sources,
 };
@@ -41,7 +45,12 @@ pub struct NewSubscription {
 pub struct Subscription {
     /// Of a durable one.
     id: Option<u32>,
+    /// But for its bindings, which change.
     row: SubscriptionRow,
+    judges: Mutex<Judges>,
+    /// Number of the revision that judges now.
+    revision: watch::Sender<u64>,
+    pub(crate) breaker: Breaker,
     sources: Sources,
     group: Mutex<Group>,
     counters: Mutex<Counters>,
@@ -49,6 +58,22 @@ pub struct Subscription {
     fault: Mutex<Option<String>>,
     /// What its consumers share.
     pub(crate) pump: Pump,
+}
+
+/// What judges its records.
+#[derive(Debug)]
+struct Judges {
+    revision: Arc<Revision>,
+    earlier: Vec<Revision>,
+    shadow: Option<Arc<Shadow>>,
+}
+
+impl Judges {
+    fn of(bindings: Bindings) -> Self {
+        let Bindings { current, earlier, shadow } = bindings;
+        let shadow = shadow.map(|pipeline| Arc::new(Shadow::new(pipeline)));
+        Self { revision: Arc::new(current), earlier, shadow }
+    }
 }
 
 impl Subscription {
@@ -73,15 +98,19 @@ impl Subscription {
     /// `cursors` are those of the sources, in their order.
     fn new(
         id: Option<u32>,
-        row: SubscriptionRow,
+        mut row: SubscriptionRow,
         sources: Sources,
         cursors: Vec<(PartitionId, PartitionCursor)>,
     ) -> Self {
+        let judges = Judges::of(std::mem::take(&mut row.bindings));
         let cursors = cursors.into_iter().map(|(_, cursor)| cursor).collect();
         Self {
             id,
             group: Mutex::new(Group::new(row.delivery.clone(), cursors)),
             row,
+            revision: watch::Sender::new(judges.revision.number),
+            judges: Mutex::new(judges),
+            breaker: Breaker::default(),
             sources,
             counters: Mutex::default(),
             deleted: AtomicBool::new(false),
@@ -157,16 +186,83 @@ impl Subscription {
         self.id
     }
 
-    pub(crate) fn row(&self) -> &SubscriptionRow {
-        &self.row
+    /// What it reads.
+    pub(crate) fn topic(&self) -> &TopicPattern {
+        &self.row.topic
     }
 
-    pub(crate) fn pipeline(&self) -> &[PinnedBinding] {
-        &self.row.pipeline
+    pub(crate) fn created_ms(&self) -> Timestamp {
+        self.row.created_ms
     }
 
-    pub(crate) fn binds(&self, sha256: &[u8; 32]) -> bool {
-        self.row.pipeline.iter().any(|binding| binding.sha256 == *sha256)
+    /// All that is stored of it, but for its positions.
+    pub(crate) fn to_row(&self) -> SubscriptionRow {
+        SubscriptionRow { bindings: self.bindings(), ..self.row.clone() }
+    }
+
+    pub(crate) fn bindings(&self) -> Bindings {
+        let judges = self.judges();
+        Bindings {
+            current: Revision::clone(&judges.revision),
+            earlier: judges.earlier.clone(),
+            shadow: judges.shadow.as_ref().map(|shadow| shadow.pipeline().to_vec()),
+        }
+    }
+
+    /// What judges its records now.
+    pub(crate) fn revision(&self) -> Arc<Revision> {
+        Arc::clone(&self.judges().revision)
+    }
+
+    /// What happens to records that its modules fail on.
+    pub(crate) fn on_fault(&self, revision: &Revision) -> OnFault {
+        match revision.on_fault {
+            OnFault::DeadLetter if !self.has_dead_letters() => OnFault::Halt,
+            policy => policy,
+        }
+    }
+
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.is_durable() && self.row.delivery.dead_letters != DeadLetters::Off
+    }
+
+    /// What runs beside that, to be compared.
+    pub(crate) fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.judges().shadow.clone()
+    }
+
+    /// Resolves once revision `number` is not what judges any more. Cancel-safe.
+    pub(crate) async fn rebound(&self, number: u64) {
+        // Sent by this subscription itself, which is there.
+        let _ = self.revision.subscribe().wait_for(|current| *current != number).await;
+    }
+
+    /// Other modules judge its records from now on, or run beside.
+    pub(crate) fn rebind(&self, bindings: Bindings) {
+        let mut judges = self.judges();
+        let number = bindings.current.number;
+        let same_shadow = judges.shadow.take().filter(|shadow| {
+            bindings.shadow.as_deref() == Some(shadow.pipeline()) && judges.revision.number == number
+        });
+        let taken_over = judges.revision.number != number;
+        let next = Judges::of(bindings);
+        *judges = Judges { shadow: same_shadow.or(next.shadow), ..next };
+        drop(judges);
+        if taken_over {
+            self.try_again();
+            self.revision.send_replace(number);
+            self.sources.wake();
+            self.pump.wake();
+        }
+    }
+
+    fn judges(&self) -> MutexGuard<'_, Judges> {
+        self.judges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may need these bytes, also for going back to them.
+    pub(crate) fn needs(&self, sha256: &[u8; 32]) -> bool {
+        self.bindings().needs().any(|needed| needed == sha256)
     }
 
     pub(crate) fn routed(&self, index: u32) -> Offset {
@@ -231,8 +327,14 @@ impl Subscription {
         if !self.group().start_stream() {
             return Err(Error::SubscriptionBusy(self.name().clone()));
         }
-        self.clear_fault();
+        self.try_again();
         Ok(Held(Arc::clone(self)))
+    }
+
+    /// Somebody new reads: its modules are tried as if nothing had been.
+    pub(crate) fn try_again(&self) {
+        self.breaker.close();
+        self.clear_fault();
     }
 
     pub(crate) fn clear_fault(&self) {
@@ -283,12 +385,20 @@ impl Subscription {
         });
         let positions: Vec<_> = positions.collect();
         let mode = self.row.delivery.mode;
+        let (revision, earlier, shadow) = {
+            let judges = self.judges();
+            let earlier = judges.earlier.iter().map(Revision::to_public).collect();
+            (judges.revision.to_public(), earlier, judges.shadow.clone())
+        };
         SubscriptionInfo {
             name: self.name().clone(),
             topic: self.row.topic.clone(),
             durable: self.is_durable(),
-            pipeline: self.row.pipeline.iter().map(PinnedBinding::to_binding).collect(),
-            on_fault: self.row.on_fault,
+            pipeline: revision.pipeline,
+            on_fault: revision.on_fault,
+            revision: revision.number,
+            earlier,
+            shadow: shadow.map(|shadow| shadow.info()),
             delivery: self.row.delivery.clone(),
             consumers: group.consumers() as u64,
             state,
@@ -299,12 +409,6 @@ impl Subscription {
             positions,
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }
-    }
-}
-
-impl PinnedBinding {
-    fn to_binding(&self) -> Binding {
-        Binding { module: self.module.clone(), config: self.config.clone() }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    Binding, Check, DeliveryConfig, ModuleInfo, ModuleName, Offset, OnFault, RecordBatch, StartAt,
+    Binding, Check, DeliveryConfig, ModuleInfo, ModuleName, Offset, OnFault, Rebinding, RecordBatch, StartAt,
     SubscriptionInfo, SubscriptionName, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPattern,
 };
 use millstream_wire::{Request, Response, ServerInfo};
@@ -159,7 +159,7 @@ impl Client {
     pub async fn create_subscription(&self, new: NewSubscription) -> Result<SubscriptionInfo, CallError> {
         let NewSubscription { name, topic, from, pipeline, on_fault, delivery } = new;
         let request = Request::CreateSubscription { name, topic, from, pipeline, on_fault, delivery };
-        expect!(self, request, Bytes::new(), Response::Subscription(info) => info)
+        expect!(self, request, Bytes::new(), Response::Subscription(info) => *info)
     }
 
     /// All subscriptions, by name, ephemeral ones included. If cancelled, nothing is lost.
@@ -177,7 +177,23 @@ impl Client {
     /// [`CallError::Refused`] when there is none of that name.
     pub async fn describe_subscription(&self, name: SubscriptionName) -> Result<SubscriptionInfo, CallError> {
         let request = Request::DescribeSubscription { name };
-        expect!(self, request, Bytes::new(), Response::Subscription(info) => info)
+        expect!(self, request, Bytes::new(), Response::Subscription(info) => *info)
+    }
+
+    /// Has other modules judge the records of a durable subscription that is in use, or run beside to be compared. They are
+    /// tried out before; records that are being judged are judged to their end by those before. If cancelled, they may
+    /// take over all the same.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when a module or its configuration is refused, there is no such subscription or it is
+    /// ephemeral, or there is nothing to go back to or to promote.
+    pub async fn rebind(
+        &self,
+        name: SubscriptionName,
+        rebinding: Rebinding,
+    ) -> Result<SubscriptionInfo, CallError> {
+        let request = Request::Rebind { name, rebinding };
+        expect!(self, request, Bytes::new(), Response::Subscription(info) => *info)
     }
 
     /// Deletes a subscription; its consumer, if any, is told. If cancelled, it may still be deleted.

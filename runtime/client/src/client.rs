@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_types::TopicName;
+use millstream_types::{Rebinding, TopicName};
 use millstream_wire::{ErrorCode, Open, Request, Response, Welcome, WireError};
 use tokio::time::Instant;
 
@@ -79,6 +79,10 @@ impl Client {
         self.link.close().await;
     }
 
+    pub(crate) async fn session_connection(&self) -> Result<quinn::Connection, ConnectError> {
+        Ok(self.link.session().await?.connection)
+    }
+
     /// One request. Retried once on a new connection where the first is lost and doing it twice is doing it once; and where
     /// the broker asks to slow down, as often as the request's time allows.
     pub(crate) async fn request(&self, request: Request, body: Bytes) -> Result<Response, CallError> {
@@ -101,6 +105,7 @@ async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Respons
         Request::DeleteTopic { .. }
             | Request::DeleteSubscription { .. }
             | Request::CloseDeadLetters { .. }
+            | Request::Rebind { rebinding: Rebinding::Back { .. } | Rebinding::Promote, .. }
             | Request::PublishAtomically { .. }
     );
     // The body of a request is a module; refused here, since the broker could only break the stream off.

@@ -38,6 +38,7 @@ mod consume;
 mod error;
 mod keep;
 mod limits;
+mod module_log;
 mod place;
 mod publish;
 mod stream;
@@ -53,11 +54,13 @@ pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
     BatchBuilder, Binding, Compaction, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability,
-    Header, ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate,
-    Record, RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionName,
-    Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
+    Header, ModuleInfo, ModuleLogFilter, ModuleLogLevel, ModuleLogLine, ModuleName, Offset, OnFault,
+    PartitionInfo, ProducerName, PublishLimit, PublishRate, Rebinding, Record, RecordBatch, RecordView,
+    Retention, Revision, ShadowInfo, SlowDown, StartAt, SubscriptionInfo, SubscriptionName, Timestamp,
+    TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
+pub use module_log::ModuleLog;
 pub use place::Place;
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};
 pub use url::{Trust, Url, UrlError};

@@ -35,6 +35,11 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether the same record may be judged later: nothing in the module itself says that it fails each time.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Deadline | Self::Retry | Self::Unusable | Self::Busy)
+    }
+
     /// The kind in one lower-case word or two, as for logs and dead-letter headers.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,38 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use millstream_types::ModuleLogLevel as LogLevel;
+
 use crate::limits::Limits;
-
-/// Importance of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Finest.
-    Trace,
-    /// For whoever writes the module.
-    Debug,
-    /// Worth noting.
-    Info,
-    /// Not as expected.
-    Warn,
-    /// Failed.
-    Error,
-    /// The message of a panic; a trap follows.
-    Panic,
-}
-
-impl LogLevel {
-    /// The level in one lower-case word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-            Self::Panic => "panic",
-        }
-    }
-}
 
 /// One line that a module wrote.
 #[derive(Debug, Clone, Copy)]

@@ -32,6 +32,10 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
             (ErrorCode::UnknownSubscription, Some(name.to_string()))
         }
         Error::SubscriptionExists { name, .. } => (ErrorCode::SubscriptionExists, Some(name.to_string())),
+        Error::NotDurable(name) | Error::NoShadow(name) => (ErrorCode::BadRequest, Some(name.to_string())),
+        Error::NoSuchRevision { wanted, .. } => {
+            (ErrorCode::BadRequest, wanted.map(|wanted| wanted.to_string()))
+        }
         Error::SubscriptionBusy(name) => (ErrorCode::SubscriptionBusy, Some(name.to_string())),
         Error::NotExclusive { mode, .. } => (ErrorCode::WrongMode, Some(mode.to_string())),
         Error::TooManyConsumers { consumers, .. } => (ErrorCode::SlowDown, Some(consumers.to_string())),

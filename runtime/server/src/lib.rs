@@ -6,6 +6,7 @@ mod config;
 mod consume;
 mod error;
 mod limits;
+mod module_log;
 mod pace;
 mod peer;
 mod publish;

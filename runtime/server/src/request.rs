@@ -68,11 +68,15 @@ async fn answer(
         Request::CreateSubscription { name, topic, from, pipeline, on_fault, delivery } => {
             let (pipeline, delivery) = (Some(pipeline), Some(delivery));
             let wanted = NewSubscription { topic, name: None, from, pipeline, on_fault, delivery };
-            Response::Subscription(broker.create_subscription(name, wanted).await?.info())
+            Response::Subscription(Box::new(broker.create_subscription(name, wanted).await?.info()))
         }
         Request::ListSubscriptions => Response::Subscriptions(broker.subscriptions()),
         Request::DescribeSubscription { name } => {
-            Response::Subscription(broker.describe_subscription(&name).await?)
+            Response::Subscription(Box::new(broker.describe_subscription(&name).await?))
+        }
+        Request::Rebind { name, rebinding } => {
+            broker.rebind(&name, rebinding).await?;
+            Response::Subscription(Box::new(broker.subscription(&name)?.info()))
         }
         Request::DeleteSubscription { name } => {
             broker.delete_subscription(&name).await?;

@@ -8,7 +8,7 @@ use millstream_types::limits::BATCH_BYTES_MAX;
 use millstream_wire::{Answer, CloseCode, ErrorCode, FrameLimits, Open, Response, WireError};
 use quinn::{RecvStream, SendStream};
 
-use crate::{consume, error::of_frame, peer::Peer, publish, request, session::Context, work};
+use crate::{consume, error::of_frame, module_log, peer::Peer, publish, request, session::Context, work};
 
 /// Most bytes of a head from a client.
 const HEAD_BYTES_MAX: usize = 4 << 20;
@@ -28,7 +28,10 @@ pub(crate) async fn serve(context: &Arc<Context>, peer: Arc<Peer>, send: SendStr
     let limits = FrameLimits { head_bytes_max: HEAD_BYTES_MAX, body_bytes_max };
     let (mut reader, mut writer) = (FrameReader::new(receive, limits), FrameWriter::new(send));
     let first = reader.next::<Open>().await;
-    let stays = matches!(&first, Ok(Some((Open::Publish { .. } | Open::Subscribe(_) | Open::Work(_), _))));
+    let stays = matches!(
+        &first,
+        Ok(Some((Open::Publish { .. } | Open::Subscribe(_) | Open::Work(_) | Open::ModuleLog { .. }, _)))
+    );
     let _place = match stays.then(|| peer.place()).transpose() {
         Ok(place) => place,
         Err(error) => {
@@ -48,6 +51,9 @@ pub(crate) async fn serve(context: &Arc<Context>, peer: Arc<Peer>, send: SendStr
         }
         Ok(Some((Open::Subscribe(wanted), _))) => consume::serve(context, wanted, reader, writer).await,
         Ok(Some((Open::Work(wanted), _))) => work::serve(context, peer, wanted, reader, writer).await,
+        Ok(Some((Open::ModuleLog { filter, last, follow }, _))) => {
+            module_log::serve(context, filter, last, follow, reader, writer).await
+        }
         Ok(Some((Open::Hello(_), _))) => {
             let text = "Hello belongs on the first stream of a connection only";
             refuse(&mut writer, WireError::refused(ErrorCode::BadRequest, text)).await

@@ -2,12 +2,14 @@
 //! No I/O and no async; builds for wasm32. Nothing here panics or over-allocates on hostile bytes.
 
 mod batch;
+mod binding;
 mod bytes_io;
 mod crc;
 mod delivery;
 mod ids;
 pub mod limits;
 mod module;
+mod module_log;
 mod names;
 mod partition;
 mod record;
@@ -20,15 +22,17 @@ pub use batch::{
     BatchBuilder, BatchError, BatchView, Check, Compression, HeadersIn, HeadersView, RecordBatch,
     RecordParts, RecordView,
 };
+pub use binding::{Binding, OnFault, Rebinding, Revision, ShadowInfo, VerdictChange, VerdictSample};
 pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
 pub use module::ModuleInfo;
+pub use module_log::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine};
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
 pub use record::{Header, Record};
 pub use slow_down::{PublishLimit, PublishRate, RateError, SlowDown};
 pub use subscription::{
-    Binding, Counters, OnFault, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicPartition,
+    Counters, PositionInfo, StartAt, SubscriptionInfo, SubscriptionState, TopicPartition,
 };
 pub use topic::{Compaction, Durability, PartitionInfo, Retention, TopicChange, TopicConfig, TopicInfo};
 pub use verdict::{

@@ -4,7 +4,10 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeliveryConfig, DeliveryMode, Offset, SubscriptionName, Timestamp, TopicName, TopicPattern};
+use crate::{
+    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, Revision, ShadowInfo, SubscriptionName,
+    Timestamp, TopicName, TopicPattern,
+};
 
 /// Where a new subscription starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,26 +38,6 @@ pub struct TopicPartition {
     pub partition: u32,
 }
 
-/// A module bound to a place in a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
-    pub module: String,
-    /// Its configuration: a JSON text; `{}` for none.
-    pub config: String,
-}
-
-/// What happens when a module fails on a record, after retries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnFault {
-    /// The subscription stops and keeps its backlog.
-    #[default]
-    Halt,
-    /// The record is counted as faulted and passed over.
-    Skip,
-}
-
 /// Whether a subscription is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,7 +46,7 @@ pub enum SubscriptionState {
     Idle,
     /// A consumer is connected.
     Active,
-    /// A module failed; the backlog is kept until a consumer tries again.
+    /// Its modules fail; the backlog is kept, and it is tried again now and then, or once a consumer comes.
     Faulted,
 }
 
@@ -81,6 +64,15 @@ pub struct SubscriptionInfo {
     /// What happens when a module fails.
     #[serde(default)]
     pub on_fault: OnFault,
+    /// Which revision of its modules that is.
+    #[serde(default)]
+    pub revision: u64,
+    /// What was bound before, oldest first. Left out of lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Revision>,
+    /// What runs beside it, to be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowInfo>,
     /// How it delivers.
     #[serde(default)]
     pub delivery: DeliveryConfig,

@@ -1,7 +1,8 @@
 //! The first frame of every stream, requests and their answers.
 
 use millstream_types::{
-    DeliveryConfig, ModuleName, Offset, ProducerId, ProducerName, SubscriptionName, TopicName, TopicPattern,
+    DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProducerId, ProducerName, Rebinding,
+    SubscriptionName, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,15 @@ pub enum Open {
     Subscribe(Subscribe),
     /// Leased records down, what became of them up.
     Work(Work),
+    /// Lines of modules down: `Answer<()>`, then each [`ModuleLogLine`](millstream_types::ModuleLogLine) in a frame.
+    ModuleLog {
+        /// Which are wanted.
+        filter: ModuleLogFilter,
+        /// So many of the last ones come first.
+        last: u32,
+        /// Whether those come that are written from then on; else the stream ends.
+        follow: bool,
+    },
 }
 
 /// Who connects.
@@ -145,6 +155,13 @@ pub enum Request {
         /// Which; ephemeral ones have the name that [`Subscribed`](crate::Subscribed) told.
         name: SubscriptionName,
     },
+    /// Answered by [`Response::Subscription`]. Has other modules judge the records of a durable subscription that is in use.
+    Rebind {
+        /// Which.
+        name: SubscriptionName,
+        /// What is to become of its modules.
+        rebinding: Rebinding,
+    },
     /// Answered by [`Response::Done`]. Its consumer, if any, is told.
     DeleteSubscription {
         /// Which.
@@ -199,7 +216,7 @@ pub enum Response {
     /// All modules, by name and version.
     Modules(Vec<ModuleInfo>),
     /// One subscription.
-    Subscription(SubscriptionInfo),
+    Subscription(Box<SubscriptionInfo>),
     /// All subscriptions, by name.
     Subscriptions(Vec<SubscriptionInfo>),
     /// Dead letters, of those that are neither sent back nor purged.

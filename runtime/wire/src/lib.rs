@@ -7,7 +7,8 @@
 //! - a publisher stream is answered by [`PublishReady`], then carries [`PublishHead`] frames with a record batch
 //!   as body up, and [`Receipts`] frames down, in the order of the batches;
 //! - a consumer stream is answered by [`Subscribed`], then carries [`Delivery`] frames down and [`Control`] frames up;
-//! - a worker stream is answered by [`Joined`], then carries [`Assignment`] frames down and [`WorkControl`] frames up.
+//! - a worker stream is answered by [`Joined`], then carries [`Assignment`] frames down and [`WorkControl`] frames up;
+//! - a stream of module lines is answered by an empty `Ok`, then carries [`ModuleLogLine`] frames down.
 //!
 //! Messages are MessagePack maps: fields that one side does not know are ignored, requests it does not know refused.
 
@@ -27,9 +28,9 @@ pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::ServerInfo;
 pub use millstream_types::{
-    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, OnFault,
-    PartitionInfo, PositionInfo, PublishLimit, PublishRate, Retention, SlowDown, StartAt, SubscriptionInfo,
-    SubscriptionState, TopicChange, TopicConfig, TopicInfo,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, ModuleLogFilter,
+    ModuleLogLine, OnFault, PartitionInfo, PositionInfo, PublishLimit, PublishRate, Rebinding, Retention,
+    SlowDown, StartAt, SubscriptionInfo, SubscriptionState, TopicChange, TopicConfig, TopicInfo,
 };
 pub use publish::{Pace, PublishHead, PublishReady, Receipt, Receipts};
 pub use work::{Assignment, Joined, SettleAs, Settlement, Work, WorkControl};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use millstream_store::{Batch, Cursor, ModuleBlob, SettledRun, Subscription, Tried};
+use millstream_store::{Batch, Cursor, SettledRun, Subscription, Tried};
 use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicName};
 
 use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
@@ -48,7 +48,7 @@ impl Shard {
         let cursors: Vec<_> =
             cursors.into_iter().map(|(partition, row)| (partition, PartitionCursor::from(row))).collect();
         self.subscriptions.insert(id, SubscriptionState { row: row.clone(), cursors: cursors.clone() });
-        effects.push(Effect::SubscriptionCreated { id, row, cursors });
+        effects.push(Effect::SubscriptionCreated { id, row: Box::new(row), cursors });
         Ok(Outcome::Subscription(id))
     }
 
@@ -70,11 +70,7 @@ impl Shard {
         for (partition, cursor) in &state.cursors {
             cursor.remove(subscription, *partition, batch);
         }
-        for binding in &state.row.pipeline {
-            if !self.binds(&binding.sha256) {
-                batch.remove(&ModuleBlob(binding.sha256));
-            }
-        }
+        self.release_modules(&state.row.bindings, batch);
         effects.push(Effect::SubscriptionDeleted { name: state.row.name });
     }
 
@@ -324,8 +320,8 @@ impl SubscriptionRow {
     pub(crate) fn differs_from(&self, wanted: &Self) -> Option<&'static str> {
         let differs = [
             ("topic", self.topic != wanted.topic),
-            ("pipeline", self.pipeline != wanted.pipeline),
-            ("fault policy", self.on_fault != wanted.on_fault),
+            ("pipeline", self.bindings.current.pipeline != wanted.bindings.current.pipeline),
+            ("fault policy", self.bindings.current.on_fault != wanted.bindings.current.on_fault),
             ("delivery mode", self.delivery.mode != wanted.delivery.mode),
             ("lease", self.delivery.lease_ms != wanted.delivery.lease_ms),
             ("number of tries", self.delivery.tries != wanted.delivery.tries),

@@ -16,9 +16,10 @@ use proptest::prelude::*;
 use super::{Effect, PartitionCursor, Shard};
 use crate::{
     Error, Limits,
+    bindings::{Bindings, PinnedBinding},
     command::{Command, Letter, Outcome, Settlement},
     recover::recover,
-    rows::{CursorRow, ModuleRow, PinnedBinding, SubscriptionRow, TriedRow},
+    rows::{CursorRow, ModuleRow, SubscriptionRow, TriedRow},
 };
 
 /// A command, with names and partitions as small numbers so that they often meet.
@@ -313,11 +314,11 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             let topics = model.topics.keys().filter(read).map(|name| &shard.topics[&topic_name(*name)]);
             let ids: Vec<_> = topics.flat_map(|row| row.partitions.iter().copied()).collect();
             let on_fault = if skip { OnFault::Skip } else { OnFault::Halt };
+            let module = PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() };
             let row = SubscriptionRow {
                 name: subscription_name(name),
                 topic: if topic == ALL { "*".parse().unwrap() } else { topic_name(topic).into() },
-                pipeline: vec![PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() }],
-                on_fault,
+                bindings: Bindings::new(vec![module], on_fault, 1),
                 delivery: DeliveryConfig::default(),
                 created_ms: 1,
             };
@@ -331,7 +332,7 @@ fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)>
             }
             // Where none is given, it is the same.
             let cursors = ids.into_iter().step_by(2).map(|id| (id, CursorRow::default())).collect();
-            (Command::CreateSubscription { row, cursors }, accepted)
+            (Command::CreateSubscription { row: Box::new(row), cursors }, accepted)
         }
         Act::Unsubscribe { name } => {
             let accepted = model.subscriptions.remove(&name).is_some();

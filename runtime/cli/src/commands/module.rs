@@ -1,6 +1,8 @@
-//! `millstream module`: build and test on this machine; push, list and describe at the broker.
+//! `millstream module`: build and test on this machine; push, bind, follow at the broker.
 
+pub(crate) mod bind;
 mod build;
+mod logs;
 mod registry;
 mod test;
 
@@ -25,6 +27,14 @@ pub(crate) enum Module {
         /// std/NAME, NAME@VERSION, NAME (newest) or sha256:HEX
         reference: String,
     },
+    /// Have other modules judge the records of a subscription that is in use, without losing any
+    Bind(bind::Bind),
+    /// Run modules beside those of a subscription, and see what they would do otherwise
+    Shadow(bind::Shadow),
+    /// Have the modules that a subscription had before take over again
+    Rollback(bind::Rollback),
+    /// Show what modules write, and records that they reject or fail on
+    Logs(logs::Logs),
     /// Run a module over a file, with the engine and limits of the broker; no broker is needed
     Test(test::Test),
 }
@@ -37,6 +47,10 @@ impl Module {
             Self::Push(push) => wait(push.run(common)),
             Self::List => wait(registry::list(common)),
             Self::Describe { reference } => wait(registry::describe(common, reference)),
+            Self::Bind(bind) => wait(bind.run(common)),
+            Self::Shadow(shadow) => wait(shadow.run(common)),
+            Self::Rollback(rollback) => wait(rollback.run(common)),
+            Self::Logs(logs) => wait(logs.run(common)),
             Self::Test(test) => test.run(common),
         }
     }

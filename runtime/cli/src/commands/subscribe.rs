@@ -61,7 +61,7 @@ pub(crate) struct Subscribe {
     #[command(flatten)]
     pipeline: Pipeline,
     /// What happens when a module fails on a record
-    #[arg(long, value_enum, default_value_t = Fault::Halt)]
+    #[arg(long, value_enum, default_value_t = Fault::DeadLetter)]
     on_fault: Fault,
     /// How records are printed; json with --json, else payload
     #[arg(long, value_enum)]

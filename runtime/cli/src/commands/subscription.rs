@@ -10,7 +10,8 @@ use millstream_client::{
 use serde_json::json;
 
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, delivery::Delivery, failure::Failure, output, start,
+    bindings::Pipeline, broker::connect, cli::Common, commands::module, delivery::Delivery, failure::Failure,
+    output, start,
 };
 
 /// See the module's head.
@@ -46,24 +47,27 @@ pub(crate) struct Create {
     #[command(flatten)]
     pipeline: Pipeline,
     /// What happens when a module fails on a record
-    #[arg(long, value_enum, default_value_t = Fault::Halt)]
+    #[arg(long, value_enum, default_value_t = Fault::DeadLetter)]
     on_fault: Fault,
 }
 
 /// `--on-fault`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
-    /// The subscription stops and keeps its backlog
-    Halt,
+    /// The record becomes a dead letter; where there are none, as with halt
+    DeadLetter,
     /// The record is counted and passed over
     Skip,
+    /// The subscription stops and keeps its backlog
+    Halt,
 }
 
 impl From<Fault> for OnFault {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Halt => Self::Halt,
+            Fault::DeadLetter => Self::DeadLetter,
             Fault::Skip => Self::Skip,
+            Fault::Halt => Self::Halt,
         }
     }
 }
@@ -166,6 +170,19 @@ fn describe(subscription: &SubscriptionInfo) -> String {
     for module in &subscription.pipeline {
         lines.push(format!("module        {} {}", module.module, module.config));
     }
+    if !subscription.pipeline.is_empty() || !subscription.earlier.is_empty() {
+        lines.push(format!(
+            "revision      {}, on a fault {}",
+            subscription.revision,
+            subscription.on_fault.as_str()
+        ));
+    }
+    for earlier in subscription.earlier.iter().rev() {
+        let modules: Vec<_> = earlier.pipeline.iter().map(|binding| binding.module.as_str()).collect();
+        let (number, since) = (earlier.number, output::time(earlier.bound_ms));
+        lines.push(format!("earlier       {number}: {} since {since}", modules.join(", ")));
+    }
+    lines.extend(subscription.shadow.as_ref().map(module::bind::describe));
     lines.push(format!("records in    {}", output::count(counters.records_in)));
     lines.push(format!("records out   {}", output::count(counters.records_out)));
     for (name, count) in [

@@ -48,7 +48,7 @@ pub(crate) struct Work {
     #[command(flatten)]
     pipeline: Pipeline,
     /// What happens when a module fails on a record
-    #[arg(long, value_enum, default_value_t = Fault::Halt)]
+    #[arg(long, value_enum, default_value_t = Fault::DeadLetter)]
     on_fault: Fault,
     /// Workers; each handles one record at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -1,0 +1,370 @@
+//! Other modules for a subscription in use: they take over, run beside, and go back, and no record is lost, doubled or
+//! judged by two versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use millstream_client::{
+    Binding, Client, DeliveryConfig, DeliveryMode, ErrorCode, NewSubscription, OnFault, PublishOptions,
+    Rebinding, Record, ShadowInfo, StartAt, SubscribeOptions, SubscriptionName, TopicName, WorkOptions,
+};
+use millstream_test_guests::guest;
+use millstream_tests::{TestServer, drain, publish, read_all, soon};
+
+use crate::messages::code;
+
+const RECORDS: usize = 6_000;
+const VERSIONS: usize = 12;
+
+fn name() -> SubscriptionName {
+    "s".parse().unwrap()
+}
+
+/// A version of a module, which writes its number into each record.
+fn version(number: usize) -> Vec<Binding> {
+    let config = format!(r#"{{"mask": ["/by"], "mask_with": "{number}"}}"#);
+    vec![Binding { module: "std/redact".into(), config }]
+}
+
+fn keep(header: &str) -> Vec<Binding> {
+    let config = format!(r#"{{"header": "{header}", "exists": true}}"#);
+    vec![Binding { module: "std/headers".into(), config }]
+}
+
+fn to(pipeline: Vec<Binding>) -> Rebinding {
+    Rebinding::To { pipeline, on_fault: None }
+}
+
+async fn create(client: &Client, topic: &TopicName, pipeline: Vec<Binding>, mode: DeliveryMode) {
+    let new = NewSubscription {
+        name: name(),
+        topic: topic.clone().into(),
+        from: StartAt::Earliest,
+        pipeline,
+        on_fault: OnFault::DeadLetter,
+        delivery: DeliveryConfig::of(mode),
+    };
+    client.create_subscription(new).await.unwrap();
+}
+
+fn record(number: usize) -> Record {
+    Record::new(format!(r#"{{"n": {number}, "by": "nobody"}}"#)).with_key(format!("k{}", number % 7))
+}
+
+/// Which record it is, and which version judged it.
+fn judged(payload: &[u8]) -> (usize, usize) {
+    let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
+    (value["n"].as_u64().unwrap() as usize, value["by"].as_str().unwrap().parse().unwrap())
+}
+
+/// Publishes all records while versions take over one after the other.
+async fn publish_and_rebind(server: &TestServer, topic: &TopicName) {
+    let (publisher, binder) = (server.client().await, server.client().await);
+    let publishing = async {
+        for from in (0..RECORDS).step_by(100) {
+            publish(&publisher, topic, (from..from + 100).map(record)).await;
+        }
+    };
+    let binding = async {
+        for number in 1..VERSIONS {
+            // Each judges something.
+            let judged = number * RECORDS / VERSIONS;
+            soon("records to be judged", async {
+                while (binder.describe_subscription(name()).await.unwrap().counters.records_in as usize)
+                    < judged
+                {}
+            })
+            .await;
+            let info = binder.rebind(name(), to(version(number))).await.unwrap();
+            assert_eq!(info.revision, number as u64 + 1);
+        }
+    };
+    tokio::join!(publishing, binding);
+}
+
+/// That each record came once, and that within a partition versions follow each other.
+fn assert_once(found: &BTreeMap<u32, Vec<(u64, usize, usize)>>) {
+    let mut records: Vec<_> = found.values().flatten().map(|(_, number, _)| *number).collect();
+    records.sort_unstable();
+    assert!(records.into_iter().eq(0..RECORDS), "a record is lost or doubled");
+    for (partition, records) in found {
+        let mut by_offset = records.clone();
+        by_offset.sort_unstable();
+        let versions: Vec<_> = by_offset.iter().map(|(_, _, version)| *version).collect();
+        assert!(versions.is_sorted(), "partition {partition}: {versions:?}");
+    }
+    let versions: BTreeSet<_> = found.values().flatten().map(|(_, _, version)| *version).collect();
+    assert!(versions.len() > VERSIONS / 2, "most of them judged something: {versions:?}");
+}
+
+#[tokio::test]
+async fn versions_take_over_from_each_other_under_a_reader() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 3).await;
+    create(&client, &topic, version(0), DeliveryMode::Exclusive).await;
+    let mut consumer = client.subscribe(SubscribeOptions::durable(topic.clone(), name())).await.unwrap();
+    let reading = async {
+        let mut found = BTreeMap::<u32, Vec<_>>::new();
+        for _ in 0..RECORDS {
+            let message = soon("a record", consumer.next_message()).await.unwrap().unwrap();
+            let (number, version) = judged(message.payload().unwrap());
+            found.entry(message.partition()).or_default().push((message.offset(), number, version));
+            consumer.ack(&message);
+        }
+        found
+    };
+    let (found, ()) = tokio::join!(reading, publish_and_rebind(&server, &topic));
+    assert_once(&found);
+    consumer.close().await.unwrap();
+    let info = client.describe_subscription(name()).await.unwrap();
+    assert_eq!((info.counters.records_in, info.counters.records_out), (RECORDS as u64, RECORDS as u64));
+}
+
+#[tokio::test]
+async fn versions_take_over_from_each_other_under_workers() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 3).await;
+    create(&client, &topic, version(0), DeliveryMode::Shared).await;
+    let (took, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (client, took, topic) = (server.client().await, took.clone(), topic.clone());
+        workers.spawn(async move {
+            let mut worker = client.work(WorkOptions::new(topic, name())).await.unwrap();
+            while let Some(message) = worker.next_message().await {
+                let message = message.unwrap();
+                let (number, version) = judged(message.payload().unwrap());
+                took.send((message.partition(), (message.offset(), number, version))).unwrap();
+                worker.ack(&message);
+            }
+        });
+    }
+    let reading = async {
+        let mut found = BTreeMap::<u32, Vec<_>>::new();
+        for _ in 0..RECORDS {
+            let (partition, record) = soon("a record", taken.recv()).await.unwrap();
+            found.entry(partition).or_default().push(record);
+        }
+        found
+    };
+    let (found, ()) = tokio::join!(reading, publish_and_rebind(&server, &topic));
+    assert_once(&found);
+    workers.abort_all();
+}
+
+#[tokio::test]
+async fn what_versions_send_to_topics_is_there_once() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 2).await;
+    let version = |number: usize| {
+        let config = format!(r#"{{"template": "sink.v{number}"}}"#);
+        vec![Binding { module: "std/route".into(), config }]
+    };
+    create(&client, &topic, version(0), DeliveryMode::Exclusive).await;
+    let mut consumer = client.subscribe(SubscribeOptions::durable(topic.clone(), name())).await.unwrap();
+    let reading = tokio::spawn(async move { while consumer.next_event().await.is_some() {} });
+    let sinks = async |client: &Client| {
+        let mut found = Vec::new();
+        for number in 0..4 {
+            let sink: TopicName = format!("sink.v{number}").parse().unwrap();
+            if client.describe_topic(sink.clone()).await.is_ok() {
+                let options = SubscribeOptions::ephemeral(sink).from(StartAt::Earliest);
+                found.extend(read_all(client, options).await.into_iter().map(|(_, _, payload)| payload));
+            }
+        }
+        found
+    };
+    for number in 0..4 {
+        publish(&client, &topic, (0..500).map(|n| Record::new(format!("{}", number * 500 + n)))).await;
+        if number < 3 {
+            client.rebind(name(), to(version(number + 1))).await.unwrap();
+        }
+    }
+    soon("everything to be routed", async {
+        while client.describe_subscription(name()).await.unwrap().counters.routed < 2_000 {}
+    })
+    .await;
+    reading.abort();
+    let mut found: Vec<usize> = sinks(&client).await.iter().map(|payload| payload.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..2_000), "a record is lost or doubled");
+}
+
+#[tokio::test]
+async fn what_cannot_take_over_changes_nothing() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    create(&client, &topic, keep("a"), DeliveryMode::Exclusive).await;
+    let before = client.describe_subscription(name()).await.unwrap();
+    assert_eq!((before.revision, before.earlier.len()), (1, 0));
+    let binding = |module: &str, config: &str| vec![Binding { module: module.into(), config: config.into() }];
+    for (rebinding, wanted) in [
+        (to(binding("std/headers", r#"{"header": 1}"#)), ErrorCode::ConfigRefused),
+        (to(binding("nobody/nothing", "{}")), ErrorCode::UnknownModule),
+        (Rebinding::Shadow { pipeline: binding("std/headers", "[]") }, ErrorCode::ConfigRefused),
+        (Rebinding::Back { to: None }, ErrorCode::BadRequest),
+        (Rebinding::Back { to: Some(7) }, ErrorCode::BadRequest),
+        (Rebinding::Promote, ErrorCode::BadRequest),
+    ] {
+        assert_eq!(code(client.rebind(name(), rebinding.clone()).await), wanted, "{rebinding:?}");
+    }
+    assert_eq!(client.describe_subscription(name()).await.unwrap(), before);
+    // The same again is the same revision.
+    assert_eq!(client.rebind(name(), to(keep("a"))).await.unwrap().revision, 1);
+    let nobody = "nobody".parse().unwrap();
+    assert_eq!(code(client.rebind(nobody, to(keep("a"))).await), ErrorCode::UnknownSubscription);
+    let reader = client.subscribe(SubscribeOptions::ephemeral(topic.clone())).await.unwrap();
+    let refused = client.rebind(reader.name().clone(), to(keep("a"))).await.unwrap_err().to_string();
+    assert!(refused.contains("is ephemeral"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_was_bound_before_takes_over_again_also_after_a_restart() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    // A module of its own, which nothing but an earlier revision binds after a while.
+    let wasm = Bytes::from(guest("every_second"));
+    let private = client.put_private_module(wasm).await.unwrap();
+    let halves = vec![Binding { module: private.name.clone(), config: "{}".into() }];
+    create(&client, &topic, halves.clone(), DeliveryMode::Exclusive).await;
+    client.rebind(name(), to(version(1))).await.unwrap();
+    let skips = Rebinding::To { pipeline: Vec::new(), on_fault: Some(OnFault::Skip) };
+    let info = client.rebind(name(), skips).await.unwrap();
+    assert_eq!((info.revision, info.on_fault, info.pipeline.len()), (3, OnFault::Skip, 0));
+    client.close().await;
+
+    let server = server.restart().await;
+    let client = server.client().await;
+    let info = client.describe_subscription(name()).await.unwrap();
+    assert_eq!(info.earlier.iter().map(|revision| revision.number).collect::<Vec<_>>(), [1, 2]);
+    let info = client.rebind(name(), Rebinding::Back { to: Some(1) }).await.unwrap();
+    assert_eq!((info.revision, info.on_fault, &info.pipeline), (4, OnFault::DeadLetter, &halves));
+    publish(&client, &topic, (0..10).map(record)).await;
+    // Who subscribes with modules that were bound once gets those that are.
+    let mut options = SubscribeOptions::durable(topic.clone(), name()).until_end();
+    options = options.with_module("std/redact", version(1)[0].config.clone());
+    let mut consumer = client.subscribe(options.clone()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 5);
+    consumer.close().await.unwrap();
+    let other = SubscribeOptions::durable(topic.clone(), name())
+        .with_module("std/headers", keep("x")[0].config.clone());
+    assert!(client.subscribe(other).await.unwrap_err().to_string().contains("pipeline"));
+    // Back and forth.
+    assert_eq!(client.rebind(name(), Rebinding::Back { to: None }).await.unwrap().on_fault, OnFault::Skip);
+    assert_eq!(client.rebind(name(), Rebinding::Back { to: None }).await.unwrap().pipeline, halves);
+    // With its subscription it goes.
+    client.delete_subscription(name()).await.unwrap();
+    assert_eq!(code(client.describe_module(private.name).await), ErrorCode::UnknownModule);
+}
+
+async fn compared(client: &Client, records: u64) -> ShadowInfo {
+    soon("the comparison", async {
+        loop {
+            let info = client.describe_subscription(name()).await.unwrap().shadow.unwrap();
+            if info.compared + info.left_out >= records {
+                return info;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_shadow_tells_what_would_be_different_and_changes_nothing() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    create(&client, &topic, keep("a"), DeliveryMode::Exclusive).await;
+    let shadow = [keep("b"), version(9)].concat();
+    let started = client.rebind(name(), Rebinding::Shadow { pipeline: shadow.clone() }).await.unwrap();
+    assert_eq!((started.revision, started.shadow.unwrap().compared), (1, 0));
+    // 100 records with neither header, 50 with one, 25 with the other, and 10 with both: of these, 5 are no JSON.
+    let record = |headers: &str, payload: &str| {
+        headers
+            .chars()
+            .fold(Record::new(payload.to_owned()), |record, it| record.with_header(it.to_string(), ""))
+    };
+    let json = r#"{"by": "nobody"}"#;
+    let records = [(100, "", json), (50, "a", json), (25, "b", json), (5, "ab", json), (5, "ab", "no JSON")];
+    for (count, headers, payload) in records {
+        publish(&client, &topic, (0..count).map(|_| record(headers, payload))).await;
+    }
+    let reader = || SubscribeOptions::durable(topic.clone(), name()).until_end();
+    let mut consumer = client.subscribe(reader()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 60, "as if there were no shadow");
+    consumer.close().await.unwrap();
+    let info = compared(&client, 185).await;
+    assert_eq!((info.compared, info.same, info.left_out), (185, 100, 0));
+    let changes: Vec<_> =
+        info.changes.iter().map(|it| (it.from.as_str(), it.to.as_str(), it.records)).collect();
+    assert_eq!(
+        changes,
+        [("drop", "change", 25), ("keep", "change", 5), ("keep", "drop", 50), ("keep", "reject", 5)]
+    );
+    assert_eq!((info.samples[0].offset, info.samples[0].from.as_str()), (100, "keep"));
+    assert!(info.samples.len() == 20 && info.samples.iter().all(|sample| sample.to == "drop"));
+    // No dead letters come of it.
+    let info = client.describe_subscription(name()).await.unwrap();
+    assert_eq!((info.counters.rejected, info.counters.records_out), (0, 60));
+
+    let info = client.rebind(name(), Rebinding::Promote).await.unwrap();
+    assert_eq!((info.revision, info.pipeline, info.shadow), (2, shadow, None));
+    publish(&client, &topic, [record("b", json)]).await;
+    let mut consumer = client.subscribe(reader()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await, [(0, 185, r#"{"by": "9"}"#.to_owned())]);
+}
+
+#[tokio::test]
+async fn a_shadow_that_fails_or_burns_its_time_hurts_nobody() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    create(&client, &topic, Vec::new(), DeliveryMode::Exclusive).await;
+    let hostile = client.put_private_module(guest("hostile").into()).await.unwrap().name;
+    // Also beside nothing: what a first module would do can be seen before it is bound.
+    let shadow = vec![Binding { module: hostile, config: "\"\"".into() }, version(1)[0].clone()];
+    client.rebind(name(), Rebinding::Shadow { pipeline: shadow }).await.unwrap();
+    publish(&client, &topic, (0..300).map(|_| Record::new("- this is no JSON, so all are rejected"))).await;
+    let mut consumer =
+        client.subscribe(SubscribeOptions::durable(topic.clone(), name()).until_end()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 300);
+    consumer.close().await.unwrap();
+    let info = compared(&client, 300).await;
+    assert_eq!(
+        info.changes.iter().map(|it| (it.from.as_str(), it.to.as_str(), it.records)).collect::<Vec<_>>(),
+        [("keep", "reject", 300)]
+    );
+    assert!(info.samples[0].to.contains("not JSON"), "{:?}", info.samples[0]);
+
+    // Another shadow, whose every record fails: it is let alone after ten, and what it left out is counted.
+    let failing = client.put_private_module(guest("failing").into()).await.unwrap().name;
+    let shadow = vec![Binding { module: failing, config: "{}".into() }];
+    client.rebind(name(), Rebinding::Shadow { pipeline: shadow }).await.unwrap();
+    publish(&client, &topic, (0..2_000).map(|_| Record::new("-"))).await;
+    let mut consumer =
+        client.subscribe(SubscribeOptions::durable(topic.clone(), name()).until_end()).await.unwrap();
+    assert_eq!(drain(&mut consumer).await.len(), 2_000);
+    consumer.close().await.unwrap();
+    let info = compared(&client, 2_000).await;
+    assert!(info.left_out > 1_900 && info.same == 0, "{info:?}");
+    assert!(info.fault.unwrap().contains("unreachable"));
+    assert_eq!(client.rebind(name(), Rebinding::EndShadow).await.unwrap().shadow, None);
+}
+
+#[tokio::test]
+async fn publishers_need_not_wait_for_anybody_who_binds() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    create(&client, &topic, version(0), DeliveryMode::Exclusive).await;
+    let publisher = client.publisher(topic.clone(), PublishOptions::default()).await.unwrap();
+    // Five bind at the same time: all of them take over, one after the other.
+    let mut binding = tokio::task::JoinSet::new();
+    for number in 1..=5 {
+        let client = server.client().await;
+        binding.spawn(async move { client.rebind(name(), to(version(number))).await.unwrap().revision });
+    }
+    drop(publisher.publish(record(0)).await.unwrap());
+    soon("the receipt", publisher.close()).await.unwrap();
+    let mut revisions = binding.join_all().await;
+    revisions.sort_unstable();
+    let info = client.describe_subscription(name()).await.unwrap();
+    assert_eq!((info.revision, info.earlier.len()), (6, 5), "{revisions:?}");
+}
