@@ -17,6 +17,8 @@ mod many;
 mod peak; // a burst, and who is slow
 #[path = "binary/pressure.rs"]
 mod pressure; // too much at once
+#[path = "binary/rebinding.rs"]
+mod rebinding; // other modules for a subscription in use
 #[path = "binary/retention.rs"]
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]

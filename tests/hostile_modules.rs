@@ -205,14 +205,16 @@ async fn a_subscription_that_halts_goes_on_with_another_module() {
         consumer.ack(&message);
     }
     assert!(soon("the fault", consumer.next_message()).await.unwrap().is_err());
-    consumer.close().await.unwrap();
+    drop(consumer);
     // The policy alone: the module is the same.
     let bound = client.describe_subscription("s".parse().unwrap()).await.unwrap().pipeline;
     let rebinding = Rebinding::To { pipeline: bound, on_fault: Some(OnFault::DeadLetter) };
     let info = client.rebind("s".parse().unwrap(), rebinding).await.unwrap();
     assert_eq!((info.state, info.on_fault), (SubscriptionState::Idle, OnFault::DeadLetter));
     let mut consumer = client.subscribe(options.until_end()).await.unwrap();
-    assert_eq!(drain(&mut consumer).await.iter().map(|record| record.1).collect::<Vec<_>>(), [3, 4]);
+    // Those before it may come again: whether they were acknowledged in time is open.
+    let offsets: Vec<_> = drain(&mut consumer).await.iter().map(|record| record.1).collect();
+    assert!(offsets.ends_with(&[3, 4]) && !offsets.contains(&2), "{offsets:?}");
     consumer.close().await.unwrap();
     assert_eq!(letters(&client, "s").await.keys().copied().collect::<Vec<_>>(), [2]);
 }

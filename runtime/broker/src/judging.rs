@@ -124,8 +124,7 @@ impl Work {
         loop {
             let Some(batch) = self.batches.front().cloned() else {
                 if !self.read_on()? {
-                    self.fetched.steps = joined(std::mem::take(&mut self.fetched.steps));
-                    return Ok(Pause::Done);
+                    return Ok(self.end());
                 }
                 continue;
             };
@@ -139,7 +138,12 @@ impl Work {
             }
             let admission = self.subscription.breaker.admit(Instant::now());
             let range = match admission {
-                Admission::Wait(time) => return Ok(Pause::Wait(time)),
+                // What is there is handed out before.
+                Admission::Wait(_) if !self.fetched.steps.is_empty() => return Ok(self.end()),
+                Admission::Wait(time) => {
+                    self.pipeline.rest();
+                    return Ok(Pause::Wait(time));
+                }
                 Admission::Probe => first..first + 1,
                 // After a fault the record at fault is tried alone.
                 Admission::Go if self.tries > 0 => first..first + 1,
@@ -319,7 +323,7 @@ impl Work {
         // Others were bound while these failed.
         if subscription.revision().number != self.revision.number {
             self.fetched.given_up = true;
-            return Pause::Done;
+            return self.end();
         }
         let fault = format!(
             "subscription {} is faulted: module {} failed on topic {} partition {} offset {offset}: {cause}; \
@@ -337,7 +341,12 @@ impl Work {
             &format!("failed, and the subscription halts: {cause}"),
         );
         self.fetched.failure = Some(Error::ModuleFault(fault));
+        self.end()
+    }
+
+    fn end(&mut self) -> Pause {
         self.batches.clear();
+        self.fetched.steps = joined(std::mem::take(&mut self.fetched.steps));
         Pause::Done
     }
 
@@ -358,8 +367,8 @@ impl Work {
             self.tell(stage, ModuleLogLevel::Error, offset, &format!("{text}: {cause}"));
         }
         self.subscription.set_fault(fault);
-        self.tries = 0;
-        Pause::Wait(wait)
+        // The next fetch waits.
+        self.end()
     }
 
     fn recovered(&self) {
