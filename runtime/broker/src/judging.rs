@@ -109,12 +109,13 @@ async fn on_module_thread(
     mut work: Work,
 ) -> Result<(Work, Result<Pause, Error>), Error> {
     let (sender, receiver) = oneshot::channel();
+    let flow = work.subscription.flow();
     let job = move || {
         let pause = work.advance();
         // Nobody waits when the reader is gone.
         let _ = sender.send((work, pause));
     };
-    shared.workers.submit(job).map_err(|full| Error::Internal(full.to_string()))?;
+    shared.workers.submit(flow, job).map_err(|full| Error::Internal(full.to_string()))?;
     receiver.await.map_err(|_| Error::Internal("a module thread lost its job; see the log".into()))
 }
 

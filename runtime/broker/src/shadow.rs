@@ -19,6 +19,7 @@ use crate::{
     breaker::{Admission, Breaker},
     broker::Shared,
     limits::{JUDGED_TURN, SHADOW_BYTES_MAX, SHADOW_SAMPLES_MAX, SHADOW_TEXT_BYTES},
+    subscription::new_flow,
 };
 
 /// See the module's head.
@@ -30,6 +31,8 @@ pub(crate) struct Shadow {
     /// Of batches that wait to be judged.
     waiting_bytes: AtomicUsize,
     breaker: Breaker,
+    /// Its turns on the module threads are its own.
+    flow: u64,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,7 @@ impl Shadow {
             idle: Mutex::default(),
             waiting_bytes: AtomicUsize::new(0),
             breaker: Breaker::default(),
+            flow: new_flow(),
         }
     }
 
@@ -130,7 +134,7 @@ impl Comparison {
     fn submit(self) {
         let (shared, shadow) = (Arc::clone(&self.shared), Arc::clone(&self.shadow));
         let records = self.left();
-        if shared.workers.submit(move || self.run()).is_err() {
+        if shared.workers.submit(shadow.flow, move || self.run()).is_err() {
             shadow.tally().left_out += records;
         }
     }

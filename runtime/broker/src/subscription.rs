@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use millstream_types::{
@@ -51,6 +51,7 @@ pub struct Subscription {
     /// Number of the revision that judges now.
     revision: watch::Sender<u64>,
     pub(crate) breaker: Breaker,
+    flow: u64,
     sources: Sources,
     group: Mutex<Group>,
     counters: Mutex<Counters>,
@@ -111,6 +112,7 @@ impl Subscription {
             revision: watch::Sender::new(judges.revision.number),
             judges: Mutex::new(judges),
             breaker: Breaker::default(),
+            flow: new_flow(),
             sources,
             counters: Mutex::default(),
             deleted: AtomicBool::new(false),
@@ -207,6 +209,11 @@ impl Subscription {
             earlier: judges.earlier.clone(),
             shadow: judges.shadow.as_ref().map(|shadow| shadow.pipeline().to_vec()),
         }
+    }
+
+    /// Whose turn on the module threads its jobs are.
+    pub(crate) fn flow(&self) -> u64 {
+        self.flow
     }
 
     /// What judges its records now.
@@ -410,6 +417,12 @@ impl Subscription {
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
+}
+
+/// Somebody new who takes turns on the module threads.
+pub(crate) fn new_flow() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The right to read a subscription; dropping it gives the subscription free.

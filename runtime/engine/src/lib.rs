@@ -20,6 +20,7 @@ mod sections;
 mod settings;
 mod spec;
 mod ticker;
+mod turns;
 mod workers;
 
 pub use bound::{Bound, VerdictBuffer};

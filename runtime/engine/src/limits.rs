@@ -73,7 +73,13 @@ pub(crate) const EMIT_RECORDS_MAX: usize = 32_768;
 /// A run of a pipeline ends early once it holds this many emitted bytes.
 pub(crate) const RUN_EMIT_BYTES: usize = 4 << 20;
 /// A run of a pipeline ends early after this long, so that one pipeline does not hold a worker.
-pub(crate) const RUN_TURN: Duration = Duration::from_millis(200);
+pub(crate) const RUN_TURN: Duration = Duration::from_millis(20);
+/// Who needs the CPU so long for one job leaves a module thread to others.
+pub(crate) const LONG_JOB: Duration = Duration::from_millis(30);
+/// Module threads there are at least, where their number is not said.
+pub(crate) const MODULE_THREADS_MIN: usize = 2;
+/// After so many jobs it is forgotten what those flows used that have none.
+pub(crate) const FLOWS_FORGOTTEN_EVERY: u32 = 1_024;
 /// Topic names remembered as allowed by one module's announcement.
 pub(crate) const TOPICS_KNOWN_MAX: usize = 4_096;
 /// How often the epoch advances while a call runs.

@@ -14,7 +14,7 @@ mod picks;
 mod stage;
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_types::{BatchError, RecordBatch};
 
@@ -33,13 +33,33 @@ pub struct Pipeline {
     stages: Vec<Stage>,
     counters: Counters,
     faults_in_row: u32,
+    turn: Duration,
+}
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    started: Instant,
+    length: Duration,
+}
+
+impl Turn {
+    pub(crate) fn is_over(self) -> bool {
+        self.started.elapsed() > self.length
+    }
 }
 
 impl Pipeline {
     /// A pipeline of `modules`, in that order. Without any, every record goes on.
     pub fn new(modules: Vec<Bound>) -> Self {
         let stages = modules.into_iter().map(Stage::new).collect();
-        Self { stages, counters: Counters::default(), faults_in_row: 0 }
+        Self { stages, counters: Counters::default(), faults_in_row: 0, turn: RUN_TURN }
+    }
+
+    /// The same with runs that end early after about `turn`, instead of 20 ms.
+    #[must_use]
+    pub fn with_turn(self, turn: Duration) -> Self {
+        Self { turn, ..self }
     }
 
     /// The modules, in order.
@@ -70,7 +90,7 @@ impl Pipeline {
     /// # Errors
     /// [`BatchError`] when the batch itself cannot be read; nothing is done then.
     pub fn run(&mut self, batch: &RecordBatch, records: Range<usize>) -> Result<Outcome, BatchError> {
-        let started = Instant::now();
+        let turn = Turn { started: Instant::now(), length: self.turn };
         let records = records.start..records.end.min(batch.view().len());
         // Emitted records take over payloads; kept ones do only in a batch that another module's emits rebuild.
         let plain = self.emits() || self.stages.iter().any(|stage| stage.bound().spec().reads_payload);
@@ -82,13 +102,12 @@ impl Pipeline {
         let mut at = records.start;
         let mut chunk_records = CALL_RECORDS_MAX;
         while at < records.end && gather.stop().is_none() {
-            if at > records.start && (gather.emitted_bytes() > RUN_EMIT_BYTES || started.elapsed() > RUN_TURN)
-            {
+            if at > records.start && (gather.emitted_bytes() > RUN_EMIT_BYTES || turn.is_over()) {
                 break;
             }
             let range = at..records.end.min(at + chunk_records);
             let faults_before = self.faults_in_row;
-            let mut chunk = Chunk::new(view, range.clone(), &mut self.faults_in_row, &mut counters);
+            let mut chunk = Chunk::new(view, range.clone(), turn, &mut self.faults_in_row, &mut counters);
             match chunk.run(&mut self.stages) {
                 Ok(()) => chunk_records = CALL_RECORDS_MAX,
                 Err(Overflow) if range.len() > 1 => {

@@ -1,11 +1,15 @@
-//! Threads for module code, so that it never runs on a thread that serves the network.
+//! Threads for module code, so that it never runs on a thread that serves the network, nor for long at others' cost.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::EngineError;
+use crate::limits::MODULE_THREADS_MIN;
+use crate::turns::{Ticket, Turns};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -14,7 +18,9 @@ type Job = Box<dyn FnOnce() + Send>;
 #[error("{0} jobs wait for a module thread, as many as may: try again")]
 pub struct QueueFull(pub usize);
 
-/// A fixed number of threads that run jobs in the order they came. Dropping it runs what waits, then ends the threads.
+/// A fixed number of threads that run jobs. Each job belongs to a flow, as those of one subscription do: the flow that has
+/// used least CPU time goes first, and flows whose jobs are long leave one thread to the others. Dropping it runs what waits,
+/// then ends the threads.
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -24,25 +30,26 @@ struct Shared {
     queue: Mutex<Queue>,
     woken: Condvar,
     jobs_max: usize,
+    threads: usize,
 }
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    turns: Turns<Job>,
     closed: bool,
 }
 
 impl Workers {
-    /// Starts `threads` threads, one a core when 0, before which at most `jobs_max` jobs wait.
+    /// Starts `threads` threads, one a core and at least two when 0, before which at most `jobs_max` jobs wait.
     ///
     /// # Errors
     /// [`EngineError::Thread`] when the system gives none.
     pub fn start(threads: usize, jobs_max: usize) -> Result<Self, EngineError> {
         let threads = match threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
+            0 => thread::available_parallelism().map_or(1, usize::from).max(MODULE_THREADS_MIN),
             given => given,
         };
-        let shared = Arc::new(Shared { queue: Mutex::default(), woken: Condvar::new(), jobs_max });
+        let shared = Arc::new(Shared { queue: Mutex::default(), woken: Condvar::new(), jobs_max, threads });
         // Made first, so that the threads there are end when one cannot be started.
         let mut workers = Self { shared, threads: Vec::with_capacity(threads) };
         for index in 0..threads {
@@ -56,16 +63,16 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has a thread run `job`, soon. Never waits. The job tells its outcome itself, as by a channel.
+    /// Has a thread run `job` of `flow`, soon. Never waits. The job tells its outcome itself, as by a channel.
     ///
     /// # Errors
     /// [`QueueFull`] when too many wait; the job is dropped then.
-    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), QueueFull> {
+    pub fn submit(&self, flow: u64, job: impl FnOnce() + Send + 'static) -> Result<(), QueueFull> {
         let mut queue = self.shared.lock();
-        if queue.jobs.len() >= self.shared.jobs_max {
+        if queue.turns.waiting() >= self.shared.jobs_max {
             return Err(QueueFull(self.shared.jobs_max));
         }
-        queue.jobs.push_back(Box::new(job));
+        queue.turns.push(flow, Box::new(job));
         drop(queue);
         self.shared.woken.notify_one();
         Ok(())
@@ -73,27 +80,40 @@ impl Workers {
 
     /// Jobs that wait for a thread.
     pub fn waiting(&self) -> usize {
-        self.shared.lock().jobs.len()
+        self.shared.lock().turns.waiting()
     }
 }
 
 impl Shared {
     fn work(&self) {
-        while let Some(job) = self.next() {
+        let mut ran = None;
+        while let Some((job, ticket)) = self.next(ran.take()) {
+            let started = clock_gettime(ClockId::ThreadCPUTime);
             // A job that panics must not take the thread from the others; the panic hook has told of it.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("a job on a module thread panicked");
             }
+            let used = clock_gettime(ClockId::ThreadCPUTime) - started;
+            ran = Some((ticket, Duration::try_from(used).unwrap_or_default()));
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    /// Notes what `ran`; the next job.
+    fn next(&self, ran: Option<(Ticket, Duration)>) -> Option<(Job, Ticket)> {
         let mut queue = self.lock();
-        loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
+        if let Some((ticket, cpu)) = ran {
+            queue.turns.done(ticket, cpu);
+            // A job of a long flow may have waited for this one alone, while another thread sleeps.
+            if queue.turns.waiting() > 1 {
+                self.woken.notify_one();
             }
-            if queue.closed {
+        }
+        loop {
+            if let Some(turn) = queue.turns.next(self.threads) {
+                return Some(turn);
+            }
+            if queue.closed && queue.turns.waiting() == 0 {
+                self.woken.notify_all();
                 return None;
             }
             queue = self.woken.wait(queue).unwrap_or_else(PoisonError::into_inner);

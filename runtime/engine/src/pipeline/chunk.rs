@@ -10,7 +10,7 @@ use millstream_types::{
 use super::flow::{Flow, Passed, Through, bytes_of, delta, parts};
 use super::picks::Picks;
 use super::stage::Stage;
-use super::{Counters, RecordFault, Reject, Stop};
+use super::{Counters, RecordFault, Reject, Stop, Turn};
 use crate::limits::{EMIT_BYTES_MAX, EMIT_RECORDS_MAX, FAULTS_IN_ROW_MAX};
 use crate::{Fault, FaultKind};
 
@@ -34,6 +34,8 @@ pub(crate) struct Chunk<'a, 'b> {
     pub(crate) stop: Option<Stop>,
     pub(crate) emitted_bytes: usize,
     emitted_records: usize,
+    /// Of the run that it is part of.
+    turn: Turn,
     faults_in_row: &'b mut u32,
     pub(crate) counters: &'b mut Counters,
 }
@@ -42,6 +44,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
     pub(crate) fn new(
         source: BatchView<'a>,
         range: Range<usize>,
+        turn: Turn,
         faults_in_row: &'b mut u32,
         counters: &'b mut Counters,
     ) -> Self {
@@ -58,6 +61,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
             stop: None,
             emitted_bytes: 0,
             emitted_records: 0,
+            turn,
             faults_in_row,
             counters,
         }
@@ -105,15 +109,21 @@ impl<'a, 'b> Chunk<'a, 'b> {
         picks: Picks,
     ) -> Result<Passed, Overflow> {
         let mut through = Through::new(view);
-        let mut work = vec![picks];
+        let (mut work, mut judged) = (vec![picks], false);
         while let Some(mut rest) = work.pop() {
             if rest.is_empty() {
                 continue;
+            }
+            if judged && self.turn.is_over() {
+                // The thread is others' as well.
+                self.cut_at(offset_of(&view, rest.first()));
+                break;
             }
             let mut portion = stage.portion(&view, &mut rest);
             work.push(rest);
             let Err(fault) = self.judge(index, stage, &view, &portion, &mut through)? else {
                 stage.succeeded(portion.len());
+                judged = true;
                 *self.faults_in_row = 0;
                 continue;
             };
@@ -126,15 +136,24 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 }
                 kind if portion.len() > 1 => {
                     stage.failed(portion.len(), kind);
+                    if self.turn.is_over() {
+                        stage.slow_down(portion.len());
+                        self.cut_at(offset);
+                        break;
+                    }
                     let first = portion.take_first(portion.len() / 2);
                     work.push(portion);
                     work.push(first);
                 }
-                FaultKind::Reject => self.reject(offset, index, fault.text),
+                FaultKind::Reject => {
+                    self.reject(offset, index, fault.text);
+                    judged = true;
+                }
                 // What an earlier call left behind may be the cause: once more, with an instance of its own.
                 _ if !fault.fresh => work.push(portion),
                 kind => {
                     stage.failed(1, kind);
+                    judged = true;
                     if self.fault(offset, index, fault) {
                         break;
                     }
@@ -246,8 +265,13 @@ impl<'a, 'b> Chunk<'a, 'b> {
         too_many
     }
 
-    fn stop_at(&mut self, offset: Offset, stop: Stop) {
+    /// What is at `offset` and behind is not done.
+    fn cut_at(&mut self, offset: Offset) {
         self.cut = Some(self.cut.map_or(offset, |cut| cut.min(offset)));
+    }
+
+    fn stop_at(&mut self, offset: Offset, stop: Stop) {
+        self.cut_at(offset);
         self.stop = Some(stop);
     }
 }

@@ -75,7 +75,12 @@ impl Stage {
     pub(crate) fn failed(&mut self, records: usize, kind: FaultKind) {
         self.successes = 0;
         if matches!(kind, FaultKind::Deadline | FaultKind::Memory | FaultKind::OutputTooLarge) {
-            self.records_max = self.records_max.min((records / 2).max(1));
+            self.slow_down(records);
         }
+    }
+
+    /// The next calls have fewer than `records` records.
+    pub(crate) fn slow_down(&mut self, records: usize) {
+        self.records_max = self.records_max.min((records / 2).max(1));
     }
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use millstream_engine::{Delivery, Engine, Limits, LogSink, Pipeline, Settings};
 use millstream_test_guests::guest;
 
-use crate::support::{batch, setup};
+use crate::support::{batch, patient, setup};
 
 /// Loads the guest with a new engine on `dir`, runs it, and tells the file in the cache and when it was written.
 fn load(dir: &Path) -> (PathBuf, SystemTime) {
@@ -16,7 +16,7 @@ fn load(dir: &Path) -> (PathBuf, SystemTime) {
     let engine = Engine::new(&settings).expect("an engine");
     let module = engine.load(&guest("every_second"), &Limits::default()).expect("a module");
     let bound = module.bind(&setup("{}"), &Limits::default(), LogSink::none()).expect("bound");
-    let outcome = Pipeline::new(vec![bound]).run(&batch(&["a", "b"]), 1..2).expect("a batch");
+    let outcome = patient(Pipeline::new(vec![bound])).run(&batch(&["a", "b"]), 1..2).expect("a batch");
     assert_eq!(outcome.delivery, Delivery::Nothing);
     let mut files = fs::read_dir(dir).expect("the cache").map(|entry| entry.expect("an entry").path());
     let file = files.find(|path| path.extension().is_some_and(|it| it == "cwasm")).expect("a file");

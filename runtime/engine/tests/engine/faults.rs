@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_engine::{Delivery, FaultKind, Limits, LogSink, Outcome, Pipeline, Stop};
 
-use crate::support::{BASE, batch, batch_with, bound, contents, load, pipeline, setup};
+use crate::support::{BASE, batch, batch_with, bound, contents, load, patient, pipeline, setup};
 
 fn run(payloads: &millstream_types::RecordBatch) -> Outcome {
     let mut pipeline = pipeline(&["hostile"]);
@@ -175,7 +175,7 @@ fn log_lines_are_cut_and_counted() {
     };
     let limits = Limits { log_line_bytes: 11, log_lines_per_second: 20, ..Limits::default() };
     let module = load("hostile").bind(&setup("{}"), &limits, sink).unwrap();
-    let mut pipeline = Pipeline::new(vec![module]);
+    let mut pipeline = patient(Pipeline::new(vec![module]));
     pipeline.run(&batch(&["V"]), 0..1).unwrap();
     let lines = lines.lock().unwrap();
     assert!((40..60).contains(&lines.len()), "{}", lines.len());

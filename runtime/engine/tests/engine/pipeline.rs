@@ -6,7 +6,7 @@ use millstream_engine::{
 use millstream_test_guests::guest;
 use millstream_types::{BatchBuilder, Compression, Record, RecordBatch};
 
-use crate::support::{BASE, batch, batch_with, contents, pipeline, setup};
+use crate::support::{BASE, batch, batch_with, contents, patient, pipeline, setup};
 
 fn run(names: &[&str], batch: &RecordBatch) -> Outcome {
     pipeline(names).run(batch, 0..batch.view().len()).expect("a good batch")
@@ -205,8 +205,8 @@ fn without_a_free_instance_a_run_waits_its_turn() {
     let module = engine.load(&guest("every_second"), &limits).unwrap();
     let bind = || module.bind(&setup("{}"), &limits, LogSink::none());
     let batch = batch(&["a", "b"]);
-    let mut first = Pipeline::new(vec![bind().unwrap()]);
-    let mut second = Pipeline::new(vec![bind().unwrap()]);
+    let mut first = patient(Pipeline::new(vec![bind().unwrap()]));
+    let mut second = patient(Pipeline::new(vec![bind().unwrap()]));
     assert!(matches!(bind(), Err(BindError::Instantiate(fault)) if fault.kind == FaultKind::Busy));
     second.rest();
     let third = bind().unwrap();

@@ -1,5 +1,7 @@
 //! Batches; bound modules.
 
+use std::time::Duration;
+
 use millstream_engine::{Bound, Engine, Limits, LogSink, Module, Pipeline, Settings, Setup};
 use millstream_test_guests::guest;
 use millstream_types::{BatchBuilder, Record, RecordBatch};
@@ -23,8 +25,13 @@ pub(crate) fn bound(name: &str) -> Bound {
     load(name).bind(&setup("{}"), &Limits::default(), LogSink::none()).expect("bound")
 }
 
+/// One that makes no breaks for time, however slow the machine is.
+pub(crate) fn patient(pipeline: Pipeline) -> Pipeline {
+    pipeline.with_turn(Duration::from_secs(600))
+}
+
 pub(crate) fn pipeline(names: &[&str]) -> Pipeline {
-    Pipeline::new(names.iter().map(|name| bound(name)).collect())
+    patient(Pipeline::new(names.iter().map(|name| bound(name)).collect()))
 }
 
 /// A batch with these payloads, from offset [`BASE`].
