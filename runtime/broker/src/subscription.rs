@@ -165,10 +165,6 @@ impl Subscription {
         &self.row.pipeline
     }
 
-    pub(crate) fn binds(&self, sha256: &[u8; 32]) -> bool {
-        self.row.pipeline.iter().any(|binding| binding.sha256 == *sha256)
-    }
-
     pub(crate) fn routed(&self, index: u32) -> Offset {
         self.group().routed(index)
     }

@@ -100,6 +100,7 @@ async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Respons
         request,
         Request::DeleteTopic { .. }
             | Request::DeleteSubscription { .. }
+            | Request::DeleteModule { .. }
             | Request::CloseDeadLetters { .. }
             | Request::PublishAtomically { .. }
     );

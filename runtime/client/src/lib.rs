@@ -53,9 +53,10 @@ pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
     BatchBuilder, Binding, Compaction, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability,
-    Header, ModuleInfo, ModuleName, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate,
-    Record, RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionName,
-    Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
+    Header, ModuleInfo, ModuleName, ModuleSigner, Offset, OnFault, PartitionInfo, ProducerName, PublishLimit,
+    PublishRate, Record, RecordBatch, RecordView, Retention, SlowDown, StartAt, SubscriptionInfo,
+    SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition,
+    TopicPattern,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use place::Place;

@@ -22,7 +22,7 @@ pub use batch::{
 };
 pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
-pub use module::ModuleInfo;
+pub use module::{ModuleInfo, ModuleSigner};
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
 pub use record::{Header, Record};

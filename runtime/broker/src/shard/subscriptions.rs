@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use millstream_store::{Batch, Cursor, ModuleBlob, SettledRun, Subscription, Tried};
+use millstream_store::{Batch, Cursor, SettledRun, Subscription, Tried};
 use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicName};
 
 use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
@@ -30,6 +30,7 @@ impl Shard {
         if let Some(topic) = row.topic.as_topic().filter(|topic| !self.topics.contains_key(topic)) {
             return Err(Error::UnknownTopic(topic));
         }
+        self.check_modules(&row.pipeline)?;
         limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
         let id = self.next_subscription;
         self.next_subscription += 1;
@@ -71,9 +72,7 @@ impl Shard {
             cursor.remove(subscription, *partition, batch);
         }
         for binding in &state.row.pipeline {
-            if !self.binds(&binding.sha256) {
-                batch.remove(&ModuleBlob(binding.sha256));
-            }
+            self.drop_unneeded(&binding.sha256, batch);
         }
         effects.push(Effect::SubscriptionDeleted { name: state.row.name });
     }
