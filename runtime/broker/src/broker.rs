@@ -40,6 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Bounds of each module.
     pub module_limits: millstream_engine::Limits,
+    /// Whose modules run; those that come with the broker always do.
+    pub trust: millstream_engine::Trust,
     /// Modules that come with the broker.
     pub stock: Vec<StockModule>,
 }
@@ -120,6 +122,7 @@ impl Broker {
         let registry = Registry::new(
             engine,
             settings.module_limits,
+            settings.trust,
             store.clone(),
             Arc::clone(&catalog),
             &settings.stock,
@@ -261,7 +264,8 @@ impl Broker {
     /// Stores a module after trying it out: under `name`, or private to the subscriptions that will bind it.
     ///
     /// # Errors
-    /// [`Error::ModuleRefused`], [`Error::ModuleExists`], [`Error::ReservedName`].
+    /// [`Error::ModuleRefused`], [`Error::ModuleUntrusted`], [`Error::ModuleExists`], [`Error::ModuleDeleted`],
+    /// [`Error::ReservedName`].
     pub async fn put_module(&self, name: Option<ModuleName>, wasm: Bytes) -> Result<ModuleInfo, Error> {
         if let Some(name) = &name {
             Registry::check_name(name)?;

@@ -275,6 +275,14 @@ pub enum Error {
     /// Cannot run here.
     #[error("the module is refused: {0}")]
     ModuleRefused(String),
+    /// Not signed by anybody whom the operator trusts.
+    #[error("{}is refused: {cause}", module.as_ref().map_or_else(|| "the module ".to_owned(), |name| format!("module {name} ")))]
+    ModuleUntrusted {
+        /// As bound; `None` when it is stored.
+        module: Option<String>,
+        /// Why.
+        cause: millstream_engine::TrustError,
+    },
     /// Its configuration is bad.
     #[error("module {module} refused its configuration: {cause}")]
     ConfigRefused {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_engine::{BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, Setup};
+use millstream_engine::{
+    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, PublicKey, Setup, Trust,
+    TrustError,
+};
 use millstream_store::{ModuleBlob, Store};
-use millstream_types::{Binding, ModuleInfo, ModuleName};
+use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
 
 use crate::{
     Error, StockModule, Subscription,
@@ -24,6 +27,7 @@ const DIGEST_PREFIX: &str = "sha256:";
 pub(crate) struct Registry {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
+    trust: Trust,
     store: Store,
     catalog: Arc<Catalog>,
     stock: Vec<(ModuleName, ModuleRow, Bytes)>,
@@ -33,6 +37,7 @@ impl Registry {
     pub(crate) fn new(
         engine: Engine,
         limits: Limits,
+        trust: Trust,
         store: Store,
         catalog: Arc<Catalog>,
         stock: &[StockModule],
@@ -40,16 +45,20 @@ impl Registry {
         let stock = stock.iter().map(|module| {
             let name = ModuleName::new(format!("{}@{}", module.name, module.version));
             let name = name.map_err(|error| Error::Internal(error.to_string()))?;
-            Ok((name, row_of(module.wasm), Bytes::from_static(module.wasm)))
+            Ok((name, row_of(module.wasm, Vec::new()), Bytes::from_static(module.wasm)))
         });
         let stock = stock.collect::<Result<_, Error>>()?;
-        Ok(Self { engine, limits, store, catalog, stock })
+        Ok(Self { engine, limits, trust, store, catalog, stock })
     }
 
     /// Checks that `wasm` is a module that can run here. Takes up to seconds.
     pub(crate) fn check(&self, wasm: &[u8]) -> Result<ModuleRow, Error> {
         self.engine.load(wasm, &self.limits).map_err(|error| Error::ModuleRefused(error.to_string()))?;
-        Ok(row_of(wasm))
+        let signers = self.trust.check(wasm).map_err(|error| match error {
+            TrustError::Signature(error) => Error::ModuleRefused(error.to_string()),
+            cause => Error::ModuleUntrusted { module: None, cause },
+        })?;
+        Ok(row_of(wasm, signers.iter().map(PublicKey::to_bytes).collect()))
     }
 
     /// Refuses names that belong to the broker.
@@ -71,7 +80,7 @@ impl Registry {
         let bound = self.catalog.bound();
         let info = |name: &ModuleName, row: &ModuleRow| ModuleInfo {
             bound: bound.get(name.as_str()).copied().unwrap_or_default(),
-            ..info(name.as_str(), row)
+            ..info(name.as_str(), row, &self.trust)
         };
         let stock = self.stock.iter().map(|(name, row, _)| info(name, row));
         stock.chain(self.catalog.modules().iter().map(|(name, row)| info(name, row))).collect()
@@ -87,7 +96,7 @@ impl Registry {
         });
         let bound = bound_by.len() as u64;
         bound_by.truncate(BINDERS_LISTED_MAX);
-        Ok(ModuleInfo { bound, bound_by, ..info(&name, &row) })
+        Ok(ModuleInfo { bound, bound_by, ..info(&name, &row, &self.trust) })
     }
 
     /// What `reference` means now, and its bytes. Reads the store.
@@ -154,6 +163,12 @@ impl Registry {
     fn load(&self, binding: &PinnedBinding) -> Result<Module, Error> {
         let wasm = self.bytes(&binding.sha256)?;
         let wasm = wasm.ok_or_else(|| Error::UnknownModule(binding.module.clone()))?;
+        // Stored before the setting was, perhaps, or its signer's key was removed since. Stock modules are the broker's own.
+        let stock = self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256);
+        if self.trust.required && !stock {
+            let untrusted = |cause| Error::ModuleUntrusted { module: Some(binding.module.clone()), cause };
+            self.trust.check(&wasm).map_err(untrusted)?;
+        }
         self.engine.load(&wasm, &self.limits).map_err(|error| match error {
             LoadError::Instantiate(fault) if fault.kind == FaultKind::Busy => Error::InstancesBusy,
             error => Error::ModuleRefused(error.to_string()),
@@ -176,7 +191,11 @@ impl Registry {
             let stock = self.stock.iter().map(|(_, row, _)| row).find(|row| row.sha256 == sha256);
             let row = match stock.cloned().or_else(|| self.catalog.module_of(&sha256)) {
                 Some(row) => row,
-                None => row_of(&self.bytes(&sha256)?.ok_or_else(unknown)?),
+                None => {
+                    let wasm = self.bytes(&sha256)?.ok_or_else(unknown)?;
+                    let signers = millstream_engine::signature::signers(&wasm).unwrap_or_default();
+                    row_of(&wasm, signers.iter().map(PublicKey::to_bytes).collect())
+                }
             };
             return Ok((reference.to_owned(), row));
         }
@@ -196,26 +215,30 @@ fn means(reference: &str, name: &ModuleName) -> bool {
 }
 
 /// What is kept of a module that was checked.
-fn row_of(wasm: &[u8]) -> ModuleRow {
+fn row_of(wasm: &[u8], signers: Vec<[u8; 32]>) -> ModuleRow {
     let manifest = millstream_engine::Manifest::find(wasm).ok().flatten();
     ModuleRow {
         sha256: millstream_engine::digest(wasm),
         bytes: wasm.len() as u64,
         stored_ms: 0,
         manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
-        signers: Vec::new(),
+        signers,
         deleted_ms: None,
     }
 }
 
-fn info(name: &str, row: &ModuleRow) -> ModuleInfo {
+fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
+    let signers = row.signers.iter().map(|key| {
+        let key = PublicKey::from_bytes(*key);
+        ModuleSigner { key: key.id(), trusted: trust.trusts(&key) }
+    });
     ModuleInfo {
         name: name.to_owned(),
         sha256: hex::encode(row.sha256),
         bytes: row.bytes,
         stored_ms: row.stored_ms,
         manifest: row.manifest.clone(),
-        signers: Vec::new(),
+        signers: signers.collect(),
         bound: 0,
         bound_by: Vec::new(),
     }

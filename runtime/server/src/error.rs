@@ -58,6 +58,7 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::StockModule(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::ReservedName(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::ModuleRefused(_) => (ErrorCode::ModuleRefused, None),
+        Error::ModuleUntrusted { module, .. } => (ErrorCode::ModuleUntrusted, module.clone()),
         Error::ConfigRefused { module, .. } => (ErrorCode::ConfigRefused, Some(module.clone())),
         Error::ModuleFault(_) => (ErrorCode::ModuleFault, None),
         Error::LimitReached { found, .. } => (ErrorCode::LimitReached, Some(found.to_string())),

@@ -1,7 +1,9 @@
-//! `millstream module`: build and test on this machine; push, list and describe at the broker.
+//! `millstream module`: build, test and sign on this machine; push, list, describe, export and delete at the broker.
 
 mod build;
+mod export;
 mod registry;
+mod signing;
 mod test;
 
 use clap::Subcommand;
@@ -25,6 +27,16 @@ pub(crate) enum Module {
         /// std/NAME, NAME@VERSION, NAME (newest) or sha256:HEX
         reference: String,
     },
+    /// Fetch a module as a file, or as an OCI artifact
+    Export(export::Export),
+    /// Delete a module that no subscription binds
+    Delete(registry::Delete),
+    /// Make a pair of keys to sign modules with
+    Keygen(signing::Keygen),
+    /// Sign a module
+    Sign(signing::Sign),
+    /// Check who signed a module
+    Verify(signing::Verify),
     /// Run a module over a file, with the engine and limits of the broker; no broker is needed
     Test(test::Test),
 }
@@ -37,6 +49,11 @@ impl Module {
             Self::Push(push) => wait(push.run(common)),
             Self::List => wait(registry::list(common)),
             Self::Describe { reference } => wait(registry::describe(common, reference)),
+            Self::Export(export) => wait(export.run(common)),
+            Self::Delete(delete) => wait(delete.run(common)),
+            Self::Keygen(keygen) => keygen.run(common),
+            Self::Sign(sign) => sign.run(common),
+            Self::Verify(verify) => verify.run(common),
             Self::Test(test) => test.run(common),
         }
     }

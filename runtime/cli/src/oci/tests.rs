@@ -1,0 +1,1 @@
+//! Layouts that are ours, others, and bad.
