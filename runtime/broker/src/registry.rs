@@ -134,7 +134,13 @@ impl Registry {
 
     /// Binds a subscription's modules, in order. Takes up to seconds when one is not compiled yet.
     pub(crate) fn bind(&self, subscription: &Subscription) -> Result<Vec<Bound>, Error> {
-        subscription.pipeline().iter().map(|binding| self.bind_one(subscription, binding)).collect()
+        let bound = subscription.pipeline().iter().map(|binding| self.bind_one(subscription, binding));
+        let bound: Result<_, _> = bound.collect();
+        if let Err(error @ Error::ModuleUntrusted { .. }) = &bound {
+            // It was trusted when it was bound first: for the operator to see.
+            subscription.set_fault(error.to_string());
+        }
+        bound
     }
 
     fn bind_one(&self, subscription: &Subscription, binding: &PinnedBinding) -> Result<Bound, Error> {
