@@ -79,9 +79,9 @@ async fn what_is_bound_is_not_deleted() {
     client.close().await;
     let server = server.restart().await;
     let client = server.client().await;
-    let text = told(put(&client, "mine@1.0.0", guest("half")).await);
+    let text = told(put(&client, "mine@1.0.0", guest("every_second")).await);
     assert!(text.contains("was deleted") && text.contains(&info.sha256), "{text}");
-    assert_eq!(code(put(&client, "mine@1.0.0", guest("half")).await), ErrorCode::ModuleExists);
+    assert_eq!(code(put(&client, "mine@1.0.0", guest("every_second")).await), ErrorCode::ModuleExists);
     put(&client, "mine@1.0.0", keep_all()).await.unwrap();
     bind(&client, &topic, "again", "mine").await.unwrap();
 }
@@ -133,12 +133,12 @@ async fn what_nobody_bound_goes_with_the_broker() {
     let server = TestServer::start().await;
     let client = server.client().await;
     let private = client.put_private_module(keep_all()).await.unwrap();
-    put(&client, "half@1.0.0", guest("half")).await.unwrap();
+    put(&client, "other@1.0.0", guest("every_second")).await.unwrap();
     client.close().await;
     let server = server.restart().await;
     let client = server.client().await;
     assert_eq!(code(client.describe_module(private.name).await), ErrorCode::UnknownModule);
-    assert_eq!(client.get_module("half").await.unwrap().1, guest("half"));
+    assert_eq!(client.get_module("other").await.unwrap().1, guest("every_second"));
 }
 
 #[tokio::test]

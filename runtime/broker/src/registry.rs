@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Namespace of the modules that come with the broker.
-const STOCK_NAMESPACE: &str = "std/";
+pub(crate) const STOCK_NAMESPACE: &str = "std/";
 /// How a module without a name is referred to.
 const DIGEST_PREFIX: &str = "sha256:";
 
@@ -72,7 +72,12 @@ impl Registry {
 
     /// Whether any of these is kept in the store, and could be deleted there.
     pub(crate) fn keeps_any(&self, pipeline: &[PinnedBinding]) -> bool {
-        pipeline.iter().any(|binding| self.stock.iter().all(|(_, row, _)| row.sha256 != binding.sha256))
+        let stock = |binding: &PinnedBinding| {
+            let unnamed =
+                binding.module.starts_with(STOCK_NAMESPACE) || binding.module.starts_with(DIGEST_PREFIX);
+            unnamed && self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256)
+        };
+        !pipeline.iter().all(stock)
     }
 
     /// Every named module, those of the broker first.

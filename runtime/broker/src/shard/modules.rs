@@ -10,6 +10,7 @@ use crate::{
     Error,
     command::Outcome,
     limits::{BINDERS_TOLD_MAX, DELETED_MODULES_MAX},
+    registry::STOCK_NAMESPACE,
     rows::{self, ModuleRow, PinnedBinding},
 };
 
@@ -113,12 +114,12 @@ impl Shard {
     /// Refuses to bind what was deleted since it was looked up.
     pub(super) fn check_modules(&self, pipeline: &[PinnedBinding]) -> Result<(), Error> {
         let there = |binding: &&PinnedBinding| {
-            // A name may be gone while others need its bytes.
-            let named = ModuleName::new(binding.module.as_str());
-            let stock = self.modules.stock.contains(&binding.sha256);
-            let known =
-                named.is_err() || stock || named.is_ok_and(|name| self.modules.named.contains_key(&name));
-            known && (stock || self.modules.stored.contains(&binding.sha256))
+            let bytes =
+                self.modules.stock.contains(&binding.sha256) || self.modules.stored.contains(&binding.sha256);
+            // A name may be gone while others need its bytes. What is bound by its digest has none.
+            let name = ModuleName::new(binding.module.as_str()).ok();
+            let name = name.filter(|name| !name.as_str().starts_with(STOCK_NAMESPACE));
+            bytes && name.is_none_or(|name| self.modules.named.contains_key(&name))
         };
         match pipeline.iter().find(|binding| !there(binding)) {
             Some(gone) => Err(Error::UnknownModule(gone.module.clone())),

@@ -111,11 +111,11 @@ pub(crate) fn read(path: &Path, wanted: Option<&str>) -> Result<Found, OciError>
             )));
         }
     }
+    let wasm = blob(path, &mut files, layer, WASM_BYTES_MAX)?;
     let config: FoundConfig = document(path, &mut files, &manifest.config)?;
     if config.layer_digests.is_some_and(|digests| digests != [layer.digest.clone()]) {
         return Err(refused("its config names another layer than its manifest".to_owned()));
     }
-    let wasm = blob(path, &mut files, layer, WASM_BYTES_MAX)?;
     Ok(Found { name: manifest.name(), wasm })
 }
 
