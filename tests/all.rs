@@ -12,6 +12,7 @@ mod network; // lost, repeated, delayed datagrams, and clients whose address cha
 mod patterns; // subscriptions to all topics that a pattern means
 mod pressure; // too much at once
 mod rebinding; // other modules for a subscription in use
+mod registry; // modules by name: stored, fetched, deleted, trusted
 mod tidy;
 mod workers; // delivery modes, leases, retries, dead letters
 // our own rules about the tree

@@ -59,6 +59,12 @@ impl TestServer {
         self.restart_at(0).await
     }
 
+    /// The same, with other settings.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        change(&mut self.config);
+        self.restart().await
+    }
+
     /// The same, at the port where its clients look for it.
     pub async fn restart_there(self) -> Self {
         let port = self.url().port();

@@ -67,6 +67,11 @@ impl Bindings {
         }
     }
 
+    /// What is bound now, to judge or to be compared.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = &PinnedBinding> {
+        self.current.pipeline.iter().chain(self.shadow.iter().flatten())
+    }
+
     /// The digests of all modules that are needed, some of them several times: also for going back.
     pub(crate) fn needs(&self) -> impl Iterator<Item = &[u8; 32]> {
         let revisions = self.earlier.iter().chain([&self.current]).flat_map(|revision| &revision.pipeline);

@@ -41,6 +41,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Bounds of each module.
     pub module_limits: millstream_engine::Limits,
+    /// Whose modules run; those that come with the broker always do.
+    pub trust: millstream_engine::Trust,
     /// Modules that come with the broker.
     pub stock: Vec<StockModule>,
 }
@@ -107,8 +109,13 @@ impl Broker {
         if let Some(torn) = &recovery.torn {
             tracing::warn!(?torn, "an unacknowledged write was torn by a power loss, and cut off");
         }
-        let shard = recover(&store, settings.limits.clone())?;
+        let mut shard = recover(&store, settings.limits.clone())?;
         let node = node_id(&store)?;
+        shard.modules.stock =
+            settings.stock.iter().map(|stock| millstream_engine::digest(stock.wasm)).collect();
+        let mut orphans = store.batch();
+        shard.drop_orphans(&mut orphans);
+        write(&store, orphans)?;
         let catalog = Arc::new(Catalog::of(&shard));
         let engine = Engine::new(&millstream_engine::Settings {
             cache_dir: Some(settings.data_dir.join("compiled")),
@@ -118,6 +125,7 @@ impl Broker {
         let registry = Registry::new(
             engine,
             settings.module_limits,
+            settings.trust,
             store.clone(),
             Arc::clone(&catalog),
             Arc::clone(&tail),
@@ -261,7 +269,8 @@ impl Broker {
     /// Stores a module after trying it out: under `name`, or private to the subscriptions that will bind it.
     ///
     /// # Errors
-    /// [`Error::ModuleRefused`], [`Error::ModuleExists`], [`Error::ReservedName`].
+    /// [`Error::ModuleRefused`], [`Error::ModuleUntrusted`], [`Error::ModuleExists`], [`Error::ModuleDeleted`],
+    /// [`Error::ReservedName`].
     pub async fn put_module(&self, name: Option<ModuleName>, wasm: Bytes) -> Result<ModuleInfo, Error> {
         if let Some(name) = &name {
             Registry::check_name(name)?;
@@ -274,7 +283,17 @@ impl Broker {
             None => format!("sha256:{}", hex::encode(row.sha256)),
         };
         self.execute(Command::PutModule { name, row, wasm }).await?;
-        self.shared.registry.describe(&reference)
+        self.module(reference).await
+    }
+
+    /// Deletes a stored module, `NAME@VERSION` or the only version of `NAME`. Not cancel-safe: it may be deleted all the same.
+    ///
+    /// # Errors
+    /// [`Error::ModuleBound`] while a subscription binds it; [`Error::UnknownModule`], [`Error::AmbiguousModule`],
+    /// [`Error::StockModule`], [`Error::DeleteByDigest`].
+    pub async fn delete_module(&self, reference: &str) -> Result<(), Error> {
+        let name = self.shared.registry.one_version(reference)?;
+        self.execute(Command::DeleteModule { name, now: now() }).await.map(drop)
     }
 
     /// All named modules, those of the broker first.
@@ -282,12 +301,22 @@ impl Broker {
         self.shared.registry.list()
     }
 
-    /// What `reference` means now.
+    /// What `reference` means now. Cancel-safe.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].
-    pub fn module(&self, reference: &str) -> Result<ModuleInfo, Error> {
-        self.shared.registry.describe(reference)
+    pub async fn module(&self, reference: String) -> Result<ModuleInfo, Error> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.registry.describe(&reference)).await?
+    }
+
+    /// What `reference` means now, and the bytes of the component. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub async fn module_bytes(&self, reference: String) -> Result<(ModuleInfo, Bytes), Error> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.registry.get(&reference)).await?
     }
 
     /// For requests: refused, with nothing done, where too much is on its way for too long.
@@ -314,16 +343,12 @@ impl Shared {
     /// Gives up an ephemeral subscription, and the modules that only it bound.
     pub(crate) fn end_ephemeral(self: &Arc<Self>, subscription: &Subscription) {
         self.catalog.remove_ephemeral(subscription.name());
-        let bindings = subscription.bindings();
-        let orphans: Vec<_> =
-            bindings.needs().filter(|sha256| !self.catalog.needs(sha256)).copied().collect();
-        let shared = Arc::clone(self);
-        if let (false, Ok(runtime)) = (orphans.is_empty(), tokio::runtime::Handle::try_current()) {
+        let (shared, holder) = (Arc::clone(self), subscription.name().clone());
+        let holds = self.registry.keeps_any(&subscription.revision().pipeline);
+        if let (true, Ok(runtime)) = (holds, tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
-                for sha256 in orphans {
-                    // Named modules and those of durable subscriptions are kept by the shard.
-                    let _ = shared.submitter.execute(Command::RemovePrivateModule { sha256 }).await;
-                }
+                // Fails only when the broker stops, and all holds with it.
+                let _ = shared.submitter.execute(Command::ReleaseModules { holder }).await;
             });
         }
     }
@@ -349,9 +374,17 @@ fn node_id(store: &Store) -> Result<String, Error> {
     let node = random_hex::<8>()?;
     let mut batch = store.batch();
     batch.put(&NODE, node.clone().into_bytes());
-    let written = store.commit(batch, millstream_store::Persist::Sync);
-    written.map_err(|error| Error::OutcomeUnknown(error.to_string()))?;
+    write(store, batch)?;
     Ok(node)
+}
+
+/// Before there is a committer.
+fn write(store: &Store, batch: millstream_store::Batch) -> Result<(), Error> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let written = store.commit(batch, millstream_store::Persist::Sync);
+    written.map_err(|error| Error::OutcomeUnknown(error.to_string()))
 }
 
 pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, Error> {

@@ -1,7 +1,7 @@
 //! What there is, as committed: shared by everybody who reads, changed by the committer alone.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -9,6 +9,7 @@ use millstream_types::{ModuleName, Offset, PartitionId, SubscriptionName, TopicN
 
 use crate::{
     Error, Subscription, Topic,
+    bindings::PinnedBinding,
     rows::{ModuleRow, SubscriptionRow},
     shard::{Effect, PartitionCursor, Shard},
     sources::{Sources, by_age},
@@ -42,7 +43,7 @@ impl Catalog {
             for (id, state) in &shard.subscriptions {
                 inner.add_subscription(*id, state.row.clone(), state.cursors.clone());
             }
-            inner.modules = shard.modules.clone();
+            inner.modules = shard.modules.named.clone();
         }
         catalog
     }
@@ -124,9 +125,28 @@ impl Catalog {
         self.read().modules.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// Whether a subscription, ephemeral ones included, may need these bytes.
-    pub(crate) fn needs(&self, sha256: &[u8; 32]) -> bool {
-        self.read().subscriptions.values().any(|subscription| subscription.needs(sha256))
+    /// A named module with these bytes.
+    pub(crate) fn module_of(&self, sha256: &[u8; 32]) -> Option<ModuleRow> {
+        self.read().modules.values().find(|row| row.sha256 == *sha256).cloned()
+    }
+
+    /// The subscriptions, ephemeral ones included, of whose bindings one is as `wanted`.
+    pub(crate) fn binders(&self, wanted: impl Fn(&PinnedBinding) -> bool) -> Vec<SubscriptionName> {
+        let inner = self.read();
+        let binders = inner.subscriptions.values();
+        let binders = binders.filter(|subscription| subscription.bindings().bound().any(&wanted));
+        binders.map(|subscription| subscription.name().clone()).collect()
+    }
+
+    /// How many subscriptions, ephemeral ones included, bind each module that is bound.
+    pub(crate) fn bound(&self) -> HashMap<String, u64> {
+        let mut bound = HashMap::new();
+        for subscription in self.read().subscriptions.values() {
+            let bindings = subscription.bindings();
+            let modules: BTreeSet<_> = bindings.bound().map(|binding| &binding.module).collect();
+            modules.into_iter().for_each(|module| *bound.entry(module.clone()).or_default() += 1);
+        }
+        bound
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -186,6 +206,9 @@ impl Inner {
             }
             Effect::ModuleStored { name, row } => {
                 self.modules.insert(name, row);
+            }
+            Effect::ModuleDeleted { name } => {
+                self.modules.remove(&name);
             }
         }
     }

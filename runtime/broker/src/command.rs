@@ -56,8 +56,12 @@ pub(crate) enum Command {
     DeleteTopic { name: TopicName },
     /// Stores a module: by name, or by its digest alone.
     PutModule { name: Option<ModuleName>, row: ModuleRow, wasm: Bytes },
-    /// Removes a module that has no name and that nothing binds.
-    RemovePrivateModule { sha256: [u8; 32] },
+    /// Deletes a named module that nothing binds.
+    DeleteModule { name: ModuleName, now: Timestamp },
+    /// An ephemeral subscription binds these modules: until it releases them they are not deleted.
+    HoldModules { holder: SubscriptionName, pipeline: Vec<PinnedBinding> },
+    /// The ephemeral subscription has ended. Modules without a name that only it bound go with it.
+    ReleaseModules { holder: SubscriptionName },
     /// Creates a durable subscription, or finds it there with the same settings. Partitions without a cursor start at 0.
     CreateSubscription { row: Box<SubscriptionRow>, cursors: Vec<(PartitionId, CursorRow)> },
     /// Has `pipeline` judge the records of a durable subscription from now on, in place of revision `expected`: refused where

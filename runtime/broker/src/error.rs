@@ -249,12 +249,58 @@ pub enum Error {
     /// The name is taken.
     #[error("module {0} exists with other content, and versions do not change; push it under a new version")]
     ModuleExists(ModuleName),
+    /// The name was taken before it was deleted.
+    #[error(
+        "module {name} was deleted, and versions do not change: push it under a new version; only the bytes that it had, \
+         sha256:{sha256}, may be pushed under this one again"
+    )]
+    ModuleDeleted {
+        /// As asked.
+        name: ModuleName,
+        /// What it was, hexadecimal.
+        sha256: String,
+    },
+    /// It is in use.
+    #[error("module {name} is bound by {}; delete {} first", binders(told, *count), if *count == 1 { "it" } else { "them" })]
+    ModuleBound {
+        /// The module.
+        name: ModuleName,
+        /// How many subscriptions bind it.
+        count: usize,
+        /// Some of them.
+        told: Vec<SubscriptionName>,
+    },
+    /// A name of several versions where one is needed.
+    #[error("module {name} has {} versions: say which, {}", versions.len(), some(versions))]
+    AmbiguousModule {
+        /// As asked.
+        name: String,
+        /// Its versions, whole names.
+        versions: Vec<ModuleName>,
+    },
+    /// It comes with the broker.
+    #[error("module {0} comes with the broker and cannot be deleted")]
+    StockModule(ModuleName),
+    /// Without a name there is nothing to delete.
+    #[error(
+        "{0} cannot be deleted by its digest: delete it by its name, NAME@VERSION; a module without a name goes with the last \
+         subscription that binds it"
+    )]
+    DeleteByDigest(String),
     /// Belongs to the broker.
     #[error("names under std/ belong to the broker; push {0} under another name")]
     ReservedName(ModuleName),
     /// Cannot run here.
     #[error("the module is refused: {0}")]
     ModuleRefused(String),
+    /// Not signed by anybody whom the operator trusts.
+    #[error("{}is refused: {cause}", module.as_ref().map_or_else(|| "the module ".to_owned(), |name| format!("module {name} ")))]
+    ModuleUntrusted {
+        /// As bound; `None` when it is stored.
+        module: Option<String>,
+        /// Why.
+        cause: millstream_engine::TrustError,
+    },
     /// Its configuration is bad.
     #[error("module {module} refused its configuration: {cause}")]
     ConfigRefused {
@@ -323,6 +369,17 @@ pub enum Error {
     /// No randomness or threads: a fault of the machine.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+fn binders(told: &[SubscriptionName], count: usize) -> String {
+    let what = if count == 1 { "subscription" } else { "subscriptions" };
+    let more = if count > told.len() { ", ..." } else { "" };
+    format!("{count} {what}, {}{more}", told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
+fn some(versions: &[ModuleName]) -> String {
+    let shown: Vec<_> = versions.iter().take(5).map(ToString::to_string).collect();
+    format!("{}{}", shown.join(", "), if versions.len() > shown.len() { ", ..." } else { "" })
 }
 
 impl From<ReadError> for Error {

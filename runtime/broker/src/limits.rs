@@ -21,6 +21,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Partitions of all topics together.
     pub partitions_max: usize,
+    /// Most modules with a name.
+    pub modules_max: usize,
     /// Most producers with a name.
     pub producers_max: usize,
     /// Longest time an append to an `interval` topic stays unsynced.
@@ -39,6 +41,7 @@ impl Default for Limits {
             topics_max: 10_000,
             subscriptions_max: 20_000,
             partitions_max: 50_000,
+            modules_max: 10_000,
             producers_max: 10_000,
             sync_interval: Duration::from_millis(50),
             retention_interval: Duration::from_secs(5),
@@ -128,6 +131,12 @@ pub(crate) const TAIL_LINES: usize = 1_000;
 pub(crate) const TAIL_BYTES: usize = 1 << 20;
 /// How long a fetch waits for a module instance when all are in use.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// Deleted modules whose names are remembered; beyond it the one deleted first is forgotten.
+pub(crate) const DELETED_MODULES_MAX: usize = 100_000;
+/// Subscriptions that are named when a module cannot be deleted because of them.
+pub(crate) const BINDERS_TOLD_MAX: usize = 5;
+/// Subscriptions that a module's description names.
+pub(crate) const BINDERS_LISTED_MAX: usize = 1_000;
 /// Consumers of one subscription.
 pub(crate) const GROUP_MEMBERS_MAX: usize = 1_000;
 /// Records of one subscription that are delivered and not settled, or wait to be delivered again; beyond it no further

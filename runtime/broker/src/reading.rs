@@ -58,21 +58,41 @@ impl Step {
 /// A consumer's hold on a subscription. Dropping it gives the subscription free, and ends an ephemeral one.
 #[derive(Debug)]
 pub struct Reading {
-    shared: Arc<Shared>,
     scan: Scan,
     held: Held,
+    // Last: what ends is free by then.
+    _ending: Ending,
+}
+
+/// Ends an ephemeral subscription, with what it binds, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    shared: Arc<Shared>,
+    subscription: Arc<Subscription>,
+}
+
+impl Ending {
+    /// Does nothing for a durable one.
+    pub(crate) fn of(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Self {
+        Self { shared: Arc::clone(shared), subscription: Arc::clone(subscription) }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.subscription.is_durable() {
+            self.shared.end_ephemeral(&self.subscription);
+        }
+    }
 }
 
 impl Reading {
-    pub(crate) async fn start(shared: Arc<Shared>, held: Held) -> Result<Self, Error> {
-        let subscription = &held.0;
-        match Scan::start(Arc::clone(&shared), Arc::clone(subscription), Subscription::settled).await {
-            Ok(scan) => Ok(Self { shared, scan, held }),
-            Err(error) => {
-                end(&shared, subscription);
-                Err(error)
-            }
-        }
+    /// Takes a subscription for one reader. Cancel-safe.
+    pub(crate) async fn start(ending: Ending) -> Result<Self, Error> {
+        let held = ending.subscription.hold()?;
+        let (shared, subscription) = (Arc::clone(&ending.shared), Arc::clone(&ending.subscription));
+        let scan = Scan::start(shared, subscription, Subscription::settled).await?;
+        Ok(Self { scan, held, _ending: ending })
     }
 
     /// What is being read.
@@ -129,17 +149,5 @@ impl Reading {
             [all] if all.len() == view.len() => Step::Batch { partition, next, batch },
             _ => Step::Batch { partition, next, batch: batch.decompressed()?.view().subset(&ranges)? },
         })
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        end(&self.shared, self.subscription());
-    }
-}
-
-fn end(shared: &Arc<Shared>, subscription: &Subscription) {
-    if !subscription.is_durable() {
-        shared.end_ephemeral(subscription);
     }
 }

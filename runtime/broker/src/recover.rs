@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_store::{CursorsOf, IdentifiedBatch, SettledRunsOf, Store, TriedOf};
+use millstream_store::{CursorsOf, IdentifiedBatch, ModuleBlob, SettledRunsOf, Store, TriedOf};
 use millstream_types::{Check, Durability, RecordBatch};
 
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
     message_ids::MessageIds,
     producers::Producers,
     rows::{
-        self, CursorRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow, TopicRow,
-        decode_u32, decode_u64,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow,
+        TopicRow, decode_u32, decode_u64,
     },
     shard::{PartitionCursor, PartitionState, Shard, SubscriptionState},
 };
@@ -88,7 +88,15 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
     }
     for row in store.scan::<millstream_store::Module>() {
         let (key, value) = row?;
-        shard.modules.insert(key.0, rows::decode("module", &value)?);
+        let row: ModuleRow = rows::decode("module", &value)?;
+        let rows = match row.deleted_ms {
+            None => &mut shard.modules.named,
+            Some(_) => &mut shard.modules.deleted,
+        };
+        rows.insert(key.0, row);
+    }
+    for key in store.keys::<ModuleBlob>() {
+        shard.modules.stored.insert(key?.0);
     }
     let counter = |key| store.get(&key)?.map_or(Ok(0), |value| decode_u32("counter", &value));
     shard.next_partition = counter(NEXT_PARTITION)?;

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_engine::{BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, Setup};
+use millstream_engine::{
+    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, PublicKey, Setup, Trust,
+    TrustError,
+};
 use millstream_store::{ModuleBlob, Store};
-use millstream_types::{Binding, ModuleInfo, ModuleName};
+use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
 
 use crate::{
-    Error, StockModule, Subscription, bindings::PinnedBinding, catalog::Catalog, rows::ModuleRow, tail::Tail,
+    Error, StockModule, Subscription, bindings::PinnedBinding, catalog::Catalog, limits::BINDERS_LISTED_MAX,
+    rows::ModuleRow, tail::Tail,
 };
 
 /// Namespace of the modules that come with the broker.
-const STOCK_NAMESPACE: &str = "std/";
+pub(crate) const STOCK_NAMESPACE: &str = "std/";
 /// How a module without a name is referred to.
 const DIGEST_PREFIX: &str = "sha256:";
 
@@ -21,6 +25,7 @@ const DIGEST_PREFIX: &str = "sha256:";
 pub(crate) struct Registry {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
+    trust: Trust,
     store: Store,
     catalog: Arc<Catalog>,
     tail: Arc<Tail>,
@@ -31,6 +36,7 @@ impl Registry {
     pub(crate) fn new(
         engine: Engine,
         limits: Limits,
+        trust: Trust,
         store: Store,
         catalog: Arc<Catalog>,
         tail: Arc<Tail>,
@@ -39,29 +45,20 @@ impl Registry {
         let stock = stock.iter().map(|module| {
             let name = ModuleName::new(format!("{}@{}", module.name, module.version));
             let name = name.map_err(|error| Error::Internal(error.to_string()))?;
-            let manifest = millstream_engine::Manifest::find(module.wasm).ok().flatten();
-            let row = ModuleRow {
-                sha256: millstream_engine::digest(module.wasm),
-                bytes: module.wasm.len() as u64,
-                stored_ms: 0,
-                manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
-            };
-            Ok((name, row, Bytes::from_static(module.wasm)))
+            Ok((name, row_of(module.wasm, Vec::new()), Bytes::from_static(module.wasm)))
         });
         let stock = stock.collect::<Result<_, Error>>()?;
-        Ok(Self { engine, limits, store, catalog, tail, stock })
+        Ok(Self { engine, limits, trust, store, catalog, tail, stock })
     }
 
     /// Checks that `wasm` is a module that can run here. Takes up to seconds.
     pub(crate) fn check(&self, wasm: &[u8]) -> Result<ModuleRow, Error> {
-        let module =
-            self.engine.load(wasm, &self.limits).map_err(|error| Error::ModuleRefused(error.to_string()))?;
-        Ok(ModuleRow {
-            sha256: module.digest(),
-            bytes: wasm.len() as u64,
-            stored_ms: 0,
-            manifest: module.manifest().and_then(|manifest| serde_json::to_string(manifest).ok()),
-        })
+        self.engine.load(wasm, &self.limits).map_err(|error| Error::ModuleRefused(error.to_string()))?;
+        let signers = self.trust.check(wasm).map_err(|error| match error {
+            TrustError::Signature(error) => Error::ModuleRefused(error.to_string()),
+            cause => Error::ModuleUntrusted { module: None, cause },
+        })?;
+        Ok(row_of(wasm, signers.iter().map(PublicKey::to_bytes).collect()))
     }
 
     /// Refuses names that belong to the broker.
@@ -73,16 +70,65 @@ impl Registry {
         }
     }
 
-    /// Every named module, those of the broker first.
-    pub(crate) fn list(&self) -> Vec<ModuleInfo> {
-        let stock = self.stock.iter().map(|(name, row, _)| info(name.as_str(), row));
-        stock.chain(self.catalog.modules().iter().map(|(name, row)| info(name.as_str(), row))).collect()
+    /// Whether any of these is kept in the store, and could be deleted there.
+    pub(crate) fn keeps_any(&self, pipeline: &[PinnedBinding]) -> bool {
+        let stock = |binding: &PinnedBinding| {
+            let unnamed =
+                binding.module.starts_with(STOCK_NAMESPACE) || binding.module.starts_with(DIGEST_PREFIX);
+            unnamed && self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256)
+        };
+        !pipeline.iter().all(stock)
     }
 
-    /// What `reference` means now.
+    /// Every named module, those of the broker first.
+    pub(crate) fn list(&self) -> Vec<ModuleInfo> {
+        let bound = self.catalog.bound();
+        let info = |name: &ModuleName, row: &ModuleRow| ModuleInfo {
+            bound: bound.get(name.as_str()).copied().unwrap_or_default(),
+            ..info(name.as_str(), row, &self.trust)
+        };
+        let stock = self.stock.iter().map(|(name, row, _)| info(name, row));
+        stock.chain(self.catalog.modules().iter().map(|(name, row)| info(name, row))).collect()
+    }
+
+    /// What `reference` means now. Reads the store where that is a digest without a name.
     pub(crate) fn describe(&self, reference: &str) -> Result<ModuleInfo, Error> {
         let (name, row) = self.find(reference)?;
-        Ok(info(&name, &row))
+        let by_digest = name.starts_with(DIGEST_PREFIX);
+        let mut bound_by = self.catalog.binders(|binding| match by_digest {
+            true => binding.sha256 == row.sha256,
+            false => binding.module == name,
+        });
+        let bound = bound_by.len() as u64;
+        bound_by.truncate(BINDERS_LISTED_MAX);
+        Ok(ModuleInfo { bound, bound_by, ..info(&name, &row, &self.trust) })
+    }
+
+    /// What `reference` means now, and its bytes. Reads the store.
+    pub(crate) fn get(&self, reference: &str) -> Result<(ModuleInfo, Bytes), Error> {
+        let info = self.describe(reference)?;
+        let (name, row) = self.find(reference)?;
+        Ok((info, self.bytes(&row.sha256)?.ok_or(Error::UnknownModule(name))?))
+    }
+
+    /// The one stored module that `reference` means, to be deleted.
+    pub(crate) fn one_version(&self, reference: &str) -> Result<ModuleName, Error> {
+        if reference.starts_with(DIGEST_PREFIX) {
+            return Err(Error::DeleteByDigest(reference.to_owned()));
+        }
+        if let Some((name, ..)) = self.stock.iter().find(|(name, ..)| means(reference, name)) {
+            return Err(Error::StockModule(name.clone()));
+        }
+        let named = self.catalog.modules().into_iter().map(|(name, _)| name);
+        let mut versions: Vec<_> = named.filter(|name| means(reference, name)).collect();
+        match (versions.pop(), versions.is_empty()) {
+            (None, _) => Err(Error::UnknownModule(reference.to_owned())),
+            (Some(one), true) => Ok(one),
+            (Some(last), false) => {
+                versions.push(last);
+                Err(Error::AmbiguousModule { name: reference.to_owned(), versions })
+            }
+        }
     }
 
     /// Fixes what `binding` refers to.
@@ -123,18 +169,26 @@ impl Registry {
     }
 
     fn load(&self, binding: &PinnedBinding) -> Result<Module, Error> {
-        let stock = self.stock.iter().find(|(_, row, _)| row.sha256 == binding.sha256);
-        let wasm = match stock {
-            Some((_, _, wasm)) => wasm.clone(),
-            None => self
-                .store
-                .get(&ModuleBlob(binding.sha256))?
-                .ok_or_else(|| Error::UnknownModule(binding.module.clone()))?,
-        };
+        let wasm = self.bytes(&binding.sha256)?;
+        let wasm = wasm.ok_or_else(|| Error::UnknownModule(binding.module.clone()))?;
+        // Stored before the setting was, perhaps, or its signer's key was removed since. Stock modules are the broker's own.
+        let stock = self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256);
+        if self.trust.required && !stock {
+            let untrusted = |cause| Error::ModuleUntrusted { module: Some(binding.module.clone()), cause };
+            self.trust.check(&wasm).map_err(untrusted)?;
+        }
         self.engine.load(&wasm, &self.limits).map_err(|error| match error {
             LoadError::Instantiate(fault) if fault.kind == FaultKind::Busy => Error::InstancesBusy,
             error => Error::ModuleRefused(error.to_string()),
         })
+    }
+
+    fn bytes(&self, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
+        let stock = self.stock.iter().find(|(_, row, _)| row.sha256 == *sha256);
+        match stock {
+            Some((_, _, wasm)) => Ok(Some(wasm.clone())),
+            None => Ok(self.store.get(&ModuleBlob(*sha256))?),
+        }
     }
 
     fn find(&self, reference: &str) -> Result<(String, ModuleRow), Error> {
@@ -142,33 +196,58 @@ impl Registry {
         if let Some(digest) = reference.strip_prefix(DIGEST_PREFIX) {
             let mut sha256 = [0; 32];
             hex::decode_to_slice(digest, &mut sha256).map_err(|_| unknown())?;
-            let wasm = self.store.get(&ModuleBlob(sha256))?.ok_or_else(unknown)?;
-            let manifest = millstream_engine::Manifest::find(&wasm).ok().flatten();
-            let row = ModuleRow {
-                sha256,
-                bytes: wasm.len() as u64,
-                stored_ms: 0,
-                manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
+            let stock = self.stock.iter().map(|(_, row, _)| row).find(|row| row.sha256 == sha256);
+            let row = match stock.cloned().or_else(|| self.catalog.module_of(&sha256)) {
+                Some(row) => row,
+                None => {
+                    let wasm = self.bytes(&sha256)?.ok_or_else(unknown)?;
+                    let signers = millstream_engine::signature::signers(&wasm).unwrap_or_default();
+                    row_of(&wasm, signers.iter().map(PublicKey::to_bytes).collect())
+                }
             };
             return Ok((reference.to_owned(), row));
         }
-        let means = |name: &ModuleName| name.as_str() == reference || name.name() == reference;
-        if let Some((name, row, _)) = self.stock.iter().find(|(name, ..)| means(name)) {
+        if let Some((name, row, _)) = self.stock.iter().find(|(name, ..)| means(reference, name)) {
             return Ok((name.to_string(), row.clone()));
         }
         // Without a version: the one pushed last.
-        let named = self.catalog.modules().into_iter().filter(|(name, _)| means(name));
+        let named = self.catalog.modules().into_iter().filter(|(name, _)| means(reference, name));
         let newest = named.max_by_key(|(_, row)| row.stored_ms);
         newest.map(|(name, row)| (name.to_string(), row)).ok_or_else(unknown)
     }
 }
 
-fn info(name: &str, row: &ModuleRow) -> ModuleInfo {
+/// Whether `reference` is the name, or the name without its version.
+fn means(reference: &str, name: &ModuleName) -> bool {
+    name.as_str() == reference || name.name() == reference
+}
+
+/// What is kept of a module that was checked.
+fn row_of(wasm: &[u8], signers: Vec<[u8; 32]>) -> ModuleRow {
+    let manifest = millstream_engine::Manifest::find(wasm).ok().flatten();
+    ModuleRow {
+        sha256: millstream_engine::digest(wasm),
+        bytes: wasm.len() as u64,
+        stored_ms: 0,
+        manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
+        signers,
+        deleted_ms: None,
+    }
+}
+
+fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
+    let signers = row.signers.iter().map(|key| {
+        let key = PublicKey::from_bytes(*key);
+        ModuleSigner { key: key.id(), trusted: trust.trusts(&key) }
+    });
     ModuleInfo {
         name: name.to_owned(),
         sha256: hex::encode(row.sha256),
         bytes: row.bytes,
         stored_ms: row.stored_ms,
         manifest: row.manifest.clone(),
+        signers: signers.collect(),
+        bound: 0,
+        bound_by: Vec::new(),
     }
 }

@@ -94,6 +94,12 @@ pub(crate) struct ModuleRow {
     pub(crate) bytes: u64,
     pub(crate) stored_ms: Timestamp,
     pub(crate) manifest: Option<String>,
+    /// Public keys of who signed it.
+    #[serde(default)]
+    pub(crate) signers: Vec<[u8; 32]>,
+    /// Its bytes are gone, and its name may mean no others.
+    #[serde(default)]
+    pub(crate) deleted_ms: Option<Timestamp>,
 }
 
 pub(crate) fn encode(row: &impl Serialize) -> Bytes {

@@ -383,6 +383,14 @@ pub(crate) async fn bind(
 ) -> Result<Pipeline, Error> {
     let (shared, subscription, revision) =
         (Arc::clone(shared), Arc::clone(subscription), Arc::clone(revision));
-    let bound = blocking(move || shared.registry.bind(&subscription, &revision.pipeline)).await??;
+    let bind = move || {
+        let bound = shared.registry.bind(&subscription, &revision.pipeline);
+        if let Err(error @ Error::ModuleUntrusted { .. }) = &bound {
+            // It was trusted when it was bound first: for the operator to see.
+            subscription.set_fault(error.to_string());
+        }
+        bound
+    };
+    let bound = blocking(bind).await??;
     Ok(Pipeline::new(bound))
 }

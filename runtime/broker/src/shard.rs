@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use millstream_store::{Batch, IdentifiedBatch, Module, ModuleBlob, NamedProducer, Producer, Topic};
+use millstream_store::{Batch, IdentifiedBatch, NamedProducer, Producer, Topic};
 use millstream_types::{
     Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch,
     Retention, SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
@@ -22,6 +22,8 @@ use crate::{
     rows::{self, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow},
     settled::Settled,
 };
+
+pub(crate) use modules::Modules;
 
 /// What becomes visible once the commit is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,9 @@ pub(crate) enum Effect {
         name: ModuleName,
         row: ModuleRow,
     },
+    ModuleDeleted {
+        name: ModuleName,
+    },
 }
 
 /// What applying a command gave.
@@ -88,7 +93,7 @@ pub(crate) struct Shard {
     pub(crate) topics: BTreeMap<TopicName, TopicRow>,
     pub(crate) partitions: HashMap<PartitionId, PartitionState>,
     pub(crate) subscriptions: BTreeMap<u32, SubscriptionState>,
-    pub(crate) modules: BTreeMap<ModuleName, ModuleRow>,
+    pub(crate) modules: Modules,
     /// Producers with a name, and the epoch of each by its id.
     pub(crate) producers: BTreeMap<ProducerName, NamedProducerRow>,
     pub(crate) epochs: HashMap<u64, u32>,
@@ -173,12 +178,9 @@ impl Shard {
             Command::PutModule { name, row, wasm } => {
                 (self.put_module(name, row, wasm, batch, effects), true)
             }
-            Command::RemovePrivateModule { sha256 } => {
-                if !self.needs(&sha256) {
-                    batch.remove(&ModuleBlob(sha256));
-                }
-                (Ok(Outcome::Done), false)
-            }
+            Command::DeleteModule { name, now } => (self.delete_module(&name, now, batch, effects), true),
+            Command::HoldModules { holder, pipeline } => (self.hold_modules(holder, pipeline), false),
+            Command::ReleaseModules { holder } => (Ok(self.release_modules(&holder, batch)), false),
             Command::CreateSubscription { row, cursors } => {
                 (self.create_subscription(*row, cursors, batch, effects), true)
             }
@@ -458,40 +460,13 @@ impl Shard {
         effects.push(Effect::TopicDeleted { name: name.clone(), partitions: row.partitions });
         Ok(Outcome::Done)
     }
-
-    fn put_module(
-        &mut self,
-        name: Option<ModuleName>,
-        row: ModuleRow,
-        wasm: bytes::Bytes,
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Outcome, Error> {
-        if let Some(name) = name {
-            match self.modules.get(&name) {
-                Some(found) if found.sha256 == row.sha256 => return Ok(Outcome::Done),
-                Some(_) => return Err(Error::ModuleExists(name)),
-                None => {}
-            }
-            batch.put(&Module(name.clone()), rows::encode(&row));
-            self.modules.insert(name.clone(), row.clone());
-            effects.push(Effect::ModuleStored { name, row: row.clone() });
-        }
-        batch.put(&ModuleBlob(row.sha256), wasm);
-        Ok(Outcome::Done)
-    }
-
-    /// Whether a module has a name, or a subscription may need it.
-    fn needs(&self, sha256: &[u8; 32]) -> bool {
-        let mut needed = self.subscriptions.values().flat_map(|state| state.row.bindings.needs());
-        self.modules.values().any(|row| row.sha256 == *sha256) || needed.any(|needed| needed == sha256)
-    }
 }
 
 fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
     if found >= max { Err(Error::LimitReached { what, found }) } else { Ok(()) }
 }
 
+mod modules;
 mod rebinding;
 mod subscriptions;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     broker::{blocking, now, random_hex},
     command::{Command, Settlement},
     dead_letter,
+    reading::Ending,
     rows::{CursorRow, SubscriptionRow},
     sources::Sources,
     start_at::start_positions,
@@ -92,15 +93,14 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::OffsetOutOfRange`], [`Error::SubscriptionExists`], [`Error::SubscriptionBusy`],
     /// [`Error::UnknownModule`], [`Error::ModuleRefused`], [`Error::ConfigRefused`], [`Error::LimitReached`].
     pub async fn subscribe(&self, wanted: NewSubscription) -> Result<Reading, Error> {
-        let subscription = match wanted.name.clone() {
+        let durable = match wanted.name.clone() {
             Some(name) => match self.subscription(&name) {
                 Ok(found) => self.same(found, &wanted)?,
                 Err(_) => self.create_subscription(name, wanted).await?,
             },
-            None => self.create_ephemeral(wanted).await?,
+            None => return Reading::start(self.create_ephemeral(wanted).await?).await,
         };
-        let held = subscription.hold()?;
-        Reading::start(Arc::clone(&self.shared), held).await
+        Reading::start(Ending::of(&self.shared, &durable)).await
     }
 
     /// Joins the consumers of a durable subscription, created, `shared` unless told otherwise, if there is none, as one that leases its records. Not
@@ -170,13 +170,19 @@ impl Broker {
         Ok(found)
     }
 
-    async fn create_ephemeral(&self, wanted: NewSubscription) -> Result<Arc<Subscription>, Error> {
+    async fn create_ephemeral(&self, wanted: NewSubscription) -> Result<Ending, Error> {
         let name = SubscriptionName::new(format!("ephemeral-{}", random_hex::<8>()?));
         let row = self.row(name.map_err(|error| Error::Internal(error.to_string()))?, &wanted)?;
         let (sources, cursors) = self.start(&row, &wanted.from).await?;
         let subscription = Arc::new(Subscription::ephemeral(row, sources, &cursors));
-        self.shared.catalog.add_ephemeral(Arc::clone(&subscription), self.shared.limits.subscriptions_max)?;
-        Ok(subscription)
+        let ending = Ending::of(&self.shared, &subscription);
+        let pipeline = subscription.revision().pipeline.clone();
+        if self.shared.registry.keeps_any(&pipeline) {
+            let holder = subscription.name().clone();
+            self.execute(Command::HoldModules { holder, pipeline }).await?;
+        }
+        self.shared.catalog.add_ephemeral(subscription, self.shared.limits.subscriptions_max)?;
+        Ok(ending)
     }
 
     fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {

@@ -267,11 +267,6 @@ impl Subscription {
         self.judges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it may need these bytes, also for going back to them.
-    pub(crate) fn needs(&self, sha256: &[u8; 32]) -> bool {
-        self.bindings().needs().any(|needed| needed == sha256)
-    }
-
     pub(crate) fn routed(&self, index: u32) -> Offset {
         self.group().routed(index)
     }

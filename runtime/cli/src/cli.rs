@@ -66,7 +66,7 @@ enum Command {
     /// List, show, send back and purge dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::Dlq),
-    /// Build, test, push, list and describe modules
+    /// Build, test, sign, push, list, describe, export and delete modules
     #[command(subcommand)]
     Module(commands::module::Module),
     /// Create, list, describe and delete durable subscriptions

@@ -9,6 +9,7 @@ mod delivery;
 mod failure;
 mod input;
 mod interrupt;
+mod oci;
 mod output;
 mod progress;
 mod rate;

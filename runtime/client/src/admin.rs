@@ -8,6 +8,7 @@ use millstream_types::{
     SubscriptionInfo, SubscriptionName, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPattern,
 };
 use millstream_wire::{Request, Response, ServerInfo};
+use sha2::{Digest as _, Sha256};
 
 use crate::{CallError, Client};
 
@@ -149,6 +150,31 @@ impl Client {
     pub async fn describe_module(&self, reference: impl Into<String>) -> Result<ModuleInfo, CallError> {
         let request = Request::DescribeModule { reference: reference.into() };
         expect!(self, request, Bytes::new(), Response::Module(info) => info)
+    }
+
+    /// The component of a module, checked against its digest. If cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none; [`CallError::Protocol`] when other bytes came.
+    pub async fn get_module(&self, reference: impl Into<String>) -> Result<(ModuleInfo, Bytes), CallError> {
+        let (response, wasm) = self.fetch(Request::GetModule { reference: reference.into() }).await?;
+        let Response::Module(info) = response else { return Err(mismatch(&response)) };
+        let found = hex::encode(Sha256::digest(&wasm));
+        if found != info.sha256 {
+            let text = format!("module {} is sha256:{}, and sha256:{found} came", info.name, info.sha256);
+            return Err(CallError::Protocol(text));
+        }
+        Ok((info, wasm))
+    }
+
+    /// Deletes a module: `NAME@VERSION`, or `NAME` if that has one version. Its name may then mean the same bytes again,
+    /// and no others. If cancelled, it may still be deleted.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] while a subscription binds it, or when there is none.
+    pub async fn delete_module(&self, reference: impl Into<String>) -> Result<(), CallError> {
+        let request = Request::DeleteModule { reference: reference.into() };
+        expect!(self, request, Bytes::new(), Response::Done => ())
     }
 
     /// Creates a durable subscription; one that exists with the same settings is left as it is. If cancelled, it may

@@ -104,6 +104,7 @@ async fn exchange(link: &Link, request: Request, body: Bytes) -> Result<(Respons
         request,
         Request::DeleteTopic { .. }
             | Request::DeleteSubscription { .. }
+            | Request::DeleteModule { .. }
             | Request::CloseDeadLetters { .. }
             | Request::Rebind { rebinding: Rebinding::Back { .. } | Rebinding::Promote, .. }
             | Request::PublishAtomically { .. }

@@ -18,8 +18,10 @@ mod module;
 mod pipeline;
 mod sections;
 mod settings;
+pub mod signature;
 mod spec;
 mod ticker;
+mod trust;
 mod turns;
 mod workers;
 
@@ -35,5 +37,7 @@ pub use manifest::{MANIFEST_SECTION, Manifest};
 pub use module::{Module, ModuleDigest, digest};
 pub use pipeline::{Counters, Delivery, Outcome, Pipeline, RecordFault, Reject, RoutedRecord, Stop};
 pub use settings::Settings;
+pub use signature::{PrivateKey, PublicKey, SignatureError};
 pub use spec::{Setup, Spec, VerdictSet};
+pub use trust::{Trust, TrustError};
 pub use workers::{QueueFull, Workers};

@@ -63,6 +63,8 @@ pub const SPEC_TOPICS_MAX: usize = 1_024;
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Longest manifest, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Signatures of one module.
+pub const SIGNATURES_MAX: usize = 16;
 /// Longest configuration handed to a module, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 

@@ -2,6 +2,8 @@
 //! The layout: 8 bytes of preamble, then sections of id `u8`, size LEB128, content; a custom section (id 0) starts with
 //! its name (LEB128 length, bytes). In a component, sections 1 and 4 hold a module or component with its own preamble.
 
+use std::ops::Range;
+
 const PREAMBLE: [u8; 4] = *b"\0asm";
 const PREAMBLE_BYTES: usize = 8;
 const CUSTOM: u8 = 0;
@@ -48,16 +50,45 @@ fn custom_within<'a>(bytes: &'a [u8], name: &str, depth: usize) -> Option<&'a [u
         .find_map(|(_, content)| custom_within(content, name, depth - 1))
 }
 
+/// A section of a binary.
+#[derive(Debug)]
+pub(crate) struct Section<'a> {
+    id: u8,
+    content: &'a [u8],
+    /// Where it is, its id and length included.
+    pub(crate) place: Range<usize>,
+}
+
+impl Section<'_> {
+    /// Whether it is a custom section called `name`.
+    pub(crate) fn is_custom(&self, name: &str) -> bool {
+        let mut content = self.content;
+        self.id == CUSTOM
+            && leb128(&mut content)
+                .and_then(|len| content.get(..len))
+                .is_some_and(|found| found == name.as_bytes())
+    }
+}
+
+/// The outermost sections, to the end of `bytes`; `None` for one that is cut, after which nothing follows.
+pub(crate) fn outer(bytes: &[u8]) -> impl Iterator<Item = Option<Section<'_>>> {
+    let mut at = Some(PREAMBLE_BYTES);
+    std::iter::from_fn(move || {
+        let start = at.take().filter(|start| *start < bytes.len())?;
+        let section = bytes.get(start..).and_then(|rest| {
+            let (&id, mut after) = rest.split_first()?;
+            let len = leb128(&mut after)?;
+            let (content, next) = after.split_at_checked(len)?;
+            Some(Section { id, content, place: start..bytes.len() - next.len() })
+        });
+        at = section.as_ref().map(|section| section.place.end);
+        Some(section)
+    })
+}
+
 /// Id and content of each section; ends at the first that is cut.
 fn sections(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    let mut rest = bytes.get(PREAMBLE_BYTES..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (&id, mut after) = rest.split_first()?;
-        let len = leb128(&mut after)?;
-        let (content, next) = after.split_at_checked(len)?;
-        rest = next;
-        Some((id, content))
-    })
+    outer(bytes).map_while(|section| section.map(|section| (section.id, section.content)))
 }
 
 /// An unsigned LEB128 number of at most 32 bits, taken off the front.

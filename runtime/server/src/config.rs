@@ -8,6 +8,7 @@ use std::{
 };
 
 use millstream_broker::StockModule;
+use millstream_engine::{PublicKey, Trust};
 use millstream_types::{
     PublishRate,
     limits::{BATCH_BYTES_MAX, RATE_BYTES_PER_S_MIN},
@@ -34,6 +35,8 @@ pub struct ServerConfig {
     pub broker: millstream_broker::Limits,
     /// Of each module.
     pub modules: millstream_engine::Limits,
+    /// Whose modules run.
+    pub trust: Trust,
     /// Modules that come with the broker.
     pub stock: Vec<StockModule>,
 }
@@ -70,6 +73,30 @@ pub enum ConfigError {
         /// What to write instead.
         remedy: String,
     },
+    /// A trusted key that is none.
+    #[error(
+        "the configuration file {} is refused: modules.trusted_keys names {}: {cause}",
+        path.display(),
+        key.display()
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// As named there, seen from its folder.
+        key: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Signatures are asked for and nobody's would do.
+    #[error(
+        "the configuration file {} is refused: modules.require_signature is true and modules.trusted_keys names nobody: no \
+         module could be stored; name the public keys of those who sign, or leave require_signature out",
+        path.display()
+    )]
+    NobodyTrusted {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl ServerConfig {
@@ -83,6 +110,7 @@ impl ServerConfig {
             streams_max: 100,
             broker: millstream_broker::Limits::default(),
             modules: millstream_engine::Limits::default(),
+            trust: Trust::default(),
             stock: Vec::new(),
         }
     }
@@ -114,6 +142,7 @@ impl ServerConfig {
         set(&mut self.modules.memory_bytes, file.modules.memory_bytes);
         set(&mut self.modules.module_bytes, file.modules.module_bytes);
         set(&mut self.modules.call_ms, file.modules.call_ms);
+        self.trust = file.modules.trust(path)?;
         Ok(())
     }
 }
@@ -197,6 +226,27 @@ struct Modules {
     memory_bytes: Option<usize>,
     module_bytes: Option<usize>,
     call_ms: Option<u64>,
+    #[serde(default)]
+    trusted_keys: Vec<PathBuf>,
+    #[serde(default)]
+    require_signature: bool,
+}
+
+impl Modules {
+    /// Paths are as seen from the folder of the configuration file.
+    fn trust(&self, path: &Path) -> Result<Trust, ConfigError> {
+        if self.require_signature && self.trusted_keys.is_empty() {
+            return Err(ConfigError::NobodyTrusted { path: path.to_owned() });
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let keys = self.trusted_keys.iter().map(|key| {
+            let key = folder.join(key);
+            let failed = |cause: String| ConfigError::Key { path: path.to_owned(), key: key.clone(), cause };
+            let pem = std::fs::read_to_string(&key).map_err(|error| failed(error.to_string()))?;
+            PublicKey::from_pem(&pem).map_err(|error| failed(error.to_string()))
+        });
+        Ok(Trust { keys: keys.collect::<Result<_, _>>()?, required: self.require_signature })
+    }
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -231,6 +281,28 @@ mod tests {
             (empty.connection_bytes, empty.topic_bytes, empty.connection_rate),
             (default.connection_bytes, default.topic_bytes, default.connection_rate)
         );
+    }
+
+    #[test]
+    fn keys_are_read_from_beside_the_file() {
+        const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAXd4e1P02XShanPEqGFg8/XBr/UXuwkn9H2ZSfyfSEDo=\n\
+                           -----END PUBLIC KEY-----\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("millstream.toml");
+        std::fs::write(dir.path().join("team.pem"), KEY).unwrap();
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut config = ServerConfig::new(dir.path());
+            config.read_file(&path).map(|()| config.trust).map_err(|error| error.to_string())
+        };
+        let trust = read("[modules]\ntrusted_keys = [\"team.pem\"]\nrequire_signature = true").unwrap();
+        assert_eq!((trust.keys, trust.required), (vec![PublicKey::from_pem(KEY).unwrap()], true));
+        let nobody = read("[modules]\nrequire_signature = true").unwrap_err();
+        assert!(nobody.contains("trusted_keys names nobody"), "{nobody}");
+        let missing = read("[modules]\ntrusted_keys = [\"missing.pem\"]").unwrap_err();
+        assert!(missing.contains("missing.pem: No such file"), "{missing}");
+        let other = read("[modules]\ntrusted_keys = [\"millstream.toml\"]").unwrap_err();
+        assert!(other.contains("not an Ed25519 public key"), "{other}");
     }
 
     #[test]

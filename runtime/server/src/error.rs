@@ -52,9 +52,17 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::Gone => (ErrorCode::UnknownTopic, None),
         Error::AckBeyond { next, .. } => (ErrorCode::OffsetOutOfRange, Some(next.to_string())),
         Error::UnknownModule(module) => (ErrorCode::UnknownModule, Some(module.clone())),
-        Error::ModuleExists(name) => (ErrorCode::ModuleExists, Some(name.to_string())),
+        Error::ModuleExists(name) | Error::ModuleDeleted { name, .. } => {
+            (ErrorCode::ModuleExists, Some(name.to_string()))
+        }
+        Error::ModuleBound { name, .. } => (ErrorCode::ModuleBound, Some(name.to_string())),
+        Error::AmbiguousModule { name, .. } | Error::DeleteByDigest(name) => {
+            (ErrorCode::BadName, Some(name.clone()))
+        }
+        Error::StockModule(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::ReservedName(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::ModuleRefused(_) => (ErrorCode::ModuleRefused, None),
+        Error::ModuleUntrusted { module, .. } => (ErrorCode::ModuleUntrusted, module.clone()),
         Error::ConfigRefused { module, .. } => (ErrorCode::ConfigRefused, Some(module.clone())),
         Error::ModuleFault(_) => (ErrorCode::ModuleFault, None),
         Error::LimitReached { found, .. } => (ErrorCode::LimitReached, Some(found.to_string())),

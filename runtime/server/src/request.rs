@@ -64,7 +64,15 @@ async fn answer(
         }
         Request::PutModule { name } => Response::Module(broker.put_module(name, body).await?),
         Request::ListModules => Response::Modules(broker.modules()),
-        Request::DescribeModule { reference } => Response::Module(broker.module(&reference)?),
+        Request::DescribeModule { reference } => Response::Module(broker.module(reference).await?),
+        Request::GetModule { reference } => {
+            let (info, wasm) = broker.module_bytes(reference).await?;
+            return Ok((Response::Module(info), wasm));
+        }
+        Request::DeleteModule { reference } => {
+            broker.delete_module(&reference).await?;
+            Response::Done
+        }
         Request::CreateSubscription { name, topic, from, pipeline, on_fault, delivery } => {
             let (pipeline, delivery) = (Some(pipeline), Some(delivery));
             let wanted = NewSubscription { topic, name: None, from, pipeline, on_fault, delivery };

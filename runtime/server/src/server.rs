@@ -100,6 +100,7 @@ impl Server {
             },
             limits: config.broker.clone(),
             module_limits: config.modules.clone(),
+            trust: config.trust.clone(),
             stock: config.stock.clone(),
         };
         let broker = open(settings).await?;

@@ -33,7 +33,7 @@ pub use keys::{
 };
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;
-pub use read::{Scan, Sizes, StoredBatch};
+pub use read::{Keys, Scan, Sizes, StoredBatch};
 pub use reclaim::ReclaimError;
 pub use recovery::{MissingRange, Recovery, Torn};
 pub use stats::Stats;

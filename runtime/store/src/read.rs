@@ -102,6 +102,12 @@ impl Store {
         Scan { rows: self.inner.db.snapshot().prefix(keyspace, [K::TAG]), kind: PhantomData }
     }
 
+    /// The keys of all rows of one kind, in order, as they are now. Reads no values.
+    pub fn keys<K: Key>(&self) -> Keys<K> {
+        let keyspace = self.inner.keyspaces.of(K::FAMILY);
+        Keys { rows: self.inner.db.snapshot().prefix(keyspace, [K::TAG]), kind: PhantomData }
+    }
+
     /// All rows that share `prefix`, in the order of their keys, as they are now.
     pub fn scan_prefix<P: Prefix>(&self, prefix: &P) -> Scan<P::Key> {
         let keyspace = self.inner.keyspaces.of(P::Key::FAMILY);
@@ -162,6 +168,21 @@ impl<K: Key> Iterator for Scan<K> {
             let decoded = keys::decode(&key).ok_or_else(|| ReadError::damaged("key", &key))?;
             Ok((decoded, value.into()))
         }))
+    }
+}
+
+/// Keys of the rows of one kind, in order.
+pub struct Keys<K> {
+    rows: fjall::Iter,
+    kind: PhantomData<K>,
+}
+
+impl<K: Key> Iterator for Keys<K> {
+    type Item = Result<K, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.rows.next()?.key().map_err(ReadError::from);
+        Some(key.and_then(|key| keys::decode(&key).ok_or_else(|| ReadError::damaged("key", &key))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{SubscriptionName, Timestamp};
 
 /// A module of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,4 +18,22 @@ pub struct ModuleInfo {
     /// Its manifest, a JSON text, where it has one.
     #[serde(default)]
     pub manifest: Option<String>,
+    /// Who signed it; their signatures hold.
+    #[serde(default)]
+    pub signers: Vec<ModuleSigner>,
+    /// How many subscriptions bind it under this name, ephemeral ones included; of one asked for by digest, under any.
+    #[serde(default)]
+    pub bound: u64,
+    /// The first of them, by name, where one module was asked for.
+    #[serde(default)]
+    pub bound_by: Vec<SubscriptionName>,
+}
+
+/// Who signed a module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleSigner {
+    /// The first 16 hexadecimal digits of the SHA-256 of the public key, as SubjectPublicKeyInfo in DER.
+    pub key: String,
+    /// Whether the broker trusts that key.
+    pub trusted: bool,
 }

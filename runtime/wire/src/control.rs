@@ -131,6 +131,16 @@ pub enum Request {
         /// `std/NAME`, `NAME@VERSION`, `NAME` (newest) or `sha256:HEX`.
         reference: String,
     },
+    /// Answered by [`Response::Module`], with the component as the frame's body.
+    GetModule {
+        /// As for [`Request::DescribeModule`].
+        reference: String,
+    },
+    /// Answered by [`Response::Done`]. Refused while a subscription binds it.
+    DeleteModule {
+        /// `NAME@VERSION`, or `NAME` if that has one version.
+        reference: String,
+    },
     /// Answered by [`Response::Subscription`]. Creating one again with the same settings changes nothing.
     CreateSubscription {
         /// Its name.

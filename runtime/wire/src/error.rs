@@ -47,6 +47,10 @@ pub enum ErrorCode {
     UnknownModule,
     /// The module's name and version are taken by other bytes.
     ModuleExists,
+    /// A subscription binds the module.
+    ModuleBound,
+    /// The module is not signed by anybody whom the broker trusts.
+    ModuleUntrusted,
     /// The bytes are not a module that can run here.
     ModuleRefused,
     /// The module refused its configuration.

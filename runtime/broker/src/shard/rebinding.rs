@@ -1,6 +1,6 @@
 //! The shard's subscriptions: other modules take over, or run beside.
 
-use millstream_store::{Batch, ModuleBlob, Subscription};
+use millstream_store::{Batch, Subscription};
 use millstream_types::{OnFault, SubscriptionName, Timestamp};
 
 use super::{Effect, Shard};
@@ -24,10 +24,17 @@ impl Shard {
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
-        self.change_bindings(name, batch, effects, |bindings| match bindings.current.number == expected {
-            true => Ok(bindings.take_over(pipeline, on_fault, now)),
-            false => Err(Error::Overtaken),
-        })
+        let bindings = self.bindings(name)?;
+        if bindings.current.number != expected {
+            return Err(Error::Overtaken);
+        }
+        // What was bound before may be bound again also where its name was deleted: its bytes are kept for that.
+        match bindings.earlier.iter().any(|earlier| earlier.pipeline == pipeline) {
+            true => self.check_bytes(&pipeline)?,
+            false => self.check_modules(&pipeline)?,
+        }
+        let change = |bindings: &mut Bindings| bindings.take_over(pipeline, on_fault, now);
+        self.change_bindings(name, batch, effects, change)
     }
 
     /// Has `pipeline` run beside what judges the subscription's records; none ends that.
@@ -38,11 +45,17 @@ impl Shard {
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
+        self.check_modules(pipeline.as_deref().unwrap_or_default())?;
         self.change_bindings(name, batch, effects, |bindings| {
             let changes = bindings.shadow != pipeline;
             bindings.shadow = pipeline;
-            Ok(changes)
+            changes
         })
+    }
+
+    fn bindings(&self, name: &SubscriptionName) -> Result<&Bindings, Error> {
+        let found = self.subscriptions.values().find(|state| state.row.name == *name);
+        Ok(&found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?.row.bindings)
     }
 
     fn change_bindings(
@@ -50,25 +63,18 @@ impl Shard {
         name: &SubscriptionName,
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
-        change: impl FnOnce(&mut Bindings) -> Result<bool, Error>,
+        change: impl FnOnce(&mut Bindings) -> bool,
     ) -> Result<Outcome, Error> {
         let found = self.subscriptions.iter_mut().find(|(_, state)| state.row.name == *name);
         let (id, state) = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
         let before = state.row.bindings.clone();
-        if !change(&mut state.row.bindings)? {
+        if !change(&mut state.row.bindings) {
             return Ok(Outcome::Done);
         }
         batch.put(&Subscription(*id), rows::encode(&state.row));
         effects.push(Effect::Rebound { name: name.clone(), bindings: Box::new(state.row.bindings.clone()) });
-        self.release_modules(&before, batch);
+        self.drop_unneeded_of(&before, batch);
         Ok(Outcome::Done)
-    }
-
-    /// Removes those of the modules in `bindings`, which are no longer somebody's, that nothing needs any more.
-    pub(super) fn release_modules(&self, bindings: &Bindings, batch: &mut Batch) {
-        for sha256 in bindings.needs().filter(|sha256| !self.needs(sha256)) {
-            batch.remove(&ModuleBlob(*sha256));
-        }
     }
 }
 
@@ -76,7 +82,7 @@ impl Shard {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use millstream_store::{Options, Persist, Store};
+    use millstream_store::{ModuleBlob, Options, Persist, Store};
     use millstream_types::{DeliveryConfig, ModuleName, TopicConfig};
     use proptest::prelude::*;
 
@@ -167,7 +173,8 @@ mod tests {
     }
 
     fn pipeline(content: u8) -> Vec<PinnedBinding> {
-        vec![PinnedBinding { module: format!("m@{content}"), sha256: [content; 32], config: "{}".into() }]
+        let sha256 = [content; 32];
+        vec![PinnedBinding { module: format!("sha256:{}", hex::encode(sha256)), sha256, config: "{}".into() }]
     }
 
     fn policy(skip: bool) -> OnFault {
@@ -211,15 +218,14 @@ mod tests {
                 let (command, accepted) = match act {
                     None => (create.take().unwrap(), true),
                     Some(Act::Put { content, named }) => {
-                        let row = ModuleRow { sha256: [*content; 32], bytes: 1, stored_ms: 1, manifest: None };
                         let name = named.then(|| ModuleName::new(format!("m@{content}")).unwrap());
                         if *named {
                             model.named.insert(*content);
                         }
-                        (Command::PutModule { name, row, wasm: vec![*content].into() }, true)
+                        (Command::PutModule { name, row: row(*content), wasm: vec![*content].into() }, true)
                     }
                     Some(Act::Subscribe { name, content }) => {
-                        put(&store, *content);
+                        put(&mut shard, &store, *content);
                         let row = SubscriptionRow {
                             name: name_of(*name),
                             topic: topic.clone().into(),
@@ -233,7 +239,7 @@ mod tests {
                         (Command::CreateSubscription { row: Box::new(row), cursors: Vec::new() }, accepted)
                     }
                     Some(Act::Rebind { name, content, skip, stale }) => {
-                        put(&store, *content);
+                        put(&mut shard, &store, *content);
                         let number = model.subscriptions.get(name).map_or(1, |(_, number, _)| *number);
                         let accepted = model.subscriptions.contains_key(name) && !stale;
                         if accepted {
@@ -260,7 +266,7 @@ mod tests {
                         (Command::Rebind { name, expected, pipeline, on_fault, now: 2 }, true)
                     }
                     Some(Act::Shadow { name, content }) => {
-                        content.iter().for_each(|content| put(&store, *content));
+                        content.iter().for_each(|content| put(&mut shard, &store, *content));
                         let found = model.subscriptions.get_mut(name);
                         let accepted = found.is_some();
                         found.into_iter().for_each(|(.., shadow)| *shadow = *content);
@@ -287,9 +293,27 @@ mod tests {
     }
 
     /// A module must be there before it is bound.
-    fn put(store: &Store, content: u8) {
-        let mut batch = store.batch();
-        batch.put(&ModuleBlob([content; 32]), vec![content]);
+    fn put(shard: &mut Shard, store: &Store, content: u8) {
+        let (mut batch, mut effects) = (Batch::default(), Vec::new());
+        shard
+            .apply(
+                Command::PutModule { name: None, row: row(content), wasm: vec![content].into() },
+                &mut batch,
+                &mut effects,
+            )
+            .result
+            .unwrap();
         store.commit(batch, Persist::Buffer).unwrap();
+    }
+
+    fn row(content: u8) -> ModuleRow {
+        ModuleRow {
+            sha256: [content; 32],
+            bytes: 1,
+            stored_ms: 1,
+            manifest: None,
+            signers: Vec::new(),
+            deleted_ms: None,
+        }
     }
 }

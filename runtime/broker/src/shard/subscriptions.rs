@@ -30,6 +30,7 @@ impl Shard {
         if let Some(topic) = row.topic.as_topic().filter(|topic| !self.topics.contains_key(topic)) {
             return Err(Error::UnknownTopic(topic));
         }
+        self.check_modules(&row.bindings.current.pipeline)?;
         limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
         let id = self.next_subscription;
         self.next_subscription += 1;
@@ -70,7 +71,7 @@ impl Shard {
         for (partition, cursor) in &state.cursors {
             cursor.remove(subscription, *partition, batch);
         }
-        self.release_modules(&state.row.bindings, batch);
+        self.drop_unneeded_of(&state.row.bindings, batch);
         effects.push(Effect::SubscriptionDeleted { name: state.row.name });
     }
 

@@ -1,26 +1,24 @@
 //! The shard against a plain model: whatever comes, offsets are dense, refusals change nothing, and what a store gives
 //! back after a restart is what was there before.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
-};
+use std::collections::BTreeMap;
 
-use millstream_store::{Batch, Options, Persist, Store};
-use millstream_types::{
-    BatchBuilder, DeliveryConfig, Durability, ModuleName, Offset, OnFault, PartitionId, ProducerId,
-    ProducerName, ProducerStamp, Record, RecordBatch, SubscriptionName, TopicChange, TopicConfig, TopicName,
-};
+use millstream_store::{Batch, ModuleBlob, Options, Persist, Store};
+use millstream_types::{ModuleName, Offset, PartitionId, ProducerId, ProducerName, TopicConfig};
 use proptest::prelude::*;
 
-use super::{Effect, PartitionCursor, Shard};
+use self::model::{
+    CursorModel, Cursors, Model, STOCK, batch_of, model, module_name, subscription_name, topic_name,
+};
+use super::{Effect, Shard};
 use crate::{
     Error, Limits,
-    bindings::{Bindings, PinnedBinding},
-    command::{Command, Letter, Outcome, Settlement},
+    command::{Command, Outcome},
     recover::recover,
-    rows::{CursorRow, ModuleRow, SubscriptionRow, TriedRow},
+    rows::ModuleRow,
 };
+
+mod model;
 
 /// A command, with names and partitions as small numbers so that they often meet.
 #[derive(Debug, Clone)]
@@ -57,7 +55,7 @@ enum Act {
     Subscribe {
         name: u8,
         topic: u8,
-        skip: bool,
+        module: Bound,
     },
     Unsubscribe {
         name: u8,
@@ -87,8 +85,19 @@ enum Act {
         sink: u8,
     },
     PutModule {
-        name: u8,
+        name: Option<u8>,
         content: u8,
+    },
+    DeleteModule {
+        name: u8,
+    },
+    /// An ephemeral subscription binds a module.
+    Hold {
+        holder: u8,
+        module: Bound,
+    },
+    Release {
+        holder: u8,
     },
     /// Sets or lifts a limit of retention.
     Update {
@@ -115,7 +124,7 @@ fn act() -> impl Strategy<Value = Act> {
             |(topic, partition, producer, records, back, ahead)| Act::Produce { topic, partition, producer, records, back, ahead }
         ),
         1 => (0..2u8).prop_map(|producer| Act::Rename { producer }),
-        2 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(name, topic, skip)| Act::Subscribe { name, topic, skip }),
+        4 => (0..3u8, 0..4u8, bound()).prop_map(|(name, topic, module)| Act::Subscribe { name, topic, module }),
         1 => (0..3u8).prop_map(|name| Act::Unsubscribe { name }),
         5 => (0..3u8, 0..4u32, 0..20u64, 0..20u64, prop::option::of(0..20u64))
             .prop_map(|(name, partition, from, to, tried)| Act::Settle { name, partition, from, to, tried }),
@@ -123,7 +132,10 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..3u8, 0..20u64, prop::option::of((0..3u8, 0..20u64)))
             .prop_map(|(name, letter, source)| Act::Close { name, letter, source }),
         2 => (0..3u8, 0..10u64, 1..5u64, 0..3u8).prop_map(|(name, from, len, sink)| Act::Route { name, from, len, sink }),
-        1 => (0..2u8, 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
+        3 => (prop::option::of(0..2u8), 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
+        2 => (0..2u8).prop_map(|name| Act::DeleteModule { name }),
+        1 => (0..2u8, bound()).prop_map(|(holder, module)| Act::Hold { holder, module }),
+        1 => (0..2u8).prop_map(|holder| Act::Release { holder }),
         1 => (0..3u8, 0..2u64).prop_map(|(topic, records)| Act::Update { topic, records }),
         3 => (0..3u8, 0..4u32, 0..6u64, proptest::bool::weighted(0.2)).prop_map(
             |(topic, partition, by, stale)| Act::Raise { topic, partition, by, stale }
@@ -132,330 +144,20 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The topic that a subscription reads which reads all.
-const ALL: u8 = 3;
-
-/// How far a subscription is in each partition.
-type Cursors = BTreeMap<PartitionId, CursorModel>;
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct CursorModel {
-    settled: BTreeSet<Offset>,
-    routed: Offset,
-    tried: BTreeSet<Offset>,
+/// A module as it was looked up before it is bound, which may be gone since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Stock,
+    Named { name: u8, content: u8 },
+    Digest { content: u8 },
 }
 
-impl CursorModel {
-    fn settle(&mut self, range: std::ops::Range<Offset>) {
-        self.tried.retain(|offset| !range.contains(offset));
-        self.settled.extend(range);
-    }
-
-    fn of(cursor: &PartitionCursor) -> Self {
-        Self {
-            settled: (0..40).filter(|offset| cursor.settled.contains(*offset)).collect(),
-            routed: cursor.routed,
-            tried: cursor.tried.keys().copied().collect(),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    /// Settings and ends of each topic's partitions.
-    topics: BTreeMap<u8, (TopicConfig, Vec<Offset>)>,
-    /// Low watermarks that are not 0.
-    lows: BTreeMap<PartitionId, Offset>,
-    /// Topic, policy, and settled and routed offsets of each subscription.
-    subscriptions: BTreeMap<u8, (u8, bool, Cursors)>,
-    modules: BTreeMap<u8, u8>,
-    /// Epoch of each named producer.
-    epochs: BTreeMap<u8, u32>,
-    /// What each producer appended to a partition in its epoch: sequence, records and offset.
-    produced: BTreeMap<(PartitionId, u8), Produced>,
-}
-
-/// Epoch, and sequence, records and offset of each batch.
-type Produced = (u32, Vec<(u32, u32, Offset)>);
-
-impl Model {
-    /// Of the partitions that a subscription reads, the one at `index`.
-    fn cursor(&mut self, name: u8, index: u32) -> Option<&mut CursorModel> {
-        self.subscriptions.get_mut(&name)?.2.values_mut().nth(index as usize)
-    }
-
-    fn read_by(&self, name: u8, index: u32) -> PartitionId {
-        let cursors =
-            self.subscriptions.get(&name).and_then(|(.., cursors)| cursors.keys().nth(index as usize));
-        cursors.copied().unwrap_or(PartitionId(u32::MAX))
-    }
-}
-
-fn topic_name(topic: u8) -> TopicName {
-    TopicName::new(format!("t{topic}")).unwrap()
-}
-
-fn subscription_name(name: u8) -> SubscriptionName {
-    SubscriptionName::new(format!("s{name}")).unwrap()
-}
-
-fn batch_of(records: usize) -> RecordBatch {
-    let mut builder = BatchBuilder::new();
-    for _ in 0..records {
-        builder.push(&Record::new("x")).unwrap();
-    }
-    builder.build().unwrap()
-}
-
-/// Does `act` to the model; the command for it, and whether it must be accepted.
-fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Command, bool)> {
-    let partition_of = |topic: u8, index: u32| {
-        let row = shard.topics.get(&topic_name(topic));
-        row.and_then(|row| row.partitions.get(index as usize)).copied().unwrap_or(PartitionId(u32::MAX))
-    };
-    let id_of = |name: u8| {
-        let found = shard.subscriptions.iter().find(|(_, state)| state.row.name == subscription_name(name));
-        found.map_or(u32::MAX, |(id, _)| *id)
-    };
-    Some(match *act {
-        Act::Create { topic, partitions, interval } => {
-            let durability = if interval { Durability::Interval } else { Durability::Sync };
-            let config = TopicConfig { partitions, durability, ..TopicConfig::default() };
-            let fresh = (config.clone(), vec![0; partitions as usize]);
-            let new = !model.topics.contains_key(&topic);
-            let found = model.topics.entry(topic).or_insert(fresh);
-            let accepted = found.0 == config;
-            let ids = (shard.next_partition..shard.next_partition + partitions).map(PartitionId);
-            for (read, _, cursors) in model.subscriptions.values_mut() {
-                if new && *read == ALL {
-                    cursors.extend(ids.clone().map(|id| (id, CursorModel::default())));
-                }
-            }
-            (Command::CreateTopic { name: topic_name(topic), config, now: 1 }, accepted)
-        }
-        Act::Delete { topic } => {
-            for partition in (0..8).map(|index| partition_of(topic, index)) {
-                model.produced.retain(|(of, _), _| *of != partition);
-                model.lows.remove(&partition);
-            }
-            model.subscriptions.retain(|_, (read, ..)| *read != topic);
-            for (.., cursors) in model.subscriptions.values_mut() {
-                (0..8).for_each(|index| drop(cursors.remove(&partition_of(topic, index))));
-            }
-            let accepted = model.topics.remove(&topic).is_some();
-            (Command::DeleteTopic { name: topic_name(topic) }, accepted)
-        }
-        Act::Append { topic, partition, records } => {
-            let command = Command::Append {
-                partition: partition_of(topic, partition),
-                batch: batch_of(records),
-                now: 1,
-            };
-            let ends = model.topics.get_mut(&topic);
-            let end = ends.and_then(|(_, ends)| ends.get_mut(partition as usize));
-            let accepted = end.is_some();
-            end.into_iter().for_each(|end| *end += records as u64);
-            (command, accepted)
-        }
-        Act::Produce { topic, partition, producer, records, back, ahead } => {
-            let id = partition_of(topic, partition);
-            let epoch = model.epochs.get(&producer).copied().unwrap_or(0);
-            let ends = model.topics.get_mut(&topic);
-            let end = ends.and_then(|(_, ends)| ends.get_mut(partition as usize));
-            let mut fresh = (epoch, Vec::new());
-            let produced = match end.is_some() {
-                true => model.produced.entry((id, producer)).or_insert(fresh),
-                false => &mut fresh,
-            };
-            if produced.0 != epoch {
-                *produced = (epoch, Vec::new());
-            }
-            let next = produced.1.last().map_or(0, |(sequence, records, _)| sequence + records);
-            let again = usize::from(back).checked_sub(1).and_then(|back| produced.1.iter().rev().nth(back));
-            let (sequence, count) = match again {
-                Some((sequence, records, _)) => (*sequence, *records as usize),
-                None if ahead => (next + 1, records),
-                None => (next, records),
-            };
-            let stamp = ProducerStamp { id: 100 + u64::from(producer), epoch, sequence };
-            let batch = batch_of(count).with_producer(stamp);
-            let accepted = end.is_some() && (again.is_some() || !ahead);
-            if again.is_none()
-                && !ahead
-                && let Some(end) = end
-            {
-                produced.1.push((sequence, count as u32, *end));
-                *end += count as u64;
-            }
-            (Command::Append { partition: id, batch, now: 1 }, accepted)
-        }
-        Act::AppendAll { to } => {
-            let batches: Vec<_> = to
-                .iter()
-                .map(|(topic, partition, records)| (partition_of(*topic, *partition), batch_of(*records)))
-                .collect();
-            let mut ends = model.topics.clone();
-            let accepted = to.iter().all(|(topic, partition, records)| {
-                let end = ends.get_mut(topic).and_then(|(_, ends)| ends.get_mut(*partition as usize));
-                end.map(|end| *end += *records as u64).is_some()
-            });
-            if accepted {
-                model.topics = ends;
-            }
-            (Command::AppendAll { batches, now: 1 }, accepted)
-        }
-        Act::Rename { producer } => {
-            model.epochs.entry(producer).and_modify(|epoch| *epoch += 1).or_insert(0);
-            let name = ProducerName::new(format!("p{producer}")).unwrap();
-            (Command::OpenProducer { name, id: 100 + u64::from(producer), resume: None, anew: false }, true)
-        }
-        Act::Subscribe { name, topic, skip } => {
-            let read = |name: &&u8| topic == ALL || **name == topic;
-            let topics = model.topics.keys().filter(read).map(|name| &shard.topics[&topic_name(*name)]);
-            let ids: Vec<_> = topics.flat_map(|row| row.partitions.iter().copied()).collect();
-            let on_fault = if skip { OnFault::Skip } else { OnFault::Halt };
-            let module = PinnedBinding { module: "m@1".into(), sha256: [9; 32], config: "{}".into() };
-            let row = SubscriptionRow {
-                name: subscription_name(name),
-                topic: if topic == ALL { "*".parse().unwrap() } else { topic_name(topic).into() },
-                bindings: Bindings::new(vec![module], on_fault, 1),
-                delivery: DeliveryConfig::default(),
-                created_ms: 1,
-            };
-            let accepted = match model.subscriptions.get(&name) {
-                Some((read, skips, _)) => (*read, *skips) == (topic, skip),
-                None => topic == ALL || model.topics.contains_key(&topic),
-            };
-            if accepted {
-                let cursors = ids.iter().map(|id| (*id, CursorModel::default())).collect();
-                model.subscriptions.entry(name).or_insert((topic, skip, cursors));
-            }
-            // Where none is given, it is the same.
-            let cursors = ids.into_iter().step_by(2).map(|id| (id, CursorRow::default())).collect();
-            (Command::CreateSubscription { row: Box::new(row), cursors }, accepted)
-        }
-        Act::Unsubscribe { name } => {
-            let accepted = model.subscriptions.remove(&name).is_some();
-            (Command::DeleteSubscription { name: subscription_name(name) }, accepted)
-        }
-        Act::Settle { name, partition, from, to, tried } => {
-            if let Some(cursor) = model.cursor(name, partition) {
-                cursor.tried.extend(tried.filter(|offset| !cursor.settled.contains(offset)));
-                cursor.settle(from..to);
-            }
-            let tried = tried.map(|offset| (offset, TriedRow::default())).into_iter().collect();
-            let settlement = Settlement { tried, ..Settlement::done(from..to) };
-            let settlements = vec![(model.read_by(name, partition), settlement)];
-            (Command::Settle { subscription: id_of(name), settlements }, true)
-        }
-        Act::DeadLetter { name, offset, sink } => {
-            let command = Command::DeadLetter {
-                subscription: id_of(name),
-                sources: vec![(model.read_by(name, 0), offset)],
-                sink: partition_of(sink, 0),
-                letters: batch_of(1),
-                now: 1,
-            };
-            let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&offset));
-            let end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
-            let accepted = match end {
-                Some(end) if open => {
-                    *end += 1;
-                    true
-                }
-                _ => false,
-            };
-            if accepted && let Some(cursor) = model.cursor(name, 0) {
-                cursor.settle(offset..offset + 1);
-            }
-            (command, accepted)
-        }
-        Act::Close { name, letter, source } => {
-            let reopen =
-                source.map(|(source, offset)| (subscription_name(source), model.read_by(source, 0), offset));
-            let letters = vec![Letter { partition: model.read_by(name, 0), offset: letter, reopen }];
-            let command = Command::CloseLetters { subscription: id_of(name), letters };
-            let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&letter));
-            let sent_back = source.is_none_or(|(source, offset)| {
-                open && model.cursor(source, 0).is_some_and(|cursor| cursor.settled.remove(&offset))
-            });
-            if open
-                && sent_back
-                && let Some(cursor) = model.cursor(name, 0)
-            {
-                cursor.settle(letter..letter + 1);
-            }
-            (command, model.subscriptions.contains_key(&name))
-        }
-        Act::Route { name, from, len, sink } => {
-            let outputs = vec![(partition_of(sink, 0), batch_of(2))];
-            let command = Command::Route {
-                subscription: Some(id_of(name)),
-                partition: model.read_by(name, 0),
-                from,
-                to: from + len,
-                outputs,
-                now: 1,
-            };
-            let sink_end = model.topics.get_mut(&sink).and_then(|(_, ends)| ends.first_mut());
-            let cursor =
-                model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.values_mut().next());
-            let accepted = match (sink_end, cursor) {
-                (Some(end), Some(cursor)) if cursor.routed <= from => {
-                    cursor.routed = from + len;
-                    *end += 2;
-                    true
-                }
-                _ => false,
-            };
-            (command, accepted)
-        }
-        Act::PutModule { name, content } => {
-            let accepted = *model.modules.entry(name).or_insert(content) == content;
-            let row = ModuleRow { sha256: [content; 32], bytes: 1, stored_ms: 1, manifest: None };
-            let name = ModuleName::new(format!("m{name}@1")).unwrap();
-            (Command::PutModule { name: Some(name), row, wasm: vec![content].into() }, accepted)
-        }
-        Act::Update { topic, records } => {
-            let change = match records % 3 {
-                0 => TopicChange::Compact(records % 2 == 0),
-                _ => TopicChange::RetentionRecords(NonZeroU64::new(records)),
-            };
-            let found = model.topics.get_mut(&topic);
-            let accepted = found.is_some();
-            found.into_iter().for_each(|(config, _)| config.apply(change));
-            (Command::UpdateTopic { name: topic_name(topic), changes: vec![change] }, accepted)
-        }
-        Act::Raise { topic, partition, by, stale } => {
-            let id = partition_of(topic, partition);
-            let found = model.topics.get(&topic);
-            let mut retention = found.map(|(config, _)| config.retention).unwrap_or_default();
-            let mut from = model.lows.get(&id).copied().unwrap_or(0);
-            let to = from + by;
-            let end = found.and_then(|(_, ends)| ends.get(partition as usize)).copied().unwrap_or(0);
-            match stale {
-                true if by % 2 == 0 => retention.age_ms = NonZeroU64::new(7),
-                true => from += 1,
-                // The newest record stays.
-                false if by > 0 && to < end => {
-                    model.lows.insert(id, to);
-                }
-                false => {}
-            }
-            (
-                Command::RaiseLowWatermark {
-                    partition: id,
-                    retention,
-                    from,
-                    to,
-                    freed_bytes: 0,
-                    freed_holes: 0,
-                },
-                true,
-            )
-        }
-        Act::Restart => return None,
-    })
+fn bound() -> impl Strategy<Value = Bound> {
+    prop_oneof![
+        2 => Just(Bound::Stock),
+        2 => (0..2u8, 0..2u8).prop_map(|(name, content)| Bound::Named { name, content }),
+        1 => (0..2u8).prop_map(|content| Bound::Digest { content }),
+    ]
 }
 
 fn assert_agree(shard: &Shard, model: &Model) {
@@ -483,7 +185,17 @@ fn assert_agree(shard: &Shard, model: &Model) {
         assert!(state.cursors.is_sorted_by_key(|(id, _)| *id));
         assert_eq!(cursors, model.subscriptions[name].2, "subscription {name}");
     }
-    assert_eq!(shard.modules.len(), model.modules.len());
+    let named = |rows: &BTreeMap<ModuleName, ModuleRow>| -> Vec<_> {
+        rows.iter().map(|(name, row)| (name.clone(), row.sha256)).collect()
+    };
+    let wanted = |contents: &BTreeMap<u8, u8>| -> Vec<_> {
+        contents.iter().map(|(name, content)| (module_name(*name), [*content; 32])).collect()
+    };
+    assert_eq!(named(&shard.modules.named), wanted(&model.modules));
+    assert_eq!(named(&shard.modules.deleted), wanted(&model.deleted));
+    assert_eq!(shard.modules.stored, model.contents.iter().map(|content| [*content; 32]).collect());
+    let kept = |module: Bound| module == Bound::Stock || model.contents.contains(&module.content());
+    assert!(model.bindings().all(kept), "what is bound is there");
     assert_eq!(shard.producers.len(), model.epochs.len());
     let found: BTreeMap<_, _> = shard
         .partitions
@@ -504,18 +216,34 @@ fn assert_agree(shard: &Shard, model: &Model) {
     assert!(wanted.iter().all(|(key, state)| found.get(key) == Some(state)), "{wanted:?} in {found:?}");
 }
 
+/// The shard as a broker has it that starts on `store`.
+fn started(store: &Store) -> Shard {
+    let mut shard = recover(store, Limits::default()).unwrap();
+    shard.modules.stock.insert([STOCK; 32]);
+    let mut batch = Batch::default();
+    shard.drop_orphans(&mut batch);
+    store.commit(batch, Persist::Buffer).unwrap();
+    shard
+}
+
 /// Runs `acts`, with a store below when `store` is given; then restarts count.
 fn run(acts: &[Act], store: Option<&Store>) -> Model {
     let mut shard = match store {
-        Some(store) => recover(store, Limits::default()).unwrap(),
+        Some(store) => started(store),
         None => Shard::default(),
     };
+    shard.modules.stock.insert([STOCK; 32]);
     let mut expected = Model::default();
     for act in acts {
         let Some((command, accepted)) = model(&mut expected, &shard, act) else {
             if let Some(store) = store {
-                shard = recover(store, Limits::default()).unwrap();
+                shard = started(store);
+                expected.restart();
                 assert_agree(&shard, &expected);
+                for content in shard.modules.stored.iter().map(|sha256| sha256[0]) {
+                    let stored = store.get(&ModuleBlob([content; 32])).unwrap();
+                    assert_eq!(stored.as_deref(), Some([content].as_slice()));
+                }
             }
             continue;
         };
@@ -560,11 +288,12 @@ proptest! {
     fn a_restart_changes_nothing(acts in prop::collection::vec(act(), 20..120)) {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
-        let before = run(&acts, Some(&store));
+        let mut before = run(&acts, Some(&store));
         drop(store);
         // And from the directory alone.
         let (store, _) = Store::open(dir.path(), &Options::default()).unwrap();
-        assert_agree(&recover(&store, Limits::default()).unwrap(), &before);
+        before.restart();
+        assert_agree(&started(&store), &before);
     }
 }
 

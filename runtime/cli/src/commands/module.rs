@@ -1,9 +1,11 @@
-//! `millstream module`: build and test on this machine; push, bind, follow at the broker.
+//! `millstream module`: build, test and sign on this machine; push, bind, follow at the broker.
 
 pub(crate) mod bind;
 mod build;
+mod export;
 mod logs;
 mod registry;
+mod signing;
 mod test;
 
 use clap::Subcommand;
@@ -35,6 +37,16 @@ pub(crate) enum Module {
     Rollback(bind::Rollback),
     /// Show what modules write, and records that they reject or fail on
     Logs(logs::Logs),
+    /// Fetch a module as a file, or as an OCI artifact
+    Export(export::Export),
+    /// Delete a module that no subscription binds
+    Delete(registry::Delete),
+    /// Make a pair of keys to sign modules with
+    Keygen(signing::Keygen),
+    /// Sign a module
+    Sign(signing::Sign),
+    /// Check who signed a module
+    Verify(signing::Verify),
     /// Run a module over a file, with the engine and limits of the broker; no broker is needed
     Test(test::Test),
 }
@@ -51,6 +63,11 @@ impl Module {
             Self::Shadow(shadow) => wait(shadow.run(common)),
             Self::Rollback(rollback) => wait(rollback.run(common)),
             Self::Logs(logs) => wait(logs.run(common)),
+            Self::Export(export) => wait(export.run(common)),
+            Self::Delete(delete) => wait(delete.run(common)),
+            Self::Keygen(keygen) => keygen.run(common),
+            Self::Sign(sign) => sign.run(common),
+            Self::Verify(verify) => verify.run(common),
             Self::Test(test) => test.run(common),
         }
     }

@@ -38,7 +38,9 @@ Settings of the TOML file, all optional:
   [modules]
   memory_bytes = 16777216      # of one instance
   module_bytes = 10485760      # size of a module
-  call_ms = 50                 # CPU time of one call"
+  call_ms = 50                 # CPU time of one call
+  trusted_keys = [\"team.pem\"] # public keys, as `millstream module keygen` makes them
+  require_signature = true     # only modules that one of those signed, and stock modules"
 )]
 pub(crate) struct Serve {
     /// Folder for everything the broker keeps; made if missing

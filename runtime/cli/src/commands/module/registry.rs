@@ -1,26 +1,44 @@
-//! `millstream module push`, `list`, `describe`: the broker's registry.
+//! `millstream module push`, `list`, `describe`, `delete`: the broker's registry.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use millstream_client::{ModuleInfo, ModuleName};
+use millstream_client::{ModuleInfo, ModuleName, ModuleSigner};
 use millstream_engine::Manifest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{broker::connect, cli::Common, failure::Failure, output, progress};
+use crate::{broker::connect, cli::Common, failure::Failure, oci, output, progress};
 
 const EXAMPLES: &str =
     "A name and version, once taken, always mean the same bytes; pushing those again changes nothing.
 
+With --oci the module comes out of an OCI image layout, a folder or a tar archive, and is called as its manifest says. Every
+digest and size is checked.
+
+Examples:
+  millstream module push my-filter.wasm --name my-filter@1.0.0
+  millstream module push --oci ./modules --tag my-filter-1.0.0
+  skopeo copy docker://HOST/my-filter:1.0.0 oci-archive:my-filter.tar && millstream module push --oci my-filter.tar";
+
+const DELETE_EXAMPLES: &str =
+    "The name and version may be pushed again afterwards with the same bytes, and with no others.
+
 Example:
-  millstream module push my-filter.wasm --name my-filter@1.0.0";
+  millstream module delete my-filter@1.0.0";
 
 /// `millstream module push`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Push {
     /// The module
-    file: PathBuf,
+    #[arg(required_unless_present = "oci", conflicts_with = "oci")]
+    file: Option<PathBuf>,
+    /// OCI image layout that the module is in
+    #[arg(long, value_name = "DIR|FILE.tar")]
+    oci: Option<PathBuf>,
+    /// Which module of the layout: a tag or NAME@VERSION; the only one, if it is not said
+    #[arg(long, requires = "oci")]
+    tag: Option<String>,
     /// Its name and version; as the module says of itself, if it is not said
     #[arg(long, value_name = "NAME@VERSION")]
     name: Option<ModuleName>,
@@ -29,10 +47,22 @@ pub(crate) struct Push {
 impl Push {
     /// Runs the command.
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let wasm = std::fs::read(&self.file).map_err(|error| Failure::file("read", &self.file, &error))?;
-        let name = match self.name {
-            Some(name) => name,
-            None => own_name(&wasm)?,
+        let (wasm, called) = match (&self.file, &self.oci) {
+            (_, Some(layout)) => {
+                let found = oci::read(layout, self.tag.as_deref())?;
+                (found.wasm, found.name)
+            }
+            (Some(file), None) => {
+                let wasm = std::fs::read(file).map_err(|error| Failure::file("read", file, &error))?;
+                (wasm, None)
+            }
+            (None, None) => return Err(Failure::usage("say which module: a FILE or --oci DIR|FILE.tar")),
+        };
+        let name = match (self.name, called) {
+            (Some(name), _) => name,
+            (None, Some(called)) => ModuleName::new(called)
+                .map_err(|error| Failure::new(error.to_string()).and("give --name NAME@VERSION"))?,
+            (None, None) => own_name(&wasm)?,
         };
         let client = connect(common).await?;
         let spinner = progress::spinner(format!("pushing {name}"));
@@ -59,9 +89,20 @@ pub(crate) async fn list(common: &Common) -> Result<(), Failure> {
     } else {
         let rows = modules.iter().map(|module| {
             let digest: String = module.sha256.chars().take(12).collect();
-            [module.name.clone(), output::bytes(module.bytes), digest, stored(module)]
+            let signed: Vec<_> = module.signers.iter().map(signer).collect();
+            let bound = output::count(module.bound);
+            [
+                module.name.clone(),
+                output::bytes(module.bytes),
+                digest,
+                bound,
+                signed.join(" "),
+                stored(module),
+            ]
         });
-        output::line(output::table(["MODULE", "SIZE", "SHA-256", "STORED"], rows).to_string())?;
+        output::line(
+            output::table(["MODULE", "SIZE", "SHA-256", "BOUND", "SIGNED BY", "STORED"], rows).to_string(),
+        )?;
     }
     client.close().await;
     Ok(())
@@ -77,15 +118,41 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
         let manifest = manifest(&module);
         let manifest = serde_json::to_string_pretty(&manifest).unwrap_or_default();
         output::line(format!(
-            "module    {}\nsha256    {}\nsize      {}\nstored    {}\nmanifest  {manifest}",
+            "module    {}\nsha256    {}\nsize      {}\nstored    {}\nsigned by {}\nbound by  {}\nmanifest  {manifest}",
             module.name,
             module.sha256,
             output::bytes(module.bytes),
             stored(&module),
+            signers(&module),
+            binders(&module),
         ))?;
     }
     client.close().await;
     Ok(())
+}
+
+/// `millstream module delete`.
+#[derive(Debug, Args)]
+#[command(after_help = DELETE_EXAMPLES)]
+pub(crate) struct Delete {
+    /// NAME@VERSION, or NAME if it has one version
+    #[arg(value_name = "NAME@VERSION")]
+    reference: String,
+}
+
+impl Delete {
+    /// Runs the command.
+    pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let client = connect(common).await?;
+        client.delete_module(self.reference.clone()).await?;
+        if common.json {
+            output::json(&json!({ "deleted": self.reference }))?;
+        } else {
+            output::line(format!("module {} deleted", self.reference))?;
+        }
+        client.close().await;
+        Ok(())
+    }
 }
 
 fn own_name(wasm: &[u8]) -> Result<ModuleName, Failure> {
@@ -112,6 +179,27 @@ fn to_json(module: &ModuleInfo) -> Value {
 fn manifest(module: &ModuleInfo) -> Value {
     let text = module.manifest.as_deref().unwrap_or("null");
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
+}
+
+fn signers(module: &ModuleInfo) -> String {
+    match module.signers.as_slice() {
+        [] => "nobody".to_owned(),
+        signers => signers.iter().map(signer).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Whom the broker does not trust is marked.
+fn signer(signer: &ModuleSigner) -> String {
+    if signer.trusted { signer.key.clone() } else { format!("{} (not trusted)", signer.key) }
+}
+
+fn binders(module: &ModuleInfo) -> String {
+    let named: Vec<_> = module.bound_by.iter().map(ToString::to_string).collect();
+    match module.bound.saturating_sub(named.len() as u64) {
+        0 if named.is_empty() => "nobody".to_owned(),
+        0 => named.join(", "),
+        more => format!("{} and {} more", named.join(", "), output::count(more)),
+    }
 }
 
 fn stored(module: &ModuleInfo) -> String {
