@@ -13,6 +13,8 @@ mod crash; // SIGKILL under load
 mod flights; // real data
 #[path = "binary/many.rs"]
 mod many;
+#[path = "binary/modules.rs"]
+mod modules; // from `module new` to a module in the broker
 #[path = "binary/peak.rs"]
 mod peak; // a burst, and who is slow
 #[path = "binary/pressure.rs"]

@@ -7,6 +7,7 @@ use millstream_client::{ModuleInfo, ModuleName};
 use millstream_engine::Manifest;
 use serde_json::Value;
 
+use super::fields;
 use crate::{broker::connect, cli::Common, failure::Failure, output, progress};
 
 const EXAMPLES: &str =
@@ -74,15 +75,14 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
     if common.json {
         output::json(&to_json(&module))?;
     } else {
-        let manifest = manifest(&module);
-        let manifest = serde_json::to_string_pretty(&manifest).unwrap_or_default();
         output::line(format!(
-            "module    {}\nsha256    {}\nsize      {}\nstored    {}\nmanifest  {manifest}",
+            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}",
             module.name,
             module.sha256,
             output::bytes(module.bytes),
             stored(&module),
         ))?;
+        fields::print(&manifest(&module))?;
     }
     client.close().await;
     Ok(())
