@@ -14,13 +14,15 @@ mod flights; // real data
 #[path = "binary/many.rs"]
 mod many;
 #[path = "binary/modules.rs"]
-mod modules; // the registry, signatures, OCI artifacts
+mod modules; // from `module new` to a module in the broker
 #[path = "binary/peak.rs"]
 mod peak; // a burst, and who is slow
 #[path = "binary/pressure.rs"]
 mod pressure; // too much at once
 #[path = "binary/rebinding.rs"]
 mod rebinding; // other modules for a subscription in use
+#[path = "binary/registry.rs"]
+mod registry; // the registry, signatures, OCI artifacts
 #[path = "binary/retention.rs"]
 mod retention; // what is kept, to the disk
 #[path = "binary/start.rs"]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use millstream_guest_build::{Guest, Toolchain, sources};
 
-const MODULES: [&str; 4] = ["headers", "json", "route", "redact"];
+const MODULES: [&str; 5] = ["headers", "json", "route", "redact", "floor"];
 /// What the modules are made of beside themselves.
 const SHARED: [&str; 4] = ["../predicate", "../../sdk", "../../sdk/macros", "../../runtime/types"];
 

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::schema::SchemaText;
+
 /// A module's configuration. Derive it: `#[derive(ModuleConfig)]` reads the fields as serde does (with serde's field
 /// attributes, such as `#[serde(default)]`) and refuses unknown ones. If the type has a method
 /// `fn validate(&self) -> Result<(), E>` with `E: Display`, its error refuses the binding, too.
@@ -13,6 +15,10 @@ use serde::de::DeserializeOwned;
     label = "add `#[derive(ModuleConfig)]` to `{Self}`"
 )]
 pub trait ModuleConfig: Sized + 'static {
+    /// What it looks like: a JSON Schema, draft 2020-12, as one JSON text. The manifest has it, and the broker refuses what
+    /// does not fit it, by field, before the module is asked. Written by hand: `SchemaText::Text(r#"{"type": "object"}"#)`.
+    const SCHEMA: SchemaText = SchemaText::ANY;
+
     /// Reads and checks the configuration.
     ///
     /// # Errors
@@ -26,6 +32,8 @@ pub trait ModuleConfig: Sized + 'static {
 pub struct NoConfig {}
 
 impl ModuleConfig for NoConfig {
+    const SCHEMA: SchemaText = SchemaText::Text(r#"{"type":"object","additionalProperties":false}"#);
+
     fn from_json(json: &str) -> Result<Self, String> {
         parse(json)
     }

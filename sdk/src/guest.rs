@@ -79,14 +79,6 @@ pub(crate) fn write_log(level: Level, message: &str) {
     log::write(level, message);
 }
 
-/// `text` as the bytes of a custom section.
-pub const fn section<const N: usize>(text: &str) -> [u8; N] {
-    match text.as_bytes().first_chunk::<N>() {
-        Some(bytes) => *bytes,
-        None => panic!("the section is as long as its text"),
-    }
-}
-
 // The trap that follows a panic says only "unreachable".
 fn report_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("a panic without a message");

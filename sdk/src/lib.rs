@@ -44,6 +44,7 @@ mod module;
 mod output;
 pub mod prelude;
 mod record;
+mod schema;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
 
@@ -54,6 +55,7 @@ pub use millstream_types::TopicName;
 pub use module::{Failure, Module, Setup, Spec, Verdicts};
 pub use output::{IntoOutput, Json, Output};
 pub use record::{PayloadError, Record};
+pub use schema::{ConfigSchema, SchemaFields, SchemaText};
 pub use serde;
 pub use serde_json;
 
@@ -71,7 +73,8 @@ pub mod __private {
     pub use crate::answer::{FilterAnswer, FlatMapAnswer, MapAnswer, RouteAnswer};
     pub use crate::config::NoValidate;
     #[cfg(target_arch = "wasm32")]
-    pub use crate::guest::{Exported, bindings, section};
+    pub use crate::guest::{Exported, bindings};
     pub use crate::log_line::write as write_log;
+    pub use crate::schema::{ConfigSchema, Probe, SchemaFields, SchemaText, Unknown};
     pub use millstream_types::VerdictWriter;
 }

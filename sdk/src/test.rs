@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use millstream_types::{BatchBuilder, VerdictsView};
 
 use crate::bound::Bound;
-use crate::{CONTRACT, Level, Module, Setup, Spec};
+use crate::{CONTRACT, Level, Module, ModuleConfig, Setup, Spec};
 
 pub use record::{TestRecord, record};
 pub use verdict::{Emitted, Verdict};
@@ -47,6 +47,15 @@ pub fn run<M: Module>(
 /// The text that the broker would show.
 pub fn configure<M: Module>(config: impl serde::Serialize) -> Result<Spec, String> {
     bind::<M>(&config).map(|(_, spec)| spec)
+}
+
+/// What the manifest of module `M` says of its configuration: a JSON Schema.
+///
+/// # Panics
+/// If it is no JSON text, as one written by hand may be.
+pub fn config_schema<M: Module>() -> serde_json::Value {
+    let text = <M::Config as ModuleConfig>::SCHEMA.to_string();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("the schema is not JSON: {error}: {text}"))
 }
 
 /// The lines logged on this thread since the last call.

@@ -1,137 +1,199 @@
-//! The registry from the command line: signed, pushed, listed, exported, deleted.
+//! The author's loop: from `module new` to a module in the broker, as its README says.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use millstream_tests::{Binary, Output, millstream, run};
-use serde_json::Value;
+use millstream_tests::{Binary, Output, millstream, root, run};
+use serde_json::{Value, json};
 
-fn json(text: &str) -> Value {
+/// A folder to work in, whose crates share what is compiled with other runs.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".cargo")).unwrap();
+        let target = json!(root().join("target/authors"));
+        std::fs::write(dir.path().join(".cargo/config.toml"), format!("[build]\ntarget-dir = {target}\n"))
+            .unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    fn millstream(&self, dir: &Path, args: &[&str]) -> Output {
+        run(
+            Command::new(millstream())
+                .args(args)
+                .current_dir(self.path().join(dir))
+                .env("CARGO_NET_OFFLINE", "true"),
+            "",
+        )
+    }
+}
+
+fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// `millstream module`, in `dir`, without a broker.
-fn module(dir: &Path, args: &[&str]) -> Output {
-    run(Command::new(millstream()).arg("module").args(args).current_dir(dir), "")
-}
-
-fn stock(dir: &Path) {
-    fs::write(dir.join("a.wasm"), millstream_filters::stock()[0].wasm).unwrap();
-}
-
 #[test]
-fn modules_are_signed_and_checked_without_a_broker() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    stock(dir);
-    let made = json(&module(dir, &["keygen", "-o", "key.pem", "--json"]).ok());
-    let id = made["key"].as_str().unwrap().to_owned();
-    assert_eq!((id.len(), &made["public"]), (16, &"key.pub.pem".into()));
-    assert_eq!(fs::metadata(dir.join("key.pem")).unwrap().permissions().mode() & 0o777, 0o600);
-    let key = fs::read(dir.join("key.pem")).unwrap();
-    assert!(module(dir, &["keygen", "-o", "key.pem"]).fails(1).contains("not written over"));
-    assert_eq!(fs::read(dir.join("key.pem")).unwrap(), key);
-    module(dir, &["keygen", "-o", "other.pem"]).ok();
+fn a_new_module_works_at_once() {
+    let desk = Desk::new();
+    let sdk = root().join("sdk").display().to_string();
+    for (kind, name) in
+        [("filter", "one-carrier"), ("map", "late"), ("flat_map", "legs"), ("route", "by_carrier")]
+    {
+        desk.millstream(Path::new(""), &["module", "new", name, "--kind", kind, "--sdk", &sdk]).ok();
+        let dir = desk.path().join(name);
+        // The versions that the rest of the tree is tested with, and no need of a network.
+        std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
+        let mut cargo = Command::new("cargo");
+        cargo
+            .args(["test", "--quiet"])
+            .current_dir(&dir)
+            .env("CARGO_NET_OFFLINE", "true")
+            .env_remove("CARGO_TARGET_DIR");
+        run(&mut cargo, "").ok();
+        desk.millstream(Path::new(name), &["module", "build", "."]).ok();
+        let wasm = format!("{name}.wasm");
+        let sample = [
+            &wasm,
+            "--config",
+            "@samples/config.json",
+            "--input",
+            "samples/input.ndjson",
+            "--header",
+            "carrier",
+        ];
+        let test = |more: &[&str]| {
+            desk.millstream(Path::new(name), &[&["--json", "module", "test"], &sample[..], more].concat())
+        };
+        let report = parse(&test(&["--expect", "samples/expected.ndjson"]).ok());
+        assert!(report["differs"].is_null() && report["records_in"] == 3, "{report}");
+        assert!(report["fuel_per_record"].as_u64() > Some(100), "{report}");
+        assert!(report["memory_bytes_peak"].as_u64() >= Some(64 << 10), "{report}");
+        let again = parse(&test(&[]).ok());
+        assert_eq!(
+            (&again["fuel"], &again["differs"]),
+            (&report["fuel"], &Value::Null),
+            "fuel is the same each time"
+        );
 
-    let unsigned = module(dir, &["verify", "a.wasm", "--key", "key.pub.pem"]).fails(1);
-    assert!(unsigned.contains("not signed") && unsigned.contains(&id), "{unsigned}");
-    let signed = json(&module(dir, &["sign", "a.wasm", "--key", "key.pem", "-o", "b.wasm", "--json"]).ok());
-    assert_eq!((&signed["key"], &signed["file"]), (&id.as_str().into(), &"b.wasm".into()));
-    assert_eq!(fs::read(dir.join("a.wasm")).unwrap(), millstream_filters::stock()[0].wasm);
-    module(dir, &["sign", "b.wasm", "--key", "other.pem"]).ok();
-    let verified = json(&module(dir, &["verify", "b.wasm", "--key", "key.pub.pem", "--json"]).ok());
-    assert_eq!(verified["signers"].as_array().unwrap().len(), 2);
-    assert!(module(dir, &["verify", "b.wasm", "--key", "key.pem"]).fails(1).contains("PUBLIC KEY is needed"));
-    assert!(
-        module(dir, &["sign", "key.pem", "--key", "key.pem"])
-            .fails(1)
-            .contains("not a WebAssembly component")
-    );
-    let mut changed = fs::read(dir.join("b.wasm")).unwrap();
-    changed[100] ^= 1;
-    fs::write(dir.join("c.wasm"), changed).unwrap();
-    module(dir, &["verify", "c.wasm", "--key", "key.pub.pem"]).fails(1);
-    // A signed module is a module.
-    fs::write(dir.join("in"), "x\n").unwrap();
-    let config = r#"{"header": "a", "exists": false}"#;
-    module(dir, &["test", "b.wasm", "--config", config, "--input", "in"]).ok();
-}
-
-#[test]
-fn modules_are_pushed_bound_exported_and_deleted() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    stock(dir);
-    module(dir, &["keygen", "-o", "key.pem"]).ok();
-    module(dir, &["sign", "a.wasm", "--key", "key.pem"]).ok();
-    // The paths of keys are as seen from the file.
-    fs::write(dir.join("m.toml"), "[modules]\ntrusted_keys = [\"key.pub.pem\"]\nrequire_signature = true\n")
-        .unwrap();
-    let data = dir.join("data");
-    let config = dir.join("m.toml");
-    let broker =
-        Binary::serve_with(&data, &["--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()]);
-    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-    let run = |args: &[&str]| broker.run([&["module"], args].concat());
-
-    fs::write(dir.join("plain.wasm"), millstream_filters::stock()[1].wasm).unwrap();
-    let refused = run(&["push", &at("plain.wasm"), "--name", "plain@1.0.0", "--json"]).fails(1);
-    assert_eq!(json(&refused)["error"]["code"], "module_untrusted");
-    for name in ["acme/a@1.0.0", "acme/a@1.1.0"] {
-        run(&["push", &at("a.wasm"), "--name", name]).ok();
-    }
-    broker.run(["topic", "create", "t"]).ok();
-    let config = r#"{"header": "a", "exists": true}"#;
-    broker.run(["subscription", "create", "s", "t", "--module", "acme/a@1.0.0", "--config", config]).ok();
-
-    let listed = json(&run(&["list", "--json"]).ok());
-    let of = |name: &str| listed.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
-    assert_eq!((&of("acme/a@1.0.0")["bound"], &of("acme/a@1.1.0")["bound"]), (&1.into(), &0.into()));
-    assert!(run(&["list"]).ok().contains("BOUND"));
-    let described = json(&run(&["describe", "acme/a@1.0.0", "--json"]).ok());
-    assert_eq!((&described["bound_by"][0], &described["signers"][0]["trusted"]), (&"s".into(), &true.into()));
-    let described = run(&["describe", "acme/a@1.0.0"]).ok();
-    assert!(described.contains("bound by  s\n") && described.contains("signed by "), "{described}");
-
-    run(&["export", "acme/a@1.0.0", "-o", &at("out.wasm")]).ok();
-    assert_eq!(fs::read(dir.join("out.wasm")).unwrap(), fs::read(dir.join("a.wasm")).unwrap());
-    let digest = format!("sha256:{}", of("acme/a@1.0.0")["sha256"].as_str().unwrap());
-    run(&["export", &digest, "-o", &at("out2.wasm")]).ok();
-    assert!(run(&["describe", &digest]).ok().contains("bound by  s\n"));
-    assert!(
-        run(&["export", "nothing", "-o", &at("x.wasm")]).fails(1).contains("module nothing does not exist")
-    );
-    run(&["export", "acme/a@1.0.0"]).fails(2);
-
-    // Into layouts, out of them, and into another broker.
-    let other = Binary::serve(&dir.join("other"));
-    for layout in ["layout", "layout.tar"] {
-        for name in ["acme/a@1.0.0", "std/json"] {
-            run(&["export", name, "--oci", &at(layout)]).ok();
+        let bench = [&["--json", "module", "bench"], &sample[..], &["--rounds", "2"]].concat();
+        let bench = parse(&desk.millstream(Path::new(name), &bench).ok());
+        for module in ["module", "floor"] {
+            for figure in [
+                "ns_per_record",
+                "ns_per_record_p95",
+                "instance_start_us",
+                "memory_bytes_peak",
+                "mb_per_second",
+            ] {
+                assert!(bench[module][figure].as_f64() > Some(0.0), "{module} {figure}: {bench}");
+            }
         }
-        let told = json(&run(&["export", "acme/a", "--oci", &at(layout), "--tag", "new", "--json"]).ok());
-        assert_eq!((&told["name"], &told["oci"]["tag"]), (&"acme/a@1.1.0".into(), &"new".into()));
-        let several = other.run(["module", "push", "--oci", &at(layout)]).fails(1);
-        assert!(several.contains("3 manifests") && several.contains("acme-a-1.0.0"), "{several}");
-        other.run(["module", "push", "--oci", &at(layout), "--tag", "new"]).ok();
-        let pushed = other.run(["--json", "module", "push", "--oci", &at(layout), "--tag", "acme/a@1.0.0"]);
-        let pushed = json(&pushed.ok());
-        assert_eq!((&pushed["name"], &pushed["sha256"]), (&"acme/a@1.0.0".into(), &digits_of(&digest)));
-        assert_eq!(pushed["signers"][0]["trusted"], false);
-        // A stock module is the other broker's own, unless it gets another name.
-        let args = ["module", "push", "--oci", &at(layout), "--tag", "std-json-0.1.0"];
-        other.run(args).fails(1);
-        other.run([&args[..], &["--name", "json@1.0.0"]].concat()).ok();
+        let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+        assert!(readme.contains(&sample[1..].join(" ")) && !readme.contains("{{"), "{readme}");
     }
 
-    let bound = run(&["delete", "acme/a@1.0.0", "--json"]).fails(1);
-    assert_eq!(json(&bound)["error"]["code"], "module_bound");
-    assert!(run(&["delete", "acme/a"]).fails(1).contains("2 versions"));
-    broker.run(["subscription", "delete", "s"]).ok();
-    assert_eq!(json(&run(&["delete", "acme/a@1.0.0", "--json"]).ok())["deleted"], "acme/a@1.0.0");
-    run(&["delete", "acme/a"]).ok();
-    assert!(!run(&["list"]).ok().contains("acme"));
+    // In the broker.
+    let data = tempfile::tempdir().unwrap();
+    let broker = Binary::serve(data.path());
+    broker.run(["module", "push", desk.path().join("late/late.wasm").to_str().unwrap()]).ok();
+    let described = broker.run(["module", "describe", "late"]).ok();
+    let row =
+        described.lines().find(|line| line.trim_start().starts_with("over_minutes")).expect("a row a field");
+    for part in ["integer", "60", "A flight with a longer delay, in minutes, is late."] {
+        assert!(row.contains(part), "{part}: {described}");
+    }
+    for part in ["map", "key, headers, payload", "log"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    let schema =
+        parse(&broker.run(["--json", "module", "describe", "late"]).ok())["manifest"]["config_schema"]
+            .clone();
+    assert_eq!(schema["properties"]["over_minutes"]["default"], 60);
+    broker.run(["topic", "create", "t"]).ok();
+    let subscribe =
+        |config: &str| broker.run(["subscribe", "t", "--until-end", "--module", "late", "--config", config]);
+    let refused = subscribe(r#"{"over_minutes": "60"}"#).fails(1);
+    assert!(refused.contains(r#"config.over_minutes: "60" is not of type "integer""#), "{refused}");
+    subscribe(r#"{"over_minutes": 60}"#).ok();
 }
 
-fn digits_of(digest: &str) -> Value {
-    digest.trim_start_matches("sha256:").into()
+#[test]
+fn what_comes_out_is_compared() {
+    let desk = Desk::new();
+    let write = |name: &str, text: &str| std::fs::write(desk.path().join(name), text).unwrap();
+    write("in.ndjson", "{\"n\":1}\n{\"n\":2}\nnull\n");
+    let test = |more: &[&str]| {
+        let config = r#"{"pointer": "/n", "gt": 1, "select": ["n"]}"#;
+        let common = [
+            "module",
+            "test",
+            "std/json",
+            "--config",
+            config,
+            "--input",
+            "in.ndjson",
+            "--expect",
+            "out.ndjson",
+        ];
+        desk.millstream(Path::new(""), &[&common[..], more].concat())
+    };
+    assert!(test(&[]).fails(1).contains("--update writes"));
+    test(&["--update"]).ok();
+    let written = std::fs::read_to_string(desk.path().join("out.ndjson")).unwrap();
+    assert_eq!(written, "{\"offset\":1,\"key\":null,\"headers\":{},\"payload\":{\"n\":2}}\n");
+    test(&[]).ok();
+    write("out.ndjson", "{\"offset\":0,\"rejected\":\"x\"}\n");
+    let output = test(&[]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("\n-{\"offset\":0,\"rejected\":\"x\"}\n+{\"offset\":1,"), "{output:?}");
+    assert!(output.stderr.contains("1 lines are missing, 1 were not expected"), "{output:?}");
+    write("out.ndjson", "not JSON\n");
+    assert!(test(&[]).fails(1).contains("out.ndjson, line 1"));
+    assert!(
+        desk.millstream(Path::new(""), &["module", "test", "x.wasm", "--input", "in.ndjson", "--update"])
+            .fails(2)
+            .contains("--expect")
+    );
+}
+
+#[test]
+fn what_is_there_is_left_alone_and_bad_names_are_refused() {
+    let desk = Desk::new();
+    let new = |args: &[&str]| desk.millstream(Path::new(""), &[&["module", "new"], args].concat());
+    std::fs::create_dir(desk.path().join("mine")).unwrap();
+    assert!(new(&["mine", "--kind", "filter"]).fails(1).contains("mine"));
+    assert!(new(&["../x", "--kind", "filter"]).fails(2).contains("a-z"));
+    assert!(new(&["x", "--kind", "sieve"]).fails(2).contains("flat_map"));
+    assert!(
+        new(&["x", "--kind", "filter", "--sdk", "mine"])
+            .fails(1)
+            .contains("no source tree of millstream-sdk")
+    );
+    assert!(!desk.path().join("x").exists());
+    // Without a source tree around, the SDK is the one of this version.
+    new(&["x", "--kind", "filter"]).ok();
+    let manifest = std::fs::read_to_string(desk.path().join("x/Cargo.toml")).unwrap();
+    assert!(manifest.contains("millstream-sdk = \"0."), "{manifest}");
+    let missing = desk.millstream(Path::new(""), &["module", "build", "nowhere"]);
+    assert!(missing.fails(1).contains("Cargo.toml"));
+}
+
+#[test]
+fn the_stock_modules_are_described() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Binary::serve(data.path());
+    for (name, row) in
+        [("headers", "equals"), ("json", "select"), ("route", "template"), ("redact", "mask_with")]
+    {
+        let described = broker.run(["module", "describe", &format!("std/{name}")]).ok();
+        assert!(described.lines().any(|line| line.trim_start().starts_with(row)), "{described}");
+    }
 }

@@ -1,8 +1,8 @@
 //! `std/headers`: keeps the records whose headers meet a condition. Payloads are not copied in.
 
-use millstream_filter_predicate::{Fields, Predicate, Reach};
-use millstream_sdk::parse_config;
+use millstream_filter_predicate::{Fields, HEADER_CONDITION, OPERATORS, Predicate, Reach};
 use millstream_sdk::prelude::*;
+use millstream_sdk::{SchemaText, parse_config};
 
 /// The condition.
 #[derive(Debug, Clone)]
@@ -11,6 +11,16 @@ pub struct Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = SchemaText::Parts(&[
+        SchemaText::Text(
+            r##"{"description": "The condition on headers that records must meet", "$ref": "#/$defs/condition",
+            "$defs": {"condition": {"type": "object", "additionalProperties": false,
+            "description": "A condition on headers; for fields of the payload use std/json", "properties": {"##,
+        ),
+        SchemaText::Joined(&[SchemaText::Text(HEADER_CONDITION), SchemaText::Text(OPERATORS)]),
+        SchemaText::Text("}}}}"),
+    ]);
+
     fn from_json(json: &str) -> Result<Self, String> {
         let config: Value = parse_config(json)?;
         let predicate = Predicate::parse(&config, "config", Reach::Headers)?;

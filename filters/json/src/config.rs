@@ -1,8 +1,10 @@
 //! The configuration: a condition, with `select` beside it.
 
-use millstream_filter_predicate::{Predicate, Reach, list_of_fields};
+use millstream_filter_predicate::{
+    HEADER_CONDITION, LIST_OF_FIELDS, OPERATORS, POINTER, Predicate, Reach, list_of_fields,
+};
 use millstream_sdk::prelude::*;
-use millstream_sdk::{parse_config, serde_json};
+use millstream_sdk::{SchemaText, parse_config, serde_json};
 
 use crate::select::Selection;
 
@@ -13,7 +15,31 @@ pub struct Config {
     pub(crate) select: Option<Selection>,
 }
 
+/// The members of a condition.
+const CONDITION: SchemaText = SchemaText::Joined(&[
+    SchemaText::Text(HEADER_CONDITION),
+    SchemaText::Text(POINTER),
+    SchemaText::Text(OPERATORS),
+]);
+
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = SchemaText::Parts(&[
+        SchemaText::Text(
+            r##"{"type": "object", "additionalProperties": false,
+            "description": "The condition that records must meet, and the fields to keep", "properties": {
+            "select": {"description": "Fields to keep: names of the top level, or JSON Pointers", "##,
+        ),
+        SchemaText::Text(LIST_OF_FIELDS),
+        SchemaText::Text("},"),
+        CONDITION,
+        SchemaText::Text(
+            r##"}, "$defs": {"condition": {"type": "object", "additionalProperties": false,
+            "description": "A condition on headers and JSON fields", "properties": {"##,
+        ),
+        CONDITION,
+        SchemaText::Text("}}}}"),
+    ]);
+
     fn from_json(json: &str) -> Result<Self, String> {
         let mut condition: serde_json::Map<String, Value> = parse_config(json)?;
         let select = condition.remove("select");

@@ -7,6 +7,7 @@ mod level;
 mod parse;
 mod pick;
 mod pointer;
+mod schema;
 mod value;
 
 pub use condition::Predicate;
@@ -15,4 +16,5 @@ pub use level::{Entry, Level};
 pub use parse::{Reach, list_of_fields};
 pub use pick::{Fields, PointerTree, Slot};
 pub use pointer::Pointer;
+pub use schema::{HEADER_CONDITION, LIST_OF_FIELDS, OPERATORS, POINTER};
 pub use value::{Found, Number};

@@ -1,8 +1,8 @@
 //! The configuration: which fields to mask, which to remove.
 
-use millstream_filter_predicate::{ConfigError, Pointer, list_of_fields};
+use millstream_filter_predicate::{ConfigError, LIST_OF_FIELDS, Pointer, list_of_fields};
 use millstream_sdk::prelude::*;
-use millstream_sdk::{parse_config, serde_json};
+use millstream_sdk::{SchemaText, parse_config, serde_json};
 
 use crate::edit::{Action, Plan};
 
@@ -17,6 +17,19 @@ pub struct Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = SchemaText::Parts(&[
+        SchemaText::Text(
+            r#"{"type": "object", "additionalProperties": false,
+            "description": "Fields by their names at the top level, or by JSON Pointers; at least one", "properties": {
+            "mask_with": {"type": "string", "default": "***", "description": "What takes the place of a masked value"},
+            "mask": {"description": "Fields whose values are replaced", "#,
+        ),
+        SchemaText::Text(LIST_OF_FIELDS),
+        SchemaText::Text(r#"}, "remove": {"description": "Fields that are taken out", "#),
+        SchemaText::Text(LIST_OF_FIELDS),
+        SchemaText::Text("}}}"),
+    ]);
+
     fn from_json(json: &str) -> Result<Self, String> {
         let mut config: serde_json::Map<String, Value> = parse_config(json)?;
         let mut fields = |name: &str| {

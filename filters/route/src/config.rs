@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_filter_predicate::{ConfigError, Pointer, PointerTree};
 use millstream_sdk::prelude::*;
-use millstream_sdk::{parse_config, serde_json};
+use millstream_sdk::{SchemaText, parse_config, serde_json};
 
 use crate::choice::{Source, fields};
 use crate::template::{Template, none};
@@ -73,6 +73,18 @@ impl Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = SchemaText::Text(
+        r#"{"type": "object", "additionalProperties": false,
+        "description": "A template, or a table with the header or pointer that decides", "properties": {
+        "template": {"type": "string",
+            "description": "A topic name with places: {NAME} is a header, {/FIELD} a JSON Pointer, {} the value that decides"},
+        "table": {"type": "object", "additionalProperties": {"type": "string"},
+            "description": "The topic for each value of the header or pointer"},
+        "header": {"type": "string", "description": "The header that decides"},
+        "pointer": {"type": "string", "description": "JSON Pointer to the field that decides"},
+        "default": {"type": "string", "description": "The topic where all others go"}}}"#,
+    );
+
     fn from_json(json: &str) -> Result<Self, String> {
         let mut config: serde_json::Map<String, Value> = parse_config(json)?;
         let mut text = |name: &str| match config.remove(name) {

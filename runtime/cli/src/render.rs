@@ -10,10 +10,13 @@ use serde_json::value::RawValue;
 /// tombstone). Bytes that are not UTF-8 become `{"base64": "..."}`.
 #[derive(Serialize)]
 pub(crate) struct RecordJson<'a> {
-    topic: &'a str,
-    partition: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
     offset: u64,
-    timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
     key: Option<Text<'a>>,
     headers: Headers<'a>,
     payload: Payload<'a>,
@@ -22,10 +25,20 @@ pub(crate) struct RecordJson<'a> {
 impl<'a> RecordJson<'a> {
     pub(crate) fn new(topic: &'a str, partition: u32, record: &RecordView<'a>) -> Self {
         Self {
+            topic: Some(topic),
+            partition: Some(partition),
+            timestamp: Some(record.timestamp),
+            ..Self::timeless(None, record.offset, record)
+        }
+    }
+
+    /// Without what differs from run to run.
+    pub(crate) fn timeless(topic: Option<&'a str>, offset: u64, record: &RecordView<'a>) -> Self {
+        Self {
             topic,
-            partition,
-            offset: record.offset,
-            timestamp: record.timestamp,
+            partition: None,
+            offset,
+            timestamp: None,
             key: record.key.map(Text),
             headers: Headers(record.headers.iter().collect()),
             payload: Payload(record.payload),

@@ -1,5 +1,7 @@
 //! A module bound to a place with a configuration: judges batches, and survives its own faults.
 
+use std::time::{Duration, Instant};
+
 use millstream_types::{BatchView, Check, VerdictsView};
 
 use crate::contract::{CONTRACT, GuestSetup};
@@ -21,6 +23,14 @@ pub struct Bound {
     state: State,
     /// Whether the last call was the first of its instance.
     fresh: bool,
+    memory_bytes_peak: usize,
+}
+
+/// Time and cost of a call, and its answer unchecked.
+pub(crate) struct Call {
+    pub(crate) nanos: u64,
+    pub(crate) fuel: u64,
+    pub(crate) result: Result<Vec<u8>, Fault>,
 }
 
 /// An instance, or the log that waits for the next one.
@@ -59,10 +69,15 @@ impl Bound {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&setup.config) {
             return Err(BindError::Config(error.to_string()));
         }
+        if let Some(schema) = &module.loaded.schema {
+            schema.check(&setup.config).map_err(BindError::ConfigFields)?;
+        }
         let log = Log::new(log, &limits);
         let (instance, spec) = start(&module, &setup, &limits, log).map_err(|(error, _)| error)?;
         let announced = Announced::new(spec);
-        Ok(Self { module, setup, limits, announced, state: State::Ready(instance), fresh: true })
+        let memory_bytes_peak = instance.memory_bytes();
+        let state = State::Ready(instance);
+        Ok(Self { module, setup, limits, announced, state, fresh: true, memory_bytes_peak })
     }
 
     /// What the module announced.
@@ -86,8 +101,7 @@ impl Bound {
     /// [`Fault`] saying why there are no verdicts; the next call starts with a new instance.
     pub fn process(&mut self, batch: &[u8], records: usize) -> Result<VerdictBuffer, Fault> {
         debug_assert!(BatchView::new(batch, Check::Header).is_ok_and(|view| view.len() == records));
-        let (_, result) = self.call(batch);
-        let bytes = result?;
+        let bytes = self.call(batch).result?;
         self.check(&bytes, records)?;
         Ok(VerdictBuffer { bytes, records })
     }
@@ -100,13 +114,29 @@ impl Bound {
         };
     }
 
-    /// Calls `process`; the time in the guest, and its answer unchecked.
-    pub(crate) fn call(&mut self, batch: &[u8]) -> (u64, Result<Vec<u8>, Fault>) {
+    /// Gives the instance up and makes another; the time from there until it is configured.
+    ///
+    /// # Errors
+    /// [`Fault`] saying why there is none.
+    pub fn restart(&mut self) -> Result<Duration, Fault> {
+        self.rest();
+        let started = Instant::now();
+        self.wake().map(|()| started.elapsed())
+    }
+
+    /// Most linear memory that an instance of this module has had here, in bytes.
+    pub fn memory_bytes_peak(&self) -> usize {
+        self.memory_bytes_peak
+    }
+
+    /// Calls `process`.
+    pub(crate) fn call(&mut self, batch: &[u8]) -> Call {
+        let failed = |fault| Call { nanos: 0, fuel: 0, result: Err(fault) };
         if let Err(fault) = self.wake() {
-            return (0, Err(fault));
+            return failed(fault);
         }
         let State::Ready(instance) = &mut self.state else {
-            return (0, Err(Fault::new(FaultKind::Unusable, "the module has no instance")));
+            return failed(Fault::new(FaultKind::Unusable, "the module has no instance"));
         };
         let called = instance.process(&self.module.engine, batch, &self.limits);
         // An instance that asked for a retry, or refused in order, is sound.
@@ -115,10 +145,11 @@ impl Bound {
             Err(fault) => matches!(fault.kind, FaultKind::Retry | FaultKind::Reject),
         };
         self.fresh = called.fresh;
+        self.memory_bytes_peak = self.memory_bytes_peak.max(instance.memory_bytes());
         if !sound {
             self.rest();
         }
-        (called.nanos, called.result)
+        Call { nanos: called.nanos, fuel: called.fuel, result: called.result }
     }
 
     /// Checks an answer of [`call`](Self::call) and reads it.

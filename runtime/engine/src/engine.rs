@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::log::{Log, LogSink};
 use crate::manifest::Manifest;
 use crate::module::{Loaded, Module, ModuleDigest, digest};
+use crate::schema::ConfigSchema;
 use crate::sections::{self, Format};
 use crate::settings::{self, Settings};
 use crate::ticker::Ticker;
@@ -28,6 +29,7 @@ pub struct Engine {
 pub(crate) struct Shared {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) ticker: Ticker,
+    pub(crate) counts_fuel: bool,
     linker: Linker<Host>,
     cache: Option<Cache>,
     modules: Mutex<HashMap<ModuleDigest, Weak<Loaded>>>,
@@ -54,6 +56,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 wasmtime,
                 ticker,
+                counts_fuel: settings.fuel,
                 linker,
                 cache,
                 modules: Mutex::default(),
@@ -99,6 +102,8 @@ impl Engine {
             return Ok(loaded);
         }
         let manifest = Manifest::find(wasm)?;
+        let schema = manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref());
+        let schema = schema.map(ConfigSchema::new).transpose().map_err(LoadError::ConfigSchema)?;
         let engine = &self.shared.wasmtime;
         let cached = self.shared.cache.as_ref().and_then(|cache| cache.read(&digest, engine));
         let component = match cached {
@@ -115,7 +120,7 @@ impl Engine {
         self.check_imports(&component)?;
         self.check_exports(&component)?;
         let pre = self.link(&component)?;
-        let loaded = Arc::new(Loaded { digest, manifest, wasm_bytes: wasm.len(), pre });
+        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), pre });
         let mut modules = lock(&self.shared.modules);
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&loaded));

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Fault;
+use crate::{Fault, FieldFault};
 
 /// Why the engine cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,9 @@ pub enum LoadError {
     /// Its manifest is not what a manifest is.
     #[error("the module's manifest is malformed: {0}")]
     Manifest(String),
+    /// The schema in its manifest is none, or costs too much.
+    #[error("the schema of the module's configuration, in its manifest, cannot be used: {0}")]
+    ConfigSchema(String),
     /// Made for a later contract.
     #[error("the module was built for contract version {found}; this broker speaks version {known}: upgrade the broker", known = crate::contract::CONTRACT)]
     Contract {
@@ -105,6 +108,9 @@ pub enum BindError {
     /// The configuration is no JSON text, or too long.
     #[error("the configuration is not JSON: {0}")]
     Config(String),
+    /// The configuration does not fit the schema in the module's manifest: the first few faults.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    ConfigFields(Vec<FieldFault>),
 }
 
 fn with_functions(functions: &[String]) -> String {

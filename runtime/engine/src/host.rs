@@ -55,6 +55,11 @@ impl Host {
         self.panic = None;
     }
 
+    /// Linear memory granted so far.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// When the call in progress, or the last one, began.
     pub(crate) fn started(&self) -> Instant {
         self.clock.started

@@ -24,11 +24,14 @@ pub(crate) struct Instance {
     configure: Func,
     process: Func,
     calls: u64,
+    counts_fuel: bool,
 }
 
 /// Time of a call and what came of it.
 pub(crate) struct Called<T> {
     pub(crate) nanos: u64,
+    /// 0 unless the engine counts it.
+    pub(crate) fuel: u64,
     /// Whether it was the first call of its instance.
     pub(crate) fresh: bool,
     pub(crate) result: Result<T, Fault>,
@@ -47,6 +50,10 @@ impl Instance {
         store.epoch_deadline_callback(Host::on_deadline);
         store.set_epoch_deadline(1);
         store.data_mut().begin(limits.configure_ms);
+        let counts_fuel = engine.counts_fuel;
+        if counts_fuel {
+            refuel(&mut store);
+        }
         let _running = engine.ticker.enter();
         let made = pre.instantiate(&mut store).and_then(|instance| {
             let func = |store: &mut Store<Host>, name| {
@@ -55,7 +62,7 @@ impl Instance {
             Ok((func(&mut store, CONFIGURE)?, func(&mut store, PROCESS)?))
         });
         match made {
-            Ok((configure, process)) => Ok(Self { store, configure, process, calls: 0 }),
+            Ok((configure, process)) => Ok(Self { store, configure, process, calls: 0, counts_fuel }),
             Err(error) => {
                 let mut fault = Fault::from_call(&error, store.data_mut());
                 if fault.kind == FaultKind::Trap {
@@ -114,7 +121,13 @@ impl Instance {
             Err(error) => Err(Fault::from_call(&error, self.store.data_mut())),
         };
         let nanos = nanos_since(self.store.data().started());
-        Called { nanos, fresh, result: result.map_err(|fault| Fault { fresh, ..fault }) }
+        let fuel = if self.counts_fuel { self.store.get_fuel().map_or(0, |left| FUEL - left) } else { 0 };
+        Called { nanos, fuel, fresh, result: result.map_err(|fault| Fault { fresh, ..fault }) }
+    }
+
+    /// Linear memory that it has: a memory never shrinks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes()
     }
 
     /// Ends the instance and gives its log to the next one.
@@ -127,7 +140,17 @@ impl Instance {
         // The first tick only starts the CPU clock: see `Host::on_deadline`.
         self.store.set_epoch_deadline(1);
         self.store.set_hostcall_fuel(output_bytes);
+        if self.counts_fuel {
+            refuel(&mut self.store);
+        }
     }
+}
+
+/// More than any call can use: calls are limited by their CPU time.
+const FUEL: u64 = u64::MAX;
+
+fn refuel(store: &mut Store<Host>) {
+    store.set_fuel(FUEL).expect("only for an engine that counts fuel");
 }
 
 fn check_type<P, R>(component: &Component, export: &'static str) -> Result<(), LoadError>

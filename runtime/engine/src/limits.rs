@@ -62,11 +62,26 @@ pub const SPEC_TOPICS_MAX: usize = 1_024;
 /// Longest error text taken from a module, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Longest manifest, in bytes.
-pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
+pub const MANIFEST_BYTES_MAX: usize = 128 << 10;
 /// Signatures of one module.
 pub const SIGNATURES_MAX: usize = 16;
 /// Longest configuration handed to a module, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Longest schema of a configuration, in bytes.
+pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
+/// Subschemas in the schema of a configuration.
+pub const SCHEMA_PARTS_MAX: usize = 1_024;
+/// How deep they may be nested.
+pub const SCHEMA_DEPTH_MAX: usize = 32;
+/// Patterns in the schema of a configuration.
+pub const SCHEMA_PATTERNS_MAX: usize = 64;
+
+/// Memory of one compiled pattern: enough for a few repeated Unicode classes.
+pub(crate) const SCHEMA_PATTERN_BYTES: usize = 256 << 10;
+/// What holding a configuration to a schema may cost. A unit is a subschema applied to a value.
+pub(crate) const SCHEMA_CHECK_UNITS: u64 = 2_000_000;
+/// Subschemas that may be at work at once, one within the other: a configuration is at most 128 deep.
+pub(crate) const SCHEMA_CHECK_DEPTH: usize = 500;
 
 /// Bytes of records that one chunk of a pipeline may emit, inherited parts counted in.
 pub(crate) const EMIT_BYTES_MAX: usize = 12 << 20;
@@ -91,6 +106,7 @@ pub(crate) const IDLE_TICKS: u32 = 20;
 /// A call that waits for the CPU this many times its CPU limit is ended all the same.
 pub(crate) const WALL_RATIO: u32 = 40;
 
+const _: () = assert!(SCHEMA_BYTES_MAX < MANIFEST_BYTES_MAX, "there is more in a manifest");
 const _: () = assert!(EMIT_BYTES_MAX < millstream_types::limits::BATCH_RAW_BYTES_MAX);
 const _: () = assert!(
     EMIT_RECORDS_MAX + CALL_RECORDS_MAX <= millstream_types::limits::BATCH_RECORDS_MAX,

@@ -1,6 +1,7 @@
 //! What a module says of itself, in the custom section `millstream:manifest`, as JSON. Unknown fields are ignored.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::LoadError;
 use crate::contract::CONTRACT;
@@ -29,6 +30,12 @@ pub struct Manifest {
     /// One line for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Interfaces of the broker that it uses: `log`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// What its configuration looks like: a JSON Schema, draft 2020-12. See [`ConfigSchema`](crate::ConfigSchema).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<Value>,
 }
 
 impl Manifest {

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::log::LogSink;
 use crate::manifest::Manifest;
+use crate::schema::ConfigSchema;
 use crate::{BindError, Bound, Setup};
 
 /// SHA-256 of a component.
@@ -31,6 +32,7 @@ pub struct Module {
 pub(crate) struct Loaded {
     pub(crate) digest: ModuleDigest,
     pub(crate) manifest: Option<Manifest>,
+    pub(crate) schema: Option<ConfigSchema>,
     pub(crate) wasm_bytes: usize,
     pub(crate) pre: InstancePre<Host>,
 }

@@ -15,6 +15,9 @@ pub struct Settings {
     pub memory_bytes_ceiling: usize,
     /// Largest table that any module may be granted.
     pub table_elements_ceiling: usize,
+    /// Counts what calls cost in [`Counters::fuel`](crate::Counters::fuel): the same on every machine, at the price of some
+    /// speed. For trying modules out.
+    pub fuel: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +27,7 @@ impl Default for Settings {
             instances_max: 1_000,
             memory_bytes_ceiling: 256 << 20,
             table_elements_ceiling: 20_000,
+            fuel: false,
         }
     }
 }
@@ -51,6 +55,7 @@ pub(crate) fn cramped(settings: &Settings) -> Config {
 fn config(settings: &Settings) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
+    config.consume_fuel(settings.fuel);
     config.concurrency_support(false);
     config.cranelift_opt_level(OptLevel::Speed);
     config.max_wasm_stack(STACK_BYTES_MAX);

@@ -60,3 +60,22 @@ impl BuildError {
         move |source| Self::Io { what, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_compiler_the_ways_to_get_one_are_told() {
+        let tried =
+            vec!["installed target: no standard library in /x".to_owned(), "rustup: no network".to_owned()];
+        let error = BuildError::NoToolchain { tried }.to_string();
+        for wanted in [
+            "\n  - installed target: no standard library in /x\n  - rustup: no network\n",
+            "`rustup target add wasm32-unknown-unknown`",
+            "`apt-get install rustc-web cargo-web rust-web-src lld-19`",
+        ] {
+            assert!(error.contains(wanted), "{wanted} is not in {error}");
+        }
+    }
+}

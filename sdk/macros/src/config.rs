@@ -1,8 +1,12 @@
-//! `#[derive(ModuleConfig)]`: serde's own derive on a shadow of the type, which refuses unknown fields.
+//! `#[derive(ModuleConfig)]`: serde's own derive on a shadow of the type, which refuses unknown fields; and the schema.
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Fields};
+use syn::punctuated::Punctuated;
+use syn::{Data, DeriveInput, Fields, Token};
+
+use crate::field::Options;
+use crate::schema::{Schema, schema};
 
 /// The implementations for the type.
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
@@ -33,9 +37,16 @@ fn config(input: &DeriveInput) -> syn::Result<TokenStream> {
     }
     let name = &input.ident;
     let remote = name.to_string();
-    let shadow = shadow(input);
+    let options = Options::of(input)?;
+    let (shadow, defaults) = shadow(input, &options);
+    let Schema { implementation, whole } = schema(&described(input, &shadow), &options)?;
     Ok(quote! {
         const _: () = {
+            #[allow(unused_imports, reason = "not every type asks for all of them")]
+            use ::millstream_sdk::__private::{ConfigSchema, Probe, SchemaFields, SchemaText, Unknown as _};
+
+            #defaults
+
             #[derive(::millstream_sdk::serde::Deserialize)]
             #[serde(crate = "::millstream_sdk::serde", remote = #remote, deny_unknown_fields)]
             #shadow
@@ -48,7 +59,11 @@ fn config(input: &DeriveInput) -> syn::Result<TokenStream> {
                 }
             }
 
+            #implementation
+
             impl ::millstream_sdk::ModuleConfig for #name {
+                const SCHEMA: SchemaText = #whole;
+
                 fn from_json(json: &str) -> ::core::result::Result<Self, ::std::string::String> {
                     #[allow(unused_imports, reason = "the type may have its own `validate`")]
                     use ::millstream_sdk::__private::NoValidate as _;
@@ -61,16 +76,32 @@ fn config(input: &DeriveInput) -> syn::Result<TokenStream> {
     })
 }
 
+/// The type as the schema is read from it: with its doc comments, and the defaults that serde is told of.
+fn described(input: &DeriveInput, shadow: &DeriveInput) -> DeriveInput {
+    let mut described = input.clone();
+    if let (Data::Struct(to), Data::Struct(from)) = (&mut described.data, &shadow.data) {
+        for (to, from) in to.fields.iter_mut().zip(&from.fields) {
+            let docs = to.attrs.iter().filter(|attr| attr.path().is_ident("doc")).cloned();
+            to.attrs = docs.chain(from.attrs.iter().cloned()).collect();
+        }
+    }
+    described
+}
+
 /// The type again under another name, with no attributes but serde's.
-fn shadow(input: &DeriveInput) -> DeriveInput {
+fn shadow(input: &DeriveInput, options: &Options) -> (DeriveInput, TokenStream) {
     let mut shadow = input.clone();
     shadow.ident = syn::Ident::new("Shadow", input.ident.span());
     shadow.vis = syn::Visibility::Inherited;
     let only_serde = |attrs: &mut Vec<syn::Attribute>| attrs.retain(|attr| attr.path().is_ident("serde"));
     only_serde(&mut shadow.attrs);
     let fields = |fields: &mut Fields| fields.iter_mut().for_each(|field| only_serde(&mut field.attrs));
+    let mut defaults = whole_default(&mut shadow.attrs, &input.ident);
     match &mut shadow.data {
-        Data::Struct(data) => fields(&mut data.fields),
+        Data::Struct(data) => {
+            fields(&mut data.fields);
+            defaults.extend(options.apply(&mut data.fields));
+        }
         Data::Enum(data) => {
             for variant in &mut data.variants {
                 only_serde(&mut variant.attrs);
@@ -79,5 +110,26 @@ fn shadow(input: &DeriveInput) -> DeriveInput {
         }
         Data::Union(_) => {}
     }
-    shadow
+    (shadow, defaults)
+}
+
+/// Turns a `#[serde(default)]` on the type into one that names a function: serde would ask the shadow for its default.
+fn whole_default(attrs: &mut Vec<syn::Attribute>, name: &syn::Ident) -> TokenStream {
+    let mut found = false;
+    for attr in attrs.iter_mut() {
+        let Ok(metas) = attr.parse_args_with(Punctuated::<syn::Meta, Token![,]>::parse_terminated) else {
+            continue;
+        };
+        let is_default = |meta: &syn::Meta| matches!(meta, syn::Meta::Path(path) if path.is_ident("default"));
+        if metas.iter().any(is_default) {
+            found = true;
+            let others = metas.iter().filter(|meta| !is_default(meta));
+            *attr = syn::parse_quote!(#[serde(#(#others),*)]);
+        }
+    }
+    if !found {
+        return TokenStream::new();
+    }
+    attrs.push(syn::parse_quote!(#[serde(default = "default_of_all")]));
+    quote!(fn default_of_all() -> #name { ::core::default::Default::default() })
 }

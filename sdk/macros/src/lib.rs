@@ -2,8 +2,11 @@
 
 mod args;
 mod config;
+mod field;
+mod json;
 mod kind;
 mod module;
+mod schema;
 mod signature;
 
 use proc_macro::TokenStream;
@@ -48,8 +51,14 @@ pub fn route(args: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Makes a struct or enum a module's configuration, read from JSON as serde would, with unknown fields refused.
-/// Serde's field attributes hold; a method `validate(&self) -> Result<(), E>`, if there is one, has the last word.
-#[proc_macro_derive(ModuleConfig, attributes(serde))]
+/// Serde's attributes hold; a method `validate(&self) -> Result<(), E>`, if there is one, has the last word.
+///
+/// The module's manifest says what the configuration looks like: a JSON Schema, made of the type, its serde attributes
+/// and its doc comments, which the broker holds configurations to. A field whose type derives this, too, is described in
+/// full; one of another type, or that serde reads `with` a function, may be anything.
+/// `#[config(default = 60)]` gives a field a default that the schema tells; `#[config(any)]` leaves its values undescribed,
+/// as is needed where two types contain each other.
+#[proc_macro_derive(ModuleConfig, attributes(serde, config))]
 pub fn module_config(item: TokenStream) -> TokenStream {
     config::expand(item.into()).into()
 }

@@ -6,6 +6,7 @@ use syn::ItemFn;
 use syn::spanned::Spanned;
 
 use crate::args::{Args, Reads, Topics};
+use crate::json::quoted;
 use crate::kind::Kind;
 use crate::signature::Signature;
 
@@ -51,7 +52,7 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
     let keeps = matches!(kind, Kind::Filter | Kind::Map);
     let rejects = !(kind == Kind::Filter && signature.answers_bool());
     let topics = topics(kind, &args.topics);
-    let exports = exports(kind, args, name);
+    let exports = exports(kind, args, name, &config);
     Ok(quote! {
         #[doc = #doc]
         #[allow(non_camel_case_types, reason = "named as the function")]
@@ -99,14 +100,14 @@ fn topics(kind: Kind, topics: &Topics) -> TokenStream {
 }
 
 /// The component's exports and the section that the guest build lifts to the component's top level.
-fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
+fn exports(kind: Kind, args: &Args, name: &syn::Ident, config: &TokenStream) -> TokenStream {
     let module_name = match &args.name {
         Some(name) => quote!(#name),
         None => quote!(::core::env!("CARGO_PKG_NAME")),
     };
     let tail = format!(
-        r#"","description":"{}","kind":"{}","reads":{},"contract":1,"sdk":"{}"}}"#,
-        description(),
+        r#"","description":{},"kind":"{}","reads":{},"capabilities":["log"],"contract":1,"sdk":"{}","config_schema":"#,
+        quoted(&description()),
         kind.attribute(),
         if matches!(args.reads, Reads::Headers) {
             r#"["key","headers"]"#
@@ -118,12 +119,17 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
     quote! {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            const MANIFEST: &str = ::core::concat!(
-                "{\"name\":\"", #module_name, "\",\"version\":\"", ::core::env!("CARGO_PKG_VERSION"), #tail
-            );
+            use ::millstream_sdk::SchemaText;
+            const MANIFEST: SchemaText = SchemaText::Parts(&[
+                SchemaText::Text(::core::concat!(
+                    "{\"name\":\"", #module_name, "\",\"version\":\"", ::core::env!("CARGO_PKG_VERSION"), #tail
+                )),
+                <#config as ::millstream_sdk::ModuleConfig>::SCHEMA,
+                SchemaText::Text("}"),
+            ]);
             #[used]
             #[unsafe(link_section = "millstream:manifest")]
-            static SECTION: [u8; MANIFEST.len()] = ::millstream_sdk::__private::section(MANIFEST);
+            static SECTION: [u8; MANIFEST.len()] = MANIFEST.bytes();
             type Exported = ::millstream_sdk::__private::Exported<#name>;
             ::millstream_sdk::__private::bindings::export!(
                 Exported with_types_in ::millstream_sdk::__private::bindings
@@ -132,9 +138,8 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident) -> TokenStream {
     }
 }
 
-/// The description of the crate that is compiled, as part of a JSON text.
+/// The description of the crate that is compiled.
 fn description() -> String {
     let text = std::env::var("CARGO_PKG_DESCRIPTION").unwrap_or_default();
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.replace('\\', r"\\").replace('"', r#"\""#)
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

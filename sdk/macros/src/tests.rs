@@ -164,3 +164,26 @@ fn wrong_configurations() {
     );
     check(&config::expand(quote!(union C { a: u8 })), "a struct or an enum");
 }
+
+#[test]
+fn wrong_options_of_fields() {
+    let of = |field: TokenStream| config::expand(quote!(struct C { #field }));
+    check(&of(quote!(#[config(default = an_hour())] a: u8)), "a default is a number, a text or a bool");
+    check(&of(quote!(#[config(defalt = 1)] a: u8)), "it is #[config(default = 60)] or #[config(any)]");
+    check(
+        &config::expand(quote!(
+            enum C {
+                A {
+                    #[config(any)]
+                    a: u8,
+                },
+            }
+        )),
+        "stands on the fields of a struct",
+    );
+    // As serde's own derive says it.
+    check(
+        &of(quote!(#[serde(flatten, skip_serializing, rename = "b")] #[serde(rename = "c")] a: u8)),
+        "duplicate serde attribute",
+    );
+}

@@ -1,12 +1,16 @@
-//! `millstream module`: build, test and sign on this machine; push, bind, follow at the broker.
+//! `millstream module`: new, build, test, bench and sign on this machine; push, bind, follow at the broker.
 
+mod bench;
 pub(crate) mod bind;
 mod build;
 mod export;
+mod fields;
 mod logs;
+mod new;
 mod registry;
 mod signing;
 mod test;
+mod trial;
 
 use clap::Subcommand;
 
@@ -18,6 +22,8 @@ use crate::{
 /// See the module's head.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Module {
+    /// Make a crate with a module that works, its tests and samples
+    New(new::New),
     /// Compile a crate written with millstream-sdk to a module
     Build(build::Build),
     /// Store a module in the broker's registry
@@ -49,12 +55,15 @@ pub(crate) enum Module {
     Verify(signing::Verify),
     /// Run a module over a file, with the engine and limits of the broker; no broker is needed
     Test(test::Test),
+    /// Measure a module over a file, with the engine and limits of the broker; no broker is needed
+    Bench(bench::Bench),
 }
 
 impl Module {
     /// Runs the command.
     pub(crate) fn run(self, common: &Common) -> Result<(), Failure> {
         match self {
+            Self::New(new) => new.run(common),
             Self::Build(build) => build.run(common),
             Self::Push(push) => wait(push.run(common)),
             Self::List => wait(registry::list(common)),
@@ -69,6 +78,7 @@ impl Module {
             Self::Sign(sign) => sign.run(common),
             Self::Verify(verify) => verify.run(common),
             Self::Test(test) => test.run(common),
+            Self::Bench(bench) => bench.run(common),
         }
     }
 }

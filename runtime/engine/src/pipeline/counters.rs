@@ -25,6 +25,8 @@ pub struct Counters {
     pub guest_ns: u64,
     /// Bytes copied into modules.
     pub bytes_in: u64,
+    /// What the calls cost, about an instruction a unit: 0 unless [`Settings::fuel`](crate::Settings::fuel) asks for it.
+    pub fuel: u64,
 }
 
 impl AddAssign for Counters {
@@ -39,5 +41,6 @@ impl AddAssign for Counters {
         self.call_faults += other.call_faults;
         self.guest_ns += other.guest_ns;
         self.bytes_in += other.bytes_in;
+        self.fuel += other.fuel;
     }
 }

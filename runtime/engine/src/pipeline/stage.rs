@@ -4,6 +4,7 @@ use millstream_types::{BatchError, BatchView};
 
 use super::Counters;
 use super::picks::Picks;
+use crate::bound::Call;
 use crate::limits::{CALL_BYTES_MAX, CALL_RECORDS_MAX};
 use crate::{Bound, Fault, FaultKind};
 
@@ -53,9 +54,10 @@ impl Stage {
     ) -> Result<Result<Vec<u8>, Fault>, BatchError> {
         self.input.clear();
         view.write_ranges(picks.ranges(), self.bound.spec().reads_payload, &mut self.input)?;
-        let (nanos, result) = self.bound.call(&self.input);
+        let Call { nanos, fuel, result } = self.bound.call(&self.input);
         counters.calls += 1;
         counters.guest_ns += nanos;
+        counters.fuel += fuel;
         counters.bytes_in += self.input.len() as u64;
         Ok(result)
     }

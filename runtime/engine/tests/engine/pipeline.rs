@@ -6,7 +6,7 @@ use millstream_engine::{
 use millstream_test_guests::guest;
 use millstream_types::{BatchBuilder, Compression, Record, RecordBatch};
 
-use crate::support::{BASE, batch, batch_with, contents, patient, pipeline, setup};
+use crate::support::{BASE, batch, batch_with, bound, contents, patient, pipeline, setup};
 
 fn run(names: &[&str], batch: &RecordBatch) -> Outcome {
     pipeline(names).run(batch, 0..batch.view().len()).expect("a good batch")
@@ -215,4 +215,32 @@ fn without_a_free_instance_a_run_waits_its_turn() {
     drop(third);
     assert_eq!(second.run(&batch, 0..2).unwrap().done, 0..2);
     assert_eq!(first.run(&batch, 0..2).unwrap().done, 0..2);
+}
+
+#[test]
+fn fuel_is_counted_where_it_is_asked_for_and_memory_always() {
+    let run = |fuel: bool, records: usize| {
+        let engine = Engine::new(&Settings { instances_max: 2, fuel, ..Settings::default() }).unwrap();
+        let module = engine.load(&guest("every_second"), &Limits::default()).unwrap();
+        let bound = module.bind(&setup("{}"), &Limits::default(), LogSink::none()).unwrap();
+        let mut pipeline = Pipeline::new(vec![bound]);
+        let batch = batch_with(records, &[]);
+        let outcome = pipeline.run(&batch, 0..records).unwrap();
+        (outcome.counters.fuel, pipeline.modules().map(|bound| bound.memory_bytes_peak()).sum::<usize>())
+    };
+    let (few, memory) = run(true, 100);
+    assert!(few > 100, "each record costs something: {few}");
+    assert_eq!(run(true, 100).0, few, "it is the same each time");
+    assert!((few..few * 3).contains(&(run(true, 200).0 - 1)), "it grows with the records");
+    assert_eq!(run(false, 100).0, 0);
+    assert!(memory >= 2 << 16, "the guest has two pages: {memory}");
+}
+
+#[test]
+fn an_instance_can_be_made_anew() {
+    let mut bound = bound("keep_all");
+    bound.restart().expect("another instance");
+    let batch = batch(&["a"]);
+    let verdicts = bound.process(batch.as_bytes(), 1).expect("verdicts");
+    assert!(verdicts.view().all_kept());
 }

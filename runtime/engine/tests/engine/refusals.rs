@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_engine::{BindError, FaultKind, Limits, LoadError, LogSink};
+use millstream_engine::{BindError, FaultKind, Limits, LoadError, LogSink, Module};
 use millstream_test_guests::guest;
 
 use crate::support::{engine, load, setup};
@@ -89,22 +89,67 @@ fn configure_that_fails() {
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
+/// The guest `name` with this manifest.
+fn with_manifest(name: &str, json: &str) -> Result<Module, LoadError> {
+    let mut wasm = guest(name);
+    let section = millstream_engine::MANIFEST_SECTION;
+    let leb128 = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    };
+    wasm.push(0);
+    wasm.extend(leb128(1 + section.len() + json.len()));
+    wasm.extend(leb128(section.len()));
+    wasm.extend_from_slice(section.as_bytes());
+    wasm.extend_from_slice(json.as_bytes());
+    engine().load(&wasm, &Limits::default())
+}
+
 #[test]
 fn a_manifest_is_found_and_checked() {
-    let with_manifest = |json: &str| {
-        let mut wasm = guest("keep_all");
-        let name = millstream_engine::MANIFEST_SECTION;
-        wasm.push(0);
-        wasm.push(u8::try_from(1 + name.len() + json.len()).unwrap());
-        wasm.push(u8::try_from(name.len()).unwrap());
-        wasm.extend_from_slice(name.as_bytes());
-        wasm.extend_from_slice(json.as_bytes());
-        engine().load(&wasm, &Limits::default())
-    };
-    let module = with_manifest(r#"{"name":"late","version":"1.2.0","contract":1,"new":true}"#).unwrap();
+    let module = with_manifest(
+        "keep_all",
+        r#"{"name":"late","version":"1.2.0","contract":1,"capabilities":["log"],"new":true}"#,
+    );
+    let module = module.unwrap();
     let manifest = module.manifest().unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("late", "1.2.0"));
-    assert!(matches!(with_manifest("nonsense"), Err(LoadError::Manifest(_))));
-    assert_eq!(with_manifest(r#"{"contract":2}"#).unwrap_err(), LoadError::Contract { found: 2 });
+    assert_eq!((manifest.capabilities.as_slice(), &manifest.config_schema), (&["log".to_owned()][..], &None));
+    assert!(matches!(with_manifest("keep_all", "nonsense"), Err(LoadError::Manifest(_))));
+    let later = with_manifest("keep_all", r#"{"contract":2}"#);
+    assert_eq!(later.unwrap_err(), LoadError::Contract { found: 2 });
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(200_000));
+    assert!(matches!(with_manifest("keep_all", &large), Err(LoadError::Manifest(_))));
     assert_eq!(load("keep_all").manifest(), None);
+}
+
+#[test]
+fn a_configuration_is_held_to_the_schema_before_the_module_sees_it() {
+    let schema = r#"{"config_schema":{"anyOf":[{"const":"panic"},{"type":"object","properties":{"n":{"type":"integer"}}}]}}"#;
+    let module = with_manifest("hostile", schema).unwrap();
+    let bind = |config: &str| module.bind(&setup(config), &Limits::default(), LogSink::none()).map(|_| ());
+    bind(r#"{"n": 1}"#).unwrap();
+    let error = bind(r#"{"n": "x"}"#).unwrap_err();
+    assert!(matches!(error, BindError::ConfigFields(_)));
+    assert_eq!(error.to_string(), r#"config.n: "x" is not of type "integer""#);
+    // What fits is still the module's to refuse.
+    assert!(matches!(bind("\"panic\""), Err(BindError::Configure(_))));
+    assert!(matches!(bind("\"refuse this\""), Err(BindError::ConfigFields(_))));
+}
+
+#[test]
+fn a_schema_that_is_none_is_refused_with_its_module() {
+    for (schema, wanted) in [
+        (r##"{"properties":{"n":{"type":"int"}}}"##, "#/properties/n/type"),
+        (r##"{"$ref":"https://example.com/x"}"##, "#/$ref"),
+        (r##"[]"##, "[] is no schema"),
+    ] {
+        let error = with_manifest("keep_all", &format!(r#"{{"config_schema":{schema}}}"#)).unwrap_err();
+        assert!(matches!(&error, LoadError::ConfigSchema(why) if why.contains(wanted)), "{error}");
+    }
 }

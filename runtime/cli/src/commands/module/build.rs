@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use millstream_engine::Manifest;
+use millstream_engine::{ConfigSchema, LoadError, Manifest};
 use millstream_guest_build::Guest;
 use serde_json::json;
 
@@ -33,6 +33,11 @@ impl Build {
             built.map_err(|error| Failure::new(format!("cannot build {}: {error}", self.dir.display())))?;
 
         let manifest = Manifest::find(&wasm).map_err(|error| Failure::new(error.to_string()))?;
+        // One written by hand may be wrong: said here, not only when it is pushed.
+        if let Some(schema) = manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref()) {
+            ConfigSchema::new(schema)
+                .map_err(|why| Failure::new(LoadError::ConfigSchema(why).to_string()))?;
+        }
         let (name, version) = match &manifest {
             Some(manifest) => (manifest.name.as_str(), manifest.version.as_str()),
             None => ("module", "0.0.0"),

@@ -7,6 +7,7 @@ use millstream_client::{ModuleInfo, ModuleName, ModuleSigner};
 use millstream_engine::Manifest;
 use serde_json::{Value, json};
 
+use super::fields;
 use crate::{broker::connect, cli::Common, failure::Failure, oci, output, progress};
 
 const EXAMPLES: &str =
@@ -115,10 +116,8 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
     if common.json {
         output::json(&to_json(&module))?;
     } else {
-        let manifest = manifest(&module);
-        let manifest = serde_json::to_string_pretty(&manifest).unwrap_or_default();
         output::line(format!(
-            "module    {}\nsha256    {}\nsize      {}\nstored    {}\nsigned by {}\nbound by  {}\nmanifest  {manifest}",
+            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}\nsigned by     {}\nbound by      {}",
             module.name,
             module.sha256,
             output::bytes(module.bytes),
@@ -126,6 +125,7 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
             signers(&module),
             binders(&module),
         ))?;
+        fields::print(&manifest(&module))?;
     }
     client.close().await;
     Ok(())
