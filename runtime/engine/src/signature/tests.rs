@@ -61,7 +61,7 @@ fn several_sign_in_any_order() {
     assert_eq!(unsigned(&second).unwrap(), plain);
     for signed in [&first, &second] {
         assert_eq!((runs(signed, &a), runs(signed, &b)), (Ok(()), Ok(())));
-        let both = vec![a.public().id(), b.public().id()];
+        let both = [a.public().id(), b.public().id()];
         match runs(signed, &key(3)) {
             Err(TrustError::Unknown(mut found)) => {
                 found.sort();
