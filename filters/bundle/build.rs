@@ -6,9 +6,13 @@ use std::process::ExitCode;
 
 use millstream_guest_build::{Guest, Toolchain, sources};
 
-const MODULES: [&str; 5] = ["headers", "json", "route", "redact", "floor"];
+const MODULES: [&str; 11] =
+    ["headers", "json", "route", "redact", "cel", "sample", "schema", "enrich", "flatten", "rename", "floor"];
 /// What the modules are made of beside themselves.
 const SHARED: [&str; 4] = ["../predicate", "../../sdk", "../../sdk/macros", "../../runtime/types"];
+
+/// Told to the crates that a module is made of: there, the hash tables of the validator take their seed from the module.
+const CFG: [(&str, &str); 1] = [("schema", r#"getrandom_backend="custom""#)];
 
 /// Versions of what they depend on.
 const LOCK: &str = "../../Cargo.lock";
@@ -36,7 +40,9 @@ fn build() -> Result<(), Box<dyn Error>> {
     }
     let toolchain = Toolchain::find(&here)?;
     for (name, dir) in MODULES.iter().zip(&modules) {
-        let component = Guest::new(dir).toolchain(toolchain.clone()).build()?;
+        let guest = Guest::new(dir).toolchain(toolchain.clone());
+        let cfgs = CFG.iter().filter(|(module, _)| module == name);
+        let component = cfgs.fold(guest, |guest, (_, cfg)| guest.cfg(*cfg)).build()?;
         std::fs::write(out.join(name).with_extension("wasm"), component)?;
     }
     Ok(())

@@ -89,10 +89,13 @@ impl<T: IntoOutput> MapAnswer for Option<T> {
 
 impl<T: IntoOutput> FlatMapAnswer for Vec<T> {
     fn write(self, source: &Record<'_>, verdicts: &mut VerdictWriter) {
-        if self.is_empty() {
-            return verdicts.drop();
+        let outputs: Vec<Output> = self.into_iter().map(IntoOutput::into_output).collect();
+        match outputs.as_slice() {
+            [] => verdicts.drop(),
+            // Cheaper for the broker than an output that inherits everything.
+            [only] if only.is_same() => verdicts.keep(),
+            _ => write_outputs(outputs, source, verdicts),
         }
-        write_outputs(self.into_iter().map(IntoOutput::into_output), source, verdicts);
     }
 }
 

@@ -51,7 +51,7 @@ pub mod test;
 pub use config::{ModuleConfig, NoConfig, parse as parse_config};
 pub use log_line::Level;
 pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, route};
-pub use millstream_types::TopicName;
+pub use millstream_types::{TopicName, TopicPattern};
 pub use module::{Failure, Module, Setup, Spec, Verdicts};
 pub use output::{IntoOutput, Json, Output};
 pub use record::{PayloadError, Record};

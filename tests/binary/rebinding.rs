@@ -62,8 +62,8 @@ fn modules_are_bound_compared_and_taken_back() {
     assert_eq!(json(log_json(&broker).lines().last().unwrap())["level"], "warn");
 
     for (arguments, code, said) in [
-        (&["module", "bind", "s"][..], 1, "nothing is to be changed"),
-        (&["module", "bind", "s", "--none", "--module", "std/json"], 1, "--none stands beside --module"),
+        (&["module", "bind", "s"][..], 2, "nothing is to be changed"),
+        (&["module", "bind", "s", "--none", "--module", "std/json"], 2, "--none stands beside --module"),
         (&["module", "bind", "s", "--module", "std/json", "--config", "{}"], 1, "refused its configuration"),
         (&["module", "bind", "nobody", "--none"], 1, "nobody"),
         (&["module", "rollback", "s", "--to", "77"], 1, "no earlier revision 77; kept are 1, 2, 3, 4"),
@@ -73,6 +73,70 @@ fn modules_are_bound_compared_and_taken_back() {
     ] {
         let error = broker.run(arguments).fails(code);
         assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn modules_are_replayed_over_what_a_topic_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Binary::serve(dir.path());
+    broker.run(["topic", "create", "t", "--partitions", "2"]).ok();
+    let records: String = (0..100).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>() + "no JSON\n";
+    broker.run_with(["publish", "t", "--format", "lines"], &records).ok();
+    let replay = |arguments: &[&str]| {
+        let all = [&["--json", "module", "replay", "--topic", "t"], arguments].concat();
+        json(&broker.run(all).ok())
+    };
+    let filter = |limit: u32| format!(r#"{{"pointer": "/n", "gt": {limit}}}"#);
+    let (ten, twenty) = (filter(10), filter(20));
+    let alone = replay(&["--module", "std/json", "--config", &ten]);
+    assert_eq!((&alone["records"], &alone["made"]["keep"]), (&101.into(), &89.into()));
+    assert!(alone.get("against").is_none());
+    let two = replay(&[
+        "--module",
+        "std/json",
+        "--config",
+        &ten,
+        "--against",
+        "std/json",
+        "--against-config",
+        &twenty,
+    ]);
+    let against = &two["against"];
+    assert_eq!((&against["compared"], &against["same"]), (&101.into(), &91.into()));
+    assert_eq!(against["changes"], serde_json::json!([{ "from": "keep", "to": "drop", "records": 10 }]));
+    assert_eq!(against["samples"].as_array().unwrap().len(), 10);
+    // What is rejected is told, and where records would go; nothing goes there.
+    let route = r#"{"template": "by.{/n}"}"#;
+    let routed = replay(&["--module", "std/route", "--config", route, "--records", "101"]);
+    assert_eq!((&routed["made"]["route"], &routed["made"]["reject"]), (&100.into(), &1.into()));
+    assert!(routed["refused"][0]["what"].as_str().unwrap().contains("no topic for this record"), "{routed}");
+    assert_eq!(json(&broker.run(["--json", "topic", "list"]).ok()).as_array().unwrap().len(), 1);
+    assert_eq!(replay(&["--module", "std/json", "--config", &ten, "--records", "7"])["records"], 7);
+    let shown = broker
+        .run([
+            "module",
+            "replay",
+            "--topic",
+            "t",
+            "--module",
+            "std/json",
+            "--config",
+            &ten,
+            "--against",
+            "std/redact",
+            "--against-config",
+            r#"{"mask": ["n"]}"#,
+        ])
+        .ok();
+    assert!(shown.contains("89 from keep to change") && shown.contains("11 from drop to change"), "{shown}");
+    for (arguments, said) in [
+        (&["module", "replay", "--topic", "t"][..], "no module is named"),
+        (&["module", "replay", "--topic", "u", "--module", "std/json", "--config", "{}"], "std/json"),
+        (&["module", "replay", "--topic", "t", "--module", "no.wasm"], "no module file no.wasm"),
+    ] {
+        let error = broker.run(arguments).fails(1);
+        assert!(error.contains(said), "{error}");
     }
 }
 
@@ -126,7 +190,7 @@ async fn each_record_is_routed_by_one_version_over_kills() {
         });
         soon("the broker to be back", async { while client.ping().await.is_err() {} }).await;
         publish(&client, &topic, records).await;
-        let rebinding = Rebinding::To { pipeline: version(round + 1), on_fault: None };
+        let rebinding = Rebinding::To { pipeline: Some(version(round + 1)), on_fault: None };
         bound = client.rebind(name.clone(), rebinding).await.unwrap().revision;
         // In the middle of it, and the next round right behind.
         broker.kill();

@@ -34,6 +34,40 @@ fn main() {
         ("json: select three fields", "std/json", r#"{"select": ["carrier", "flight", "dep_delay"]}"#),
         ("route: template of a header", "std/route", r#"{"template": "flights.{carrier}"}"#),
         ("route: template of a field", "std/route", r#"{"template": "flights.{/carrier}"}"#),
+        ("cel: one header", "std/cel", r#"{"filter": "headers.carrier == 'UA'"}"#),
+        ("cel: one field, all dropped", "std/cel", r#"{"filter": "payload.dep_delay > 60"}"#),
+        (
+            "cel: two fields, all kept",
+            "std/cel",
+            r#"{"filter": "payload.origin == 'EWR' && payload.dep_delay > 1"}"#,
+        ),
+        (
+            "cel: map to three fields",
+            "std/cel",
+            r#"{"map": "{'carrier': payload.carrier, 'flight': payload.flight, 'late': payload.dep_delay > 60}"}"#,
+        ),
+        (
+            "schema: six fields",
+            "std/schema",
+            r#"{"schema": {"type": "object", "required": ["carrier", "flight", "origin", "dest"], "properties": {"carrier": {"type": "string", "pattern": "^[A-Z0-9]{2}$"}, "flight": {"type": "integer"}, "origin": {"type": "string"}, "dest": {"type": "string"}, "dep_delay": {"type": ["integer", "null"]}, "time_hour": {"type": "string", "format": "date-time"}}}}"#,
+        ),
+        (
+            "enrich: two headers by a header",
+            "std/enrich",
+            r#"{"by": {"header": "carrier"}, "table": {"UA": {"airline": "United", "code": 16}}, "into": "headers"}"#,
+        ),
+        (
+            "enrich: two fields by a field",
+            "std/enrich",
+            r#"{"by": {"pointer": "/carrier"}, "table": {"UA": {"airline": "United", "code": 16}}, "into": {"pointer": ""}}"#,
+        ),
+        (
+            "rename: move one, drop one",
+            "std/rename",
+            r#"{"steps": [{"move": "/tailnum", "to": "/plane"}, {"drop": "/flight"}]}"#,
+        ),
+        ("flatten: flat already", "std/flatten", "{}"),
+        ("sample: by key", "std/sample", r#"{"rate": 0.01}"#),
         ("redact: mask one, remove one", "std/redact", r#"{"mask": ["tailnum"], "remove": ["flight"]}"#),
     ] {
         let figure = |batch: &RecordBatch| {

@@ -84,6 +84,80 @@ fn redact() {
 }
 
 #[test]
+fn cel() {
+    let filter = r#"{"filter": "payload.dep_delay > 60 && headers.carrier.matches('^[A-Z]{2}$')"}"#;
+    let ran = run("std/cel", filter);
+    assert_eq!(ran.delivered.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [10]);
+    assert_eq!(ran.rejected.len(), 2);
+    assert!(
+        ran.rejected[0].1.starts_with("`filter` failed: found no matching overload"),
+        "{:?}",
+        ran.rejected
+    );
+    let map = r#"{"map": "{'tail': payload.tailnum, 'at': offset}", "route": "'flights.' + headers.carrier", "on_error": "drop"}"#;
+    let ran = run("std/cel", map);
+    assert_eq!(ran.routed, [(10, "flights.UA".to_owned()), (11, "flights.AA".to_owned())]);
+    assert!(ran.delivered.is_empty() && ran.rejected.is_empty());
+}
+
+#[test]
+fn an_expression_without_end_is_ended() {
+    let walks = ["a", "b", "c", "d"].map(|name| format!("lists.range(100000).all({name}, "));
+    let config = format!(r#"{{"filter": "{}true{}"}}"#, walks.concat(), ")".repeat(walks.len()));
+    let fault = pipeline("std/cel", &config).expect("bound").run(&flights(), 0..3).expect_err("a fault");
+    assert_eq!(fault.kind, millstream_engine::FaultKind::Deadline, "{fault}");
+}
+
+#[test]
+fn sample() {
+    let kept = |rate: &str| {
+        let ran = run("std/sample", &format!(r#"{{"rate": {rate}, "by": {{"header": "carrier"}}}}"#));
+        ran.delivered.iter().map(|(offset, _)| *offset).collect::<Vec<_>>()
+    };
+    assert_eq!(kept("1"), [10, 11, 12]);
+    assert!(kept("0").is_empty());
+    assert_eq!(kept("0.5"), [0]);
+}
+
+#[test]
+fn schema() {
+    let config = r#"{"schema": {"properties": {"dep_delay": {"type": "integer"}}, "required": ["carrier"]}}"#;
+    let ran = run("std/schema", config);
+    assert_eq!(ran.delivered.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [10]);
+    let wanted = "the payload does not fit the schema: /dep_delay: want integer, but got null";
+    assert_eq!(ran.rejected[0], (11, wanted.to_owned()));
+    assert!(ran.rejected[1].1.starts_with("the payload is not JSON"), "{:?}", ran.rejected);
+}
+
+#[test]
+fn enrich() {
+    let table = r#""table": {"UA": {"airline": "United"}}, "into": {"pointer": ""}, "on_missing": "drop""#;
+    let ran = run("std/enrich", &format!(r#"{{"by": {{"header": "carrier"}}, {table}}}"#));
+    let wanted = r#"{"carrier":"UA","dep_delay":61,"tailnum":"N14228","airline":"United"}"#;
+    assert_eq!(ran.delivered, [(10, wanted.to_owned())]);
+    assert!(ran.rejected.is_empty());
+}
+
+#[test]
+fn rename_and_flatten() {
+    let steps = r#"{"steps": [{"move": "/tailnum", "to": "/plane/tail"}, {"copy": "carrier", "to": "/by"}, {"drop": "/carrier"}]}"#;
+    let ran = run("std/rename", steps);
+    let wanted = r#"{"dep_delay":61,"plane":{"tail":"N14228"},"by":"UA"}"#;
+    assert_eq!(ran.delivered[0], (10, wanted.to_owned()));
+    assert_eq!(ran.rejected[0].0, 12);
+    let ran = run("std/flatten", "{}");
+    assert_eq!(ran.delivered.len(), 2);
+    assert_eq!(ran.rejected.len(), 1);
+    let mut builder = BatchBuilder::new();
+    builder.push(&Record::new(wanted)).expect("a small record");
+    let nested = builder.build().expect("records");
+    let outcome = pipeline("std/flatten", "{}").expect("bound").run(&nested, 0..1).expect("a good batch");
+    let Delivery::Batches(batches) = outcome.delivery else { panic!("flattened") };
+    let flat = batches[0].view().records().next().and_then(|record| record.payload.map(<[u8]>::to_vec));
+    assert_eq!(flat.as_deref(), Some(br#"{"dep_delay":61,"plane.tail":"N14228","by":"UA"}"#.as_slice()));
+}
+
+#[test]
 fn bad_configurations_are_refused_when_bound() {
     for (name, config, wanted) in [
         ("std/headers", r#"{"pointer": "/a", "gt": 1}"#, "use std/json"),
@@ -91,6 +165,17 @@ fn bad_configurations_are_refused_when_bound() {
         ("std/route", r#"{"template": "x y.{a}"}"#, "cannot make a topic name"),
         ("std/redact", "{}", "names no field"),
         ("std/redact", "{", "not JSON"),
+        ("std/schema", r#"{"schema": {"type": "objct"}}"#, "config.schema: is no JSON Schema: /type: "),
+        ("std/enrich", r#"{"table": {}, "into": "headers"}"#, "config.table: is empty"),
+        ("std/flatten", r#"{"seperator": "."}"#, "seperator"),
+        ("std/rename", r#"{"steps": [{"move": "/a"}]}"#, "config.steps[0]: has no `to`"),
+        ("std/sample", r#"{"rate": 2}"#, "config.rate: 2 is no share"),
+        ("std/cel", r#"{"filter": "payload.a >"}"#, "config.filter: line 1, column 12: "),
+        (
+            "std/cel",
+            &format!(r#"{{"filter": "{}1{}"}}"#, "(".repeat(5000), ")".repeat(5000)),
+            "config.filter: ",
+        ),
     ] {
         let error = pipeline(name, config).map(|_| ()).expect_err(name);
         assert!(error.contains(wanted), "{name}: {error}");

@@ -200,7 +200,7 @@ fn scalar(operand: &Value) -> Result<Operand, String> {
 }
 
 /// A value for an error message, cut where it is long.
-fn shown(value: &Value) -> String {
+pub fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),

@@ -38,6 +38,13 @@ impl Pointer {
         }
     }
 
+    /// The pointer to the field `name` of what this one leads to.
+    pub fn child(&self, name: &str) -> Self {
+        let mut child = self.clone();
+        child.tokens.push(name.to_owned());
+        child
+    }
+
     /// The names and indexes it goes through.
     pub fn tokens(&self) -> &[String] {
         &self.tokens

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millstream_filter_predicate::{ConfigError, Pointer, PointerTree};
+use millstream_filter_predicate::{ConfigError, PointerTree, Source};
 use millstream_sdk::prelude::*;
 use millstream_sdk::{SchemaText, parse_config, serde_json};
 
-use crate::choice::{Source, fields};
 use crate::template::{Template, none};
 
 const SHAPE: &str = r#"write {"template": "flights.{carrier}"} (a header) or {"template": "flights.{/carrier}"} (a JSON field), or {"header": NAME, "table": {VALUE: TOPIC}} or {"pointer": "/FIELD", "table": {VALUE: TOPIC}}; "default": TOPIC takes the rest"#;
@@ -45,7 +44,7 @@ impl Config {
 
     /// The topic for a record, the default, or why there is none.
     pub(crate) fn destination(&self, record: &Record<'_>) -> Result<String, String> {
-        let fields = fields(&self.pointers, record)?;
+        let fields = self.pointers.fields(record)?;
         let chosen = match &self.rule {
             Rule::Template(template) => template.fill(record, &fields).and_then(|topic| {
                 TopicName::new(topic.as_str()).map(|_| topic).map_err(|error| error.to_string())
@@ -149,11 +148,8 @@ fn at(field: &str, fault: String) -> ConfigError {
 fn source(pointers: &mut PointerTree, text: &str) -> Result<Source, String> {
     match text {
         "" => Err("is empty: write a header's name, or a JSON Pointer such as \"/carrier\"".into()),
-        _ if text.starts_with('/') => {
-            let slot = pointers.add(&Pointer::new(text)?);
-            Ok(Source::Field { slot, pointer: text.to_owned() })
-        }
-        _ => Ok(Source::Header(text.to_owned())),
+        _ if text.starts_with('/') => Source::field(text.to_owned(), pointers),
+        _ => Source::header(text.to_owned()),
     }
 }
 
@@ -187,7 +183,7 @@ fn parse_template(
     let own_name = |placeholder: &str| match decides {
         Some(Source::Header(name)) => placeholder == name,
         Some(Source::Field { pointer, .. }) => pointer.rsplit('/').next() == Some(placeholder),
-        None => false,
+        Some(Source::Key) | None => false,
     };
     let template = Template::new(text, |placeholder| match decides {
         Some(decides) if placeholder.is_empty() || own_name(placeholder) => Ok(decides.clone()),

@@ -1,6 +1,5 @@
 //! `std/route`: sends each record to a topic chosen from a header or a JSON field, by table or by template.
 
-mod choice;
 mod config;
 mod template;
 

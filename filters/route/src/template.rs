@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use millstream_filter_predicate::{Fields, Found};
+use millstream_filter_predicate::{Fields, Found, Source};
 use millstream_sdk::Record;
-
-use crate::choice::Source;
 
 /// A topic name with places for values.
 #[derive(Debug, Clone)]

@@ -59,11 +59,20 @@ impl Bindings {
         true
     }
 
-    /// What was bound as revision `to`, or before this one.
+    /// Whether this pipeline and policy are bound, or were.
+    pub(crate) fn had(&self, wanted: &Revision) -> bool {
+        let mut all = self.earlier.iter().chain([&self.current]);
+        all.any(|revision| (&revision.pipeline, revision.on_fault) == (&wanted.pipeline, wanted.on_fault))
+    }
+
+    /// What was bound as revision `to`, or last with other modules; where there never were others, before this one.
     pub(crate) fn back(&self, to: Option<u64>) -> Option<&Revision> {
         match to {
             Some(to) => self.earlier.iter().find(|revision| revision.number == to),
-            None => self.earlier.last(),
+            None => {
+                let mut others = self.earlier.iter().rev().filter(|it| it.pipeline != self.current.pipeline);
+                others.next().or(self.earlier.last())
+            }
         }
     }
 
@@ -89,7 +98,7 @@ impl Revision {
     pub(crate) fn to_public(&self) -> millstream_types::Revision {
         millstream_types::Revision {
             number: self.number,
-            pipeline: self.pipeline.iter().map(PinnedBinding::to_binding).collect(),
+            modules: self.pipeline.iter().map(|binding| binding.module.clone()).collect(),
             on_fault: self.on_fault,
             bound_ms: self.bound_ms,
         }
@@ -114,7 +123,9 @@ mod tests {
         assert!(bindings.take_over(back.pipeline, back.on_fault, 9));
         assert_eq!((bindings.current.number, bindings.current.pipeline.clone()), (4, pipeline(1)));
         assert_eq!(bindings.back(None).map(|revision| revision.number), Some(3));
-        assert_eq!(bindings.back(Some(4)), None);
+        bindings.take_over(pipeline(1), OnFault::Skip, 10);
+        assert_eq!(bindings.back(None).map(|revision| revision.number), Some(3), "not to the policy alone");
+        assert_eq!(bindings.back(Some(5)), None);
     }
 
     #[test]

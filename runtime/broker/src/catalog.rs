@@ -184,14 +184,14 @@ impl Inner {
             Effect::SubscriptionCreated { id, row, cursors } => {
                 self.add_subscription(id, *row, cursors);
             }
-            Effect::Routed { name, partition, next } => {
+            Effect::Routed { name, partition, next, again } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
-                    subscription.routed_through(partition, next);
+                    subscription.routed_through(partition, next, &again);
                 }
             }
-            Effect::Moved { name, settled, reopened } => {
+            Effect::Moved { name, settled, reopened, unrouted } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
-                    subscription.moved(&settled, &reopened);
+                    subscription.moved(&settled, &reopened, &unrouted);
                 }
             }
             Effect::SubscriptionDeleted { name } => {

@@ -91,13 +91,15 @@ pub(crate) enum Command {
     /// again what they were made of.
     CloseLetters { subscription: u32, letters: Vec<Letter> },
     /// Appends what a subscription's modules emitted for the records of one source partition from `from` to `to`, once:
-    /// refused unless everything before `from`, and nothing after it, has been routed.
+    /// refused unless everything before `from`, and nothing after it, has been routed. Records of `again` may lie before: they
+    /// are refused unless they were dead letters that modules made.
     Route {
         /// `None` for an ephemeral subscription, which keeps no account.
         subscription: Option<u32>,
         partition: PartitionId,
         from: Offset,
         to: Offset,
+        again: Vec<Offset>,
         outputs: Vec<(PartitionId, RecordBatch)>,
         now: Timestamp,
     },
@@ -119,6 +121,9 @@ impl Command {
                 compacted.rewrites.iter().map(bytes).sum()
             }
             Self::CloseLetters { letters, .. } => letters.len() * 64,
+            Self::Rebind { pipeline, .. } | Self::SetShadow { pipeline: Some(pipeline), .. } => {
+                pipeline.iter().map(|binding| binding.config.len()).sum()
+            }
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
             _ => 0,
         };
@@ -151,6 +156,8 @@ pub(crate) struct Letter {
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) reopen: Option<(SubscriptionName, PartitionId, Offset)>,
+    /// Whether modules made it, so that nothing of its record was routed.
+    pub(crate) unrouted: bool,
 }
 
 /// Where a batch stands.

@@ -39,6 +39,17 @@ enum Reason {
     Failures,
 }
 
+impl Reason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::ModuleFault => "module_fault",
+            Self::Expired => "expired",
+            Self::Failures => "failures",
+        }
+    }
+}
+
 /// A record that modules do not let through.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {
@@ -53,6 +64,11 @@ impl Refused {
     pub(crate) fn rejected(reject: &Reject) -> Self {
         let Reject { offset, stage, reason } = reject;
         Self { offset: *offset, stage: *stage, text: reason.clone(), reason: Reason::Rejected }
+    }
+
+    /// One that modules fail on, though not by a fault of their own.
+    pub(crate) fn given_up(offset: Offset, stage: usize, text: String) -> Self {
+        Self { offset, stage, text, reason: Reason::ModuleFault }
     }
 
     pub(crate) fn fault(found: &RecordFault) -> Self {
@@ -122,7 +138,7 @@ async fn bury_one(shared: &Arc<Shared>, subscription: &Arc<Subscription>, dead: 
         let subscription_id = subscription.id().ok_or(Error::Gone)?;
         let command = Command::Settle { subscription: subscription_id, settlements: vec![(source, done)] };
         shared.submitter.execute(command).await?;
-        subscription.moved(&[(source, at)], &[]);
+        subscription.moved(&[(source, at)], &[], &[]);
         return Ok(());
     };
     let why = Why {
@@ -254,12 +270,6 @@ async fn open_topic(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> R
 }
 
 fn letter(record: Record, subscription: &Subscription, place: &Place, why: &Why<'_>) -> Record {
-    let reason = match why.reason {
-        Reason::Rejected => "rejected",
-        Reason::ModuleFault => "module_fault",
-        Reason::Expired => "expired",
-        Reason::Failures => "failures",
-    };
     let offset: Offset = record.offset;
     let mut letter = Record { deliver_at: None, expires_at: None, ..record };
     // What it says of an earlier life as a dead letter is over.
@@ -271,7 +281,7 @@ fn letter(record: Record, subscription: &Subscription, place: &Place, why: &Why<
     say("partition", place.partition.to_string());
     say("offset", offset.to_string());
     say("subscription", subscription.name().to_string());
-    say("reason", reason.into());
+    say("reason", why.reason.as_str().into());
     if let Some(error) = why.error {
         say("error", error.into());
     }
@@ -382,14 +392,17 @@ impl Broker {
                     continue;
                 }
                 if !redrive {
-                    found.push(Letter { partition, offset, reopen: None });
+                    found.push(Letter { partition, offset, reopen: None, unrouted: false });
                     continue;
                 }
                 let Some((of, at)) = made_of(&letter, &source) else { continue };
                 // One that is gone, or whose time is over, would not be delivered.
                 let use_of = |record: &Record| record.expires_at.is_none_or(|at| at > now());
                 if record_at(&store, of, at)?.as_ref().is_some_and(use_of) {
-                    found.push(Letter { partition, offset, reopen: Some((name.clone(), of, at)) });
+                    let reason = said(|name| letter.header(name), "reason");
+                    let by_modules = [Reason::Rejected, Reason::ModuleFault].map(Reason::as_str);
+                    let unrouted = reason.is_some_and(|reason| by_modules.contains(&reason));
+                    found.push(Letter { partition, offset, reopen: Some((name.clone(), of, at)), unrouted });
                 }
             }
             Ok(found)

@@ -261,7 +261,7 @@ pub enum Error {
         sha256: String,
     },
     /// It is in use.
-    #[error("module {name} is bound by {}; delete {} first", binders(told, *count), if *count == 1 { "it" } else { "them" })]
+    #[error("module {name} is bound by {0}; bind another module there with `millstream module bind`, or delete {1} first", binders(told, *count), if *count == 1 { "it" } else { "them" })]
     ModuleBound {
         /// The module.
         name: ModuleName,

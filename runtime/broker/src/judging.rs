@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Subscription,
     bindings::Revision,
-    breaker::Admission,
+    breaker::{Admission, News},
     broker::Shared,
     dead_letter::{self, Refused},
     fetch::{Fetched, Source, first_offset, joined, slice},
@@ -94,6 +94,15 @@ struct Work {
     tries: usize,
 }
 
+/// What a run brought.
+struct Run {
+    outcome: Outcome,
+    /// Of the pipeline, before it.
+    faults_before: u32,
+    /// Whether it is to show if the modules work again.
+    probe: bool,
+}
+
 /// Why a module thread gave a fetch back.
 enum Pause {
     /// Everything is judged, or nothing more can be.
@@ -137,7 +146,7 @@ impl Work {
                 self.batches.pop_front();
                 continue;
             }
-            let admission = self.subscription.breaker.admit(Instant::now());
+            let admission = self.subscription.breaker.admit(self.revision.number, Instant::now());
             let range = match admission {
                 // What is there is handed out before.
                 Admission::Wait(_) if !self.fetched.steps.is_empty() => return Ok(self.end()),
@@ -150,8 +159,10 @@ impl Work {
                 Admission::Go if self.tries > 0 => first..first + 1,
                 Admission::Go => first..end,
             };
+            let faults_before = self.pipeline.faults_in_row();
             let outcome = self.run(&batch, range)?;
-            if let Some(pause) = self.take(&batch, outcome, admission)? {
+            let run = Run { outcome, faults_before, probe: admission == Admission::Probe };
+            if let Some(pause) = self.take(&batch, run)? {
                 return Ok(pause);
             }
             if started.elapsed() > JUDGED_TURN {
@@ -189,52 +200,83 @@ impl Work {
     }
 
     /// Takes in what a run brought. `Some` when the thread must be given back.
-    fn take(
-        &mut self,
-        batch: &RecordBatch,
-        outcome: Outcome,
-        admission: Admission,
-    ) -> Result<Option<Pause>, Error> {
-        let probe = admission == Admission::Probe;
+    fn take(&mut self, batch: &RecordBatch, run: Run) -> Result<Option<Pause>, Error> {
+        let Run { outcome, faults_before, probe } = run;
         let may_try_again = !probe && self.tries < FAULT_RETRIES.len();
         let halts = self.on_fault == OnFault::Halt;
         // One that the policy does not apply to yet, or that nothing goes past.
         let held = |fault: &Fault| halts || (may_try_again && fault.kind.may_pass());
         if let Some(found) = outcome.faults.iter().find(|found| held(&found.fault)) {
+            // Nothing of this run is used: what it counts comes again.
+            self.pipeline.set_faults_in_row(faults_before);
             let index = batch.view().index_of(found.offset);
             if index > outcome.done.start {
-                // Those before it are judged again, without it: nothing of this run was used yet.
-                let before = self.run(batch, outcome.done.start..index)?;
-                return self.take(batch, before, admission);
+                // Those before it are judged again, without it.
+                let outcome = self.run(batch, outcome.done.start..index)?;
+                return self.take(batch, Run { outcome, faults_before, probe });
             }
-            return Ok(Some(self.again_or_fail(found.offset, found.stage, &found.fault.to_string())));
+            return Ok(Some(self.again_or_fail(found.offset, found.stage, &found.fault.to_string(), probe)));
         }
         let stop = outcome.stop.clone();
-        let failed = outcome.faults.last().map(|found| (found.stage, found.fault.to_string()));
         let made_a_break = outcome.done.end < batch.view().index_of(self.source.end) && self.tries == 0;
-        let moved = !outcome.done.is_empty();
+        let (done, faults) = (outcome.done.len(), outcome.faults.len());
+        let last_fault = outcome.faults.last().map(|found| (found.stage, found.fault.to_string()));
         self.use_outcome(batch, outcome)?;
-        if moved {
+        if done > 0 {
             self.tries = 0;
-            match failed {
-                Some((stage, fault)) if probe => return Ok(Some(self.trip(stage, &fault))),
-                None if self.subscription.breaker.close() => self.recovered(),
-                _ => {}
-            }
+        }
+        if done > faults {
+            self.succeeded();
+        } else if let Some((stage, fault)) = last_fault
+            && let Some(pause) = self.failed(stage, faults, &fault, probe)
+        {
+            return Ok(Some(pause));
         }
         let at = self.fetched.next;
         Ok(match stop {
-            None if made_a_break => Some(Pause::Turn),
-            None => None,
-            Some(Stop::Busy { .. }) => Some(Pause::Wait(BUSY_WAIT)),
+            // Whether there were too many in a row of all that run these modules is counted by the breaker.
+            None | Some(Stop::FaultsInRow { .. }) if made_a_break => Some(Pause::Turn),
+            None | Some(Stop::FaultsInRow { .. }) => None,
+            Some(Stop::Busy { .. }) => {
+                if probe {
+                    self.subscription.breaker.release(self.revision.number, Instant::now());
+                }
+                Some(Pause::Wait(BUSY_WAIT))
+            }
             Some(Stop::Retry { stage, text }) => {
-                Some(self.again_or_fail(at, stage, &format!("it asks to be tried again: {text}")))
+                let cause = format!("it asks to be tried again: {text}");
+                match halts || may_try_again {
+                    true => Some(self.again_or_fail(at, stage, &cause, probe)),
+                    // It was tried alone, as often as is done.
+                    false => self.give_up(batch, stage, cause, probe)?,
+                }
             }
-            Some(Stop::Unusable { stage, fault }) => Some(self.fail(at, stage, &fault.to_string())),
-            Some(Stop::FaultsInRow { stage, fault }) => {
-                Some(self.fail(at, stage, &format!("too many records in a row: {fault}")))
-            }
+            Some(Stop::Unusable { stage, fault }) => Some(self.fail(at, stage, &fault.to_string(), probe)),
         })
+    }
+
+    /// The record at `fetched.next` is at fault, though no module says so by a trap.
+    fn give_up(
+        &mut self,
+        batch: &RecordBatch,
+        stage: usize,
+        text: String,
+        probe: bool,
+    ) -> Result<Option<Pause>, Error> {
+        let (view, offset) = (batch.view(), self.fetched.next);
+        let index = view.index_of(offset);
+        let Some(record) = view.record(index) else { return Ok(None) };
+        let next =
+            view.record(index + 1).map_or(view.next_offset(), |record| record.offset).min(self.source.end);
+        let refused = Refused::given_up(record.offset, stage, text.clone());
+        self.fetched.counted += Counters { records_in: 1, faulted: 1, ..Counters::default() };
+        self.tell_faults(std::slice::from_ref(&refused));
+        if self.on_fault == OnFault::DeadLetter {
+            self.refused.push((batch.clone(), vec![refused]));
+        }
+        self.fetched.progress(self.source.place.index, next);
+        self.tries = 0;
+        Ok(self.failed(stage, 1, &text, probe))
     }
 
     fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
@@ -290,14 +332,7 @@ impl Work {
             self.tell(first.stage, ModuleLogLevel::Warn, first.offset, &format!("{text}: {}", first.text));
         }
         let faults: Vec<_> = outcome.faults.iter().map(Refused::fault).collect();
-        if let Some(first) = faults.first() {
-            let then = match self.on_fault {
-                OnFault::DeadLetter => "which become dead letters",
-                OnFault::Skip | OnFault::Halt => "which are passed over",
-            };
-            let text = format!("failed on {} records, {then}, the first", faults.len());
-            self.tell(first.stage, ModuleLogLevel::Error, first.offset, &format!("{text}: {}", first.text));
-        }
+        self.tell_faults(&faults);
         if self.on_fault == OnFault::DeadLetter {
             refused.extend(faults);
             refused.sort_by_key(|refused| refused.offset);
@@ -305,32 +340,57 @@ impl Work {
         refused
     }
 
-    fn again_or_fail(&mut self, offset: Offset, stage: usize, cause: &str) -> Pause {
+    fn tell_faults(&self, faults: &[Refused]) {
+        let Some(first) = faults.first() else { return };
+        let then = match self.on_fault {
+            OnFault::DeadLetter => "which become dead letters",
+            OnFault::Skip | OnFault::Halt => "which are passed over",
+        };
+        let text = format!("failed on {} records, {then}, the first: {}", faults.len(), first.text);
+        self.tell(first.stage, ModuleLogLevel::Error, first.offset, &text);
+    }
+
+    fn again_or_fail(&mut self, offset: Offset, stage: usize, cause: &str, probe: bool) -> Pause {
         match FAULT_RETRIES.get(self.tries) {
-            Some(wait) => {
+            Some(wait) if !probe => {
                 self.tries += 1;
                 Pause::Wait(*wait)
             }
-            None => self.fail(offset, stage, cause),
+            _ => self.fail(offset, stage, cause, probe),
         }
     }
 
     /// The modules cannot go on at `offset`: they are let alone for a while, or the subscription halts.
-    fn fail(&mut self, offset: Offset, stage: usize, cause: &str) -> Pause {
+    fn fail(&mut self, offset: Offset, stage: usize, cause: &str, probe: bool) -> Pause {
         if self.on_fault != OnFault::Halt {
-            return self.trip(stage, cause);
+            let fault = self.fault(stage, cause);
+            let news = self.subscription.breaker.trip(self.revision.number, probe, Instant::now(), fault);
+            return self.tripped(news, stage, cause);
         }
         let subscription = &self.subscription;
         // Others were bound while these failed.
-        if subscription.revision().number != self.revision.number {
+        if !self.is_current() {
             self.fetched.given_up = true;
             return self.end();
         }
+        let name = subscription.name();
+        let remedy = match (subscription.is_durable(), subscription.has_dead_letters()) {
+            (false, _) => {
+                "subscribe again with another module, or with --on-fault skip to pass over such records"
+                    .to_owned()
+            }
+            (true, true) => format!(
+                "bind another module, subscribe again to try again, or have such records become dead letters or be passed \
+                 over with `millstream module bind {name} --on-fault dead-letter|skip`"
+            ),
+            (true, false) => format!(
+                "bind another module, subscribe again to try again, or have such records be passed over with `millstream \
+                 module bind {name} --on-fault skip`"
+            ),
+        };
         let fault = format!(
-            "subscription {} is faulted: module {} failed on topic {} partition {} offset {offset}: {cause}; \
-             its backlog is kept: bind another module, subscribe again to try again, or have such records become dead \
-             letters or be passed over with `millstream module bind {0} --on-fault dead-letter|skip`",
-            subscription.name(),
+            "subscription {name} is faulted: module {} failed on topic {} partition {} offset {offset}: {cause}; its backlog \
+             is kept: {remedy}",
             self.module(stage),
             self.source.place.topic.name(),
             self.source.place.partition,
@@ -351,30 +411,51 @@ impl Work {
         Pause::Done
     }
 
-    fn trip(&mut self, stage: usize, cause: &str) -> Pause {
-        let (wait, is_news) = self.subscription.breaker.trip(Instant::now());
-        let offset = self.fetched.next;
-        let fault = format!(
-            "module {} fails on topic {} partition {} before offset {offset}: {cause}; its backlog is kept, and a record is \
-             tried every {} s; bind another module with `millstream module bind {}`",
-            self.module(stage),
-            self.source.place.topic.name(),
-            self.source.place.partition,
-            wait.as_secs(),
-            self.subscription.name(),
-        );
-        if is_news {
-            let text = "fails too often, and is let alone: one record is tried now and then";
-            self.tell(stage, ModuleLogLevel::Error, offset, &format!("{text}: {cause}"));
+    fn succeeded(&self) {
+        if self.subscription.breaker.succeeded(self.revision.number) == News::Closed {
+            self.tell(0, ModuleLogLevel::Info, self.fetched.next, "judges records again");
         }
-        self.subscription.set_fault(fault);
-        // The next fetch waits.
+    }
+
+    /// So many records are at fault, and none was judged. `Some` when that is too much.
+    fn failed(&mut self, stage: usize, faults: usize, cause: &str, probe: bool) -> Option<Pause> {
+        let faults = u32::try_from(faults).unwrap_or(u32::MAX);
+        let (revision, now) = (self.revision.number, Instant::now());
+        let cause = format!("too many records in a row: {cause}");
+        let fault = || self.fault(stage, &cause);
+        match self.subscription.breaker.failed(revision, faults, probe, now, fault) {
+            News::None | News::Closed => None,
+            news => Some(self.tripped(news, stage, &cause)),
+        }
+    }
+
+    /// The modules are let alone: the next fetch waits.
+    fn tripped(&mut self, news: News, stage: usize, cause: &str) -> Pause {
+        if news == News::Opened {
+            let text = format!("is let alone, and one record is tried now and then: {cause}");
+            self.tell(stage, ModuleLogLevel::Error, self.fetched.next, &text);
+        }
+        // Those that were bound since are not held up by these.
+        self.fetched.given_up |= !self.is_current();
+        self.tries = 0;
         self.end()
     }
 
-    fn recovered(&self) {
-        self.subscription.clear_fault();
-        self.tell(0, ModuleLogLevel::Info, self.fetched.next, "judges records again");
+    fn is_current(&self) -> bool {
+        self.subscription.revision().number == self.revision.number
+    }
+
+    /// What the subscription shows while its modules are let alone.
+    fn fault(&self, stage: usize, cause: &str) -> String {
+        format!(
+            "module {} fails on topic {} partition {} before offset {}: {cause}; its backlog is kept, and one record is tried \
+             now and then; bind another module with `millstream module bind {}`",
+            self.module(stage),
+            self.source.place.topic.name(),
+            self.source.place.partition,
+            self.fetched.next,
+            self.subscription.name(),
+        )
     }
 
     fn module(&self, stage: usize) -> &str {

@@ -125,8 +125,16 @@ impl Lane {
         (self.stride.is_some() && last.running && room).then(|| self.begin(end, revision)).flatten()
     }
 
-    /// Takes what a fetch brought, or why it failed.
-    pub(crate) fn take(&mut self, number: u64, result: Result<Fetched, Error>) -> Released {
+    /// Other modules were bound: what those before failed on is theirs.
+    pub(crate) fn forget_failure(&mut self) {
+        if let Some(front) = self.spans.front_mut().filter(|front| !front.running) {
+            front.revision = None;
+        }
+    }
+
+    /// Takes what a fetch brought, or why it failed: which is of no concern where modules failed that are not those of
+    /// `revision`.
+    pub(crate) fn take(&mut self, number: u64, result: Result<Fetched, Error>, revision: u64) -> Released {
         let Some(span) = self.spans.iter_mut().find(|span| span.number == number) else {
             return Released::default();
         };
@@ -143,7 +151,7 @@ impl Lane {
             }
             Err(error) => span.failure = Some(error),
         }
-        self.release()
+        self.release(revision)
     }
 
     fn begin(&mut self, end: Offset, revision: u64) -> Option<Fetch> {
@@ -167,13 +175,16 @@ impl Lane {
         Some(fetch)
     }
 
-    fn release(&mut self) -> Released {
+    fn release(&mut self, revision: u64) -> Released {
         let mut released = Released::default();
         loop {
             let alone = self.spans.len() == 1;
             let Some(front) = self.spans.front_mut() else { break };
             released.fetched.append(&mut front.brought);
             released.failure = front.failure.take();
+            if matches!(released.failure, Some(Error::ModuleFault(_))) && front.revision != Some(revision) {
+                (released.failure, front.revision) = (None, None);
+            }
             if front.running || released.failure.is_some() {
                 break;
             }
@@ -230,7 +241,7 @@ mod tests {
         let first = lane.first(100, 1).unwrap();
         assert_eq!((first.from, first.end), (5, 100));
         assert_eq!((lane.first(200, 1), lane.further(200, 1)), (None, None));
-        let released = lane.take(first.number, Ok(fetched(60, 1_000, 900)));
+        let released = lane.take(first.number, Ok(fetched(60, 1_000, 900)), 1);
         assert_eq!(positions(&released), [60]);
         let second = lane.first(200, 1).unwrap();
         assert_eq!((second.from, second.end, lane.further(200, 1)), (60, 200, None));
@@ -240,42 +251,60 @@ mod tests {
     fn what_is_fetched_early_waits_for_what_comes_first() {
         let mut lane = Lane::at(0);
         let first = lane.first(1 << 40, 1).unwrap();
-        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
+        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)), 1);
         let (second, third) = (lane.first(1 << 40, 1).unwrap(), lane.further(1 << 40, 1).unwrap());
         assert_eq!((second.from, second.end, third.from, third.end), (1_000, 2_000, 2_000, 3_000));
-        assert_eq!(positions(&lane.take(third.number, Ok(fetched(3_000, 10, 0)))), [0; 0]);
+        assert_eq!(positions(&lane.take(third.number, Ok(fetched(3_000, 10, 0)), 1)), [0; 0]);
         // The second stops early; its rest comes before the third's.
-        assert_eq!(positions(&lane.take(second.number, Ok(fetched(1_500, 10, 0)))), [1_500]);
+        assert_eq!(positions(&lane.take(second.number, Ok(fetched(1_500, 10, 0)), 1)), [1_500]);
         let rest = lane.first(1 << 40, 1).unwrap();
         assert_eq!((rest.from, rest.end), (1_500, 2_000));
-        assert_eq!(positions(&lane.take(rest.number, Ok(fetched(2_000, 10, 0)))), [2_000, 3_000]);
+        assert_eq!(positions(&lane.take(rest.number, Ok(fetched(2_000, 10, 0)), 1)), [2_000, 3_000]);
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let mut lane = Lane::at(0);
         let first = lane.first(1 << 40, 1).unwrap();
-        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)));
+        lane.take(first.number, Ok(fetched(1_000, SPAN_BYTES as u64, 0)), 1);
         // The first of them takes for ever, say since its module asks to be tried again later.
         let slow = lane.first(1 << 40, 1).unwrap();
         let behind: Vec<_> = std::iter::from_fn(|| lane.further(1 << 40, 1)).take(100).collect();
         assert_eq!(behind.len(), SPANS_MAX - 1);
         for fetch in behind.iter().rev() {
-            assert!(lane.take(fetch.number, Ok(fetched(fetch.end, 10, 0))).fetched.is_empty());
+            assert!(lane.take(fetch.number, Ok(fetched(fetch.end, 10, 0)), 1).fetched.is_empty());
             assert_eq!(lane.further(1 << 40, 1), None);
         }
-        assert_eq!(lane.take(slow.number, Ok(fetched(slow.end, 10, 0))).fetched.len(), SPANS_MAX);
+        assert_eq!(lane.take(slow.number, Ok(fetched(slow.end, 10, 0)), 1).fetched.len(), SPANS_MAX);
     }
 
     #[test]
     fn a_failure_comes_behind_what_precedes_it() {
         let mut lane = Lane::at(0);
         let first = lane.first(10_000, 1).unwrap();
-        lane.take(first.number, Ok(fetched(100, SPAN_BYTES as u64, 0)));
+        lane.take(first.number, Ok(fetched(100, SPAN_BYTES as u64, 0)), 1);
         let (second, third) = (lane.first(10_000, 1).unwrap(), lane.further(10_000, 1).unwrap());
-        assert!(lane.take(third.number, Err(Error::Gone)).failure.is_none());
-        let released = lane.take(second.number, Ok(fetched(200, 10, 0)));
+        assert!(lane.take(third.number, Err(Error::Gone), 1).failure.is_none());
+        let released = lane.take(second.number, Ok(fetched(200, 10, 0)), 1);
         assert_eq!((positions(&released), released.failure.is_some()), (vec![200], true));
+    }
+
+    #[test]
+    fn what_modules_failed_on_that_are_not_bound_any_more_is_for_those_that_are() {
+        let mut lane = Lane::at(0);
+        let fault = || Error::ModuleFault("it traps".into());
+        let failing = |next| Fetched { failure: Some(fault()), ..fetched(next, 10, 0) };
+        let first = lane.first(100, 1).unwrap();
+        // Known only once others were bound.
+        let released = lane.take(first.number, Ok(failing(40)), 2);
+        assert_eq!((positions(&released), released.failure.is_none()), (vec![40], true));
+        let second = lane.first(100, 2).unwrap();
+        assert_eq!((second.from, second.revision), (40, 2));
+        // Handed out, and not yet told when others were bound.
+        assert!(lane.take(second.number, Ok(failing(60)), 2).failure.is_some());
+        lane.forget_failure();
+        let third = lane.first(100, 3).unwrap();
+        assert_eq!((third.from, third.revision), (60, 3));
     }
 
     proptest! {
@@ -311,7 +340,7 @@ mod tests {
                 }
                 let (bytes_in, bytes_out) = if selective { (SPAN_BYTES as u64, 0) } else { (10, 10) };
                 let brought = Fetched { given_up: gives_up, ..fetched(next, bytes_in, bytes_out) };
-                for fetched in lane.take(fetch.number, Ok(brought)).fetched {
+                for fetched in lane.take(fetch.number, Ok(brought), revision).fetched {
                     prop_assert!(fetched.next > position || (fetched.given_up && fetched.next == position));
                     position = fetched.next;
                 }

@@ -119,10 +119,16 @@ pub(crate) const IN_MEMORY_BYTES: usize = 256 << 10;
 pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Of a subscription's modules, how many earlier revisions are kept to go back to.
 pub(crate) const EARLIER_REVISIONS_MAX: usize = 10;
+/// Faults in a row, with no record judged in between, after which modules are let alone.
+pub(crate) const BREAKER_FAULTS: u32 = 10;
 /// How long modules that fail are let alone before one record is tried, at first and at most.
 pub(crate) const BREAKER_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Bytes of batches of one subscription that wait to be judged by its shadow.
+/// Bytes of what waits to be judged by the shadow of one subscription, what was made of it included, and what each batch of it
+/// counts beside.
 pub(crate) const SHADOW_BYTES_MAX: usize = 4 << 20;
+pub(crate) const SHADOW_BATCH_BYTES: usize = 1 << 10;
+/// Turns of a shadow over one batch that may come to nothing.
+pub(crate) const SHADOW_VAIN_MAX: u32 = 20;
 /// Differences of a shadow that are told one by one, and the bytes of each word on them.
 pub(crate) const SHADOW_SAMPLES_MAX: usize = 20;
 pub(crate) const SHADOW_TEXT_BYTES: usize = 200;
@@ -151,8 +157,8 @@ pub(crate) const AGAIN_SPAN: Offset = 8_192;
 pub(crate) const AGAIN_BYTES_MAX: u64 = 2 << 20;
 /// How long progress over records that modules drop may stay unsaved.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// Jobs that may wait for a module thread: one for each fetch of each subscription.
-pub(crate) const MODULE_JOBS_MAX: usize = 40_000;
+/// Jobs that may wait for a module thread: one for each fetch of each subscription, one for its shadow, and those that read again.
+pub(crate) const MODULE_JOBS_MAX: usize = 200_000;
 /// After so long without records a subscription gives its module instances up.
 pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
 

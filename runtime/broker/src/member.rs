@@ -58,9 +58,6 @@ impl Member {
                 Error::TooManyConsumers { name: subscription.name().clone(), consumers }
             }
         })?;
-        if subscription.group().consumers() == 1 {
-            subscription.try_again();
-        }
         Ok(Self { shared, subscription, id, outbox, left: AtomicBool::new(false) })
     }
 

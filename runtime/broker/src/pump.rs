@@ -315,6 +315,7 @@ impl Machine {
     async fn start(shared: &Arc<Shared>, subscription: &Arc<Subscription>) -> Result<Self, Error> {
         // Of a machine that was given up.
         subscription.group().restart_fetches();
+        subscription.try_again();
         let from = |subscription: &Subscription, partition| subscription.group().scan_position(partition);
         let scan = Scan::start(Arc::clone(shared), Arc::clone(subscription), from).await?;
         Ok(Self { scan, pending: None, again: JoinSet::new(), save: None })
@@ -409,14 +410,15 @@ async fn read_judged(
             let Some(bound) = pipeline.take() else { break };
             let source = Source { from, end: last + 1, ..source.clone() };
             let fetched = judging::judged(shared, subscription, &revision, source, bound).await?;
+            // Those that were bound meanwhile are to judge all of them.
+            if fetched.given_up || subscription.revision().number != revision.number {
+                return Err(Error::InstancesBusy);
+            }
             if let Some(failure) = fetched.failure {
                 return Err(failure);
             }
-            if fetched.given_up {
-                // Again, by those that were bound meanwhile.
-                return Err(Error::InstancesBusy);
-            }
-            from = fetched.next.max(from + 1);
+            // Where it does not come on, its modules are let alone, and the next fetch waits for that.
+            from = fetched.next;
             pipeline = fetched.pipeline;
             batches.extend(fetched.steps.into_iter().filter_map(|step| match step {
                 Step::Batch { next, batch, .. } => Some((next, batch)),

@@ -37,9 +37,11 @@ impl Broker {
             }
             Rebinding::EndShadow => self.set_shadow(name, None).await,
             Rebinding::To { pipeline, on_fault } => {
-                let pipeline = self.pin(&pipeline)?;
-                let wanted =
-                    |now: &Bindings| Ok((pipeline.clone(), on_fault.unwrap_or(now.current.on_fault)));
+                let pipeline = pipeline.map(|pipeline| self.pin(&pipeline)).transpose()?;
+                let wanted = |now: &Bindings| {
+                    let pipeline = pipeline.clone().unwrap_or_else(|| now.current.pipeline.clone());
+                    Ok((pipeline, on_fault.unwrap_or(now.current.on_fault)))
+                };
                 self.take_over(&subscription, wanted).await
             }
             Rebinding::Back { to } => {

@@ -1,6 +1,9 @@
 //! What modules emit to topics: appended once for each source record, topics created as needed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use millstream_engine::Outcome;
 use millstream_types::{
@@ -19,7 +22,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// A sink may be deleted while its records are on their way; it is then made again, but not for ever.
 const TRIES: usize = 3;
 
-/// Appends the records of `outcome` that go to topics, but for those whose source was routed before.
+/// Appends the records of `outcome` that go to topics, but for those whose source was routed before, or is settled: it is a
+/// dead letter.
 pub(crate) async fn append(
     shared: &Arc<Shared>,
     subscription: &Subscription,
@@ -29,15 +33,19 @@ pub(crate) async fn append(
     let mut tries = TRIES;
     loop {
         // Told by the commit: who gave up in the middle has routed all the same.
-        let routed = subscription.routed(source.index);
-        let Some(span) = span(outcome, routed) else { return Ok(()) };
-        let sinks = sinks(shared, &source.topic, outcome, routed).await?;
-        let outputs = build(outcome, routed, &sinks)?;
+        let wanted = Wanted::of(subscription, source, outcome);
+        if wanted.sources.is_empty() {
+            return Ok(());
+        }
+        let sinks = sinks(shared, &source.topic, outcome, &wanted).await?;
+        let outputs = build(outcome, &wanted, &sinks)?;
+        let span = wanted.span();
         let command = Command::Route {
             subscription: subscription.id(),
             partition: source.id,
             from: span.start,
             to: span.end,
+            again: wanted.again,
             outputs,
             now: now(),
         };
@@ -54,21 +62,48 @@ pub(crate) async fn append(
     }
 }
 
-/// From the first to past the last source offset that has outputs.
-fn span(outcome: &Outcome, routed: Offset) -> Option<std::ops::Range<Offset>> {
-    let mut sources = outcome.routed().map(|record| record.source).filter(|source| *source >= routed);
-    let first = sources.next()?;
-    Some(first..sources.last().unwrap_or(first) + 1)
+/// The source records of which something is to be appended.
+struct Wanted {
+    routed: Offset,
+    sources: BTreeSet<Offset>,
+    /// Of those, records that were dead letters and are judged again.
+    again: Vec<Offset>,
+}
+
+impl Wanted {
+    fn of(subscription: &Subscription, place: &Place, outcome: &Outcome) -> Self {
+        let routed = subscription.routed(place.index);
+        let mut sources = outcome.routed().map(|record| record.source);
+        let Some(first) = sources.next() else {
+            return Self { routed, sources: BTreeSet::new(), again: Vec::new() };
+        };
+        let sources: BTreeSet<_> = std::iter::once(first).chain(sources).collect();
+        let unrouted = subscription.unrouted(place.id, first..=sources.last().copied().unwrap_or(first));
+        let fresh = sources.into_iter().filter(|source| *source >= routed || unrouted.contains(source));
+        let open = fresh.filter(|source| !subscription.group().is_settled(place.index, *source));
+        let sources: BTreeSet<_> = open.collect();
+        let again = sources.intersection(&unrouted).copied().collect();
+        Self { routed, sources, again }
+    }
+
+    /// From the first to past the last of those that were never routed past; empty where there are none.
+    fn span(&self) -> std::ops::Range<Offset> {
+        let mut fresh = self.sources.range(self.routed..);
+        match (fresh.next(), fresh.next_back()) {
+            (Some(first), last) => *first..last.unwrap_or(first) + 1,
+            (None, _) => self.routed..self.routed,
+        }
+    }
 }
 
 async fn sinks(
     shared: &Arc<Shared>,
     source: &Topic,
     outcome: &Outcome,
-    routed: Offset,
+    wanted: &Wanted,
 ) -> Result<BTreeMap<TopicName, Arc<Topic>>, Error> {
     let mut sinks = BTreeMap::new();
-    for record in outcome.routed().filter(|record| record.source >= routed) {
+    for record in outcome.routed().filter(|record| wanted.sources.contains(&record.source)) {
         if sinks.contains_key(record.topic) {
             continue;
         }
@@ -100,12 +135,12 @@ pub(crate) async fn create(
 
 fn build(
     outcome: &Outcome,
-    routed: Offset,
+    wanted: &Wanted,
     sinks: &BTreeMap<TopicName, Arc<Topic>>,
 ) -> Result<Vec<(PartitionId, RecordBatch)>, Error> {
     let mut builders: BTreeMap<PartitionId, BatchBuilder> = BTreeMap::new();
     let mut outputs = Vec::new();
-    for routed in outcome.routed().filter(|record| record.source >= routed) {
+    for routed in outcome.routed().filter(|record| wanted.sources.contains(&record.source)) {
         let Some(topic) = sinks.get(routed.topic) else { continue };
         let partitions = topic.config().partitions;
         let index = match routed.record.key {

@@ -69,6 +69,10 @@ pub(crate) struct TriedRow {
     /// Why it failed last, in the consumer's words.
     #[serde(default)]
     pub(crate) error: Option<String>,
+    /// It was a dead letter that modules made, and is judged again: what they emit for it to topics is not appended there,
+    /// though others behind it are.
+    #[serde(default)]
+    pub(crate) unrouted: bool,
 }
 
 /// What a partition knows of an idempotent producer.

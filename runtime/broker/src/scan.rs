@@ -2,14 +2,17 @@
 //! topic.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Range,
     sync::Arc,
 };
 
 use millstream_engine::Pipeline;
 use millstream_types::Offset;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::{
     Error, Subscription,
@@ -45,6 +48,8 @@ pub(crate) struct Scan {
     ready_bytes: usize,
     /// Each with its lane and the number of its span.
     running: JoinSet<Ran>,
+    /// Of those that run, by lane and number of the span.
+    tasks: HashMap<(usize, u64), AbortHandle>,
     /// Bound modules that no fetch is using, each with its revision.
     idle: Vec<(u64, Pipeline)>,
     /// What judges the subscription's records now.
@@ -84,6 +89,7 @@ impl Scan {
             ready: VecDeque::new(),
             ready_bytes: 0,
             running: JoinSet::new(),
+            tasks: HashMap::new(),
             idle: Vec::new(),
             revision: subscription.revision(),
             older: BTreeMap::new(),
@@ -122,7 +128,12 @@ impl Scan {
             tokio::select! {
                 biased;
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    self.take_in(done.map_err(|error| Error::Internal(error.to_string()))?);
+                    match done {
+                        Ok(ran) => self.take_in(ran),
+                        // It was given up.
+                        Err(error) if error.is_cancelled() => {}
+                        Err(error) => return Err(Error::Internal(error.to_string())),
+                    }
                 }
                 () = tokio::time::sleep(REST_AFTER), if self.running.is_empty() && !self.resting => self.rest(),
                 changed = self.changed.changed() => {
@@ -156,6 +167,11 @@ impl Scan {
             let before = std::mem::replace(&mut self.revision, current);
             self.older.insert(before.number, before);
             self.splits = false;
+            if matches!(self.failure, Some(Error::ModuleFault(_))) {
+                self.failure = None;
+                self.lanes.iter_mut().for_each(Lane::forget_failure);
+                self.open.extend(self.begun.iter());
+            }
         }
         if self.older.is_empty() {
             return;
@@ -185,6 +201,14 @@ impl Scan {
     pub(crate) fn hold(&mut self, partition: u32, from: Offset) {
         if let Some(lane) = self.lanes.get_mut(partition as usize) {
             lane.hold(from);
+            // What they would do is done again, perhaps by other modules.
+            self.tasks.retain(|(lane, _), task| {
+                let given_up = *lane == partition as usize;
+                if given_up {
+                    task.abort();
+                }
+                !given_up
+            });
             self.held.insert(partition as usize);
         }
         let of = |step: &Step| match step {
@@ -211,6 +235,7 @@ impl Scan {
 
     fn take_in(&mut self, ran: Ran) {
         let (lane, span, revision, mut fetched) = ran;
+        self.tasks.remove(&(lane, span));
         if let Ok(fetched) = &mut fetched
             && let Some(pipeline) = fetched.pipeline.take()
         {
@@ -223,7 +248,7 @@ impl Scan {
             self.begun.remove(&index);
             return;
         }
-        let released = lane.take(span, fetched);
+        let released = lane.take(span, fetched, self.revision.number);
         if !lane.is_begun() {
             self.begun.remove(&index);
         }
@@ -335,7 +360,7 @@ impl Scan {
         self.begun.insert(lane);
         self.resting = false;
         let (shared, subscription) = (Arc::clone(&self.shared), Arc::clone(&self.subscription));
-        self.running.spawn(async move {
+        let task = self.running.spawn(async move {
             let fetched = match modules {
                 true => judged(&shared, &subscription, &by, source, pipeline).await,
                 false => {
@@ -346,6 +371,7 @@ impl Scan {
             };
             (lane, number, revision, fetched)
         });
+        self.tasks.insert((lane, number), task);
     }
 }
 

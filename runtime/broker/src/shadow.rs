@@ -3,14 +3,12 @@
 //! are left out and counted.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use millstream_engine::{Differences, FaultKind, Outcome, Pipeline, Stop};
+use millstream_engine::{Differences, Outcome, Pipeline, Stop};
 use millstream_types::{RecordBatch, ShadowInfo, VerdictChange, VerdictSample};
 
 use crate::{
@@ -18,18 +16,22 @@ use crate::{
     bindings::PinnedBinding,
     breaker::{Admission, Breaker},
     broker::Shared,
-    limits::{JUDGED_TURN, SHADOW_BYTES_MAX, SHADOW_SAMPLES_MAX, SHADOW_TEXT_BYTES},
+    limits::{
+        JUDGED_TURN, SHADOW_BATCH_BYTES, SHADOW_BYTES_MAX, SHADOW_SAMPLES_MAX, SHADOW_TEXT_BYTES,
+        SHADOW_VAIN_MAX,
+    },
     subscription::new_flow,
 };
+
+/// A shadow is not bound anew: its breaker knows one revision.
+const REVISION: u64 = 0;
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Shadow {
     pipeline: Vec<PinnedBinding>,
     tally: Mutex<Tally>,
-    idle: Mutex<Vec<Pipeline>>,
-    /// Of batches that wait to be judged.
-    waiting_bytes: AtomicUsize,
+    queue: Mutex<Queue>,
     breaker: Breaker,
     /// Its turns on the module threads are its own.
     flow: u64,
@@ -40,22 +42,39 @@ struct Tally {
     differences: Differences,
     left_out: u64,
     samples: Vec<VerdictSample>,
-    fault: Option<String>,
+    /// Why it cannot be bound.
+    unbound: Option<String>,
     module_ns: u64,
 }
 
+/// What waits to be judged: by one job at a time.
+#[derive(Debug, Default)]
+struct Queue {
+    comparisons: VecDeque<Comparison>,
+    bytes: usize,
+    /// Whether a job is on its way or running.
+    running: bool,
+}
+
 /// Records of a batch that were judged, and are to be judged by the shadow.
+#[derive(Debug)]
 struct Comparison {
-    shared: Arc<Shared>,
-    subscription: Arc<Subscription>,
-    shadow: Arc<Shadow>,
     place: Place,
     batch: RecordBatch,
     outcome: Arc<Outcome>,
     /// The first record that is not compared.
     at: usize,
-    /// Until it is dropped these count as waiting.
+    /// Turns that came to nothing.
+    vain: u32,
     bytes: usize,
+}
+
+/// A turn on a module thread.
+struct Job {
+    shadow: Arc<Shadow>,
+    shared: Arc<Shared>,
+    subscription: Arc<Subscription>,
+    pipeline: Option<Pipeline>,
 }
 
 impl Shadow {
@@ -63,8 +82,7 @@ impl Shadow {
         Self {
             pipeline,
             tally: Mutex::default(),
-            idle: Mutex::default(),
-            waiting_bytes: AtomicUsize::new(0),
+            queue: Mutex::default(),
             breaker: Breaker::default(),
             flow: new_flow(),
         }
@@ -83,23 +101,30 @@ impl Shadow {
         batch: &RecordBatch,
         outcome: &Arc<Outcome>,
     ) {
-        let bytes = batch.as_bytes().len();
-        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
         let comparison = Comparison {
-            shared: Arc::clone(shared),
-            subscription: Arc::clone(subscription),
-            shadow: Arc::clone(self),
             place: place.clone(),
             batch: batch.clone(),
             outcome: Arc::clone(outcome),
             at: outcome.done.start,
-            bytes,
+            vain: 0,
+            bytes: batch.as_bytes().len() + outcome.bytes() + SHADOW_BATCH_BYTES,
         };
-        // One batch always may.
-        if waiting > 0 && waiting + bytes > SHADOW_BYTES_MAX {
-            return comparison.leave_out();
+        let start = {
+            let mut queue = self.queue();
+            // One always may.
+            if !queue.comparisons.is_empty() && queue.bytes + comparison.bytes > SHADOW_BYTES_MAX {
+                drop(queue);
+                return self.leave_out(&comparison);
+            }
+            queue.bytes += comparison.bytes;
+            queue.comparisons.push_back(comparison);
+            !std::mem::replace(&mut queue.running, true)
+        };
+        if start {
+            let (shadow, shared, subscription) =
+                (Arc::clone(self), Arc::clone(shared), Arc::clone(subscription));
+            Job { shadow, shared, subscription, pipeline: None }.submit();
         }
-        comparison.submit();
     }
 
     pub(crate) fn info(&self) -> ShadowInfo {
@@ -116,111 +141,139 @@ impl Shadow {
             left_out: tally.left_out,
             changes: changes.collect(),
             samples: tally.samples.clone(),
-            fault: tally.fault.clone(),
+            fault: self.breaker.fault().or_else(|| tally.unbound.clone()),
             module_ns: tally.module_ns,
         }
+    }
+
+    fn leave_out(&self, comparison: &Comparison) {
+        self.tally().left_out += comparison.left();
+    }
+
+    fn is_current(self: &Arc<Self>, subscription: &Subscription) -> bool {
+        subscription.shadow().is_some_and(|shadow| Arc::ptr_eq(&shadow, self))
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Pipeline>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Comparison {
+impl Job {
     fn submit(self) {
-        let (shared, shadow) = (Arc::clone(&self.shared), Arc::clone(&self.shadow));
-        let records = self.left();
+        let (shadow, shared) = (Arc::clone(&self.shadow), Arc::clone(&self.shared));
         if shared.workers.submit(shadow.flow, move || self.run()).is_err() {
-            shadow.tally().left_out += records;
+            // Nobody else runs while this one does.
+            let all = std::mem::take(&mut *shadow.queue());
+            all.comparisons.iter().for_each(|comparison| shadow.leave_out(comparison));
         }
     }
 
-    /// One turn on a module thread.
     fn run(mut self) {
-        let idle = self.shadow.idle().pop();
-        let pipeline = idle.map_or_else(
-            || self.shared.registry.bind(&self.subscription, self.shadow.pipeline()).map(Pipeline::new),
-            Ok,
-        );
-        let mut pipeline = match pipeline {
-            Ok(pipeline) => pipeline,
-            Err(error) => {
-                if !matches!(error, Error::InstancesBusy) {
-                    self.shadow.tally().fault = Some(error.to_string());
-                }
-                return self.leave_out();
+        let started = Instant::now();
+        while let Some(mut comparison) = self.next() {
+            if !self.compare(&mut comparison, started) {
+                // The rest in another turn.
+                let mut queue = self.shadow.queue();
+                queue.bytes += comparison.bytes;
+                queue.comparisons.push_front(comparison);
+                drop(queue);
+                return self.submit();
             }
-        };
-        let done = self.compare(&mut pipeline);
-        // Instances are few, and whether there will be more records is not known here.
-        if self.shadow.waiting_bytes.load(Ordering::Acquire) <= self.bytes {
-            pipeline.rest();
+            self.shadow.leave_out(&comparison);
         }
-        self.shadow.idle().push(pipeline);
-        match done {
-            true => {}
-            false if self.shadow.is_current(&self.subscription) => self.submit(),
-            false => self.leave_out(),
-        }
+        // Its instances go with the pipeline: they are few, and whether more records come is not known here.
     }
 
-    /// Compares what can be in one turn; whether nothing is left.
-    fn compare(&mut self, pipeline: &mut Pipeline) -> bool {
-        let started = Instant::now();
-        let end = self.outcome.done.end;
-        while self.at < end {
+    /// What is next; `None`, and the next that comes starts a job, when there is nothing.
+    fn next(&self) -> Option<Comparison> {
+        let mut queue = self.shadow.queue();
+        let next = queue.comparisons.pop_front();
+        match &next {
+            Some(comparison) => queue.bytes -= comparison.bytes,
+            None => queue.running = false,
+        }
+        next
+    }
+
+    /// Compares what can be, up to where the turn that `started` is over: `false` then. What is left otherwise is left out.
+    fn compare(&mut self, comparison: &mut Comparison, started: Instant) -> bool {
+        let end = comparison.outcome.done.end;
+        while comparison.at < end && self.shadow.is_current(&self.subscription) {
             if started.elapsed() > JUDGED_TURN {
                 return false;
             }
-            let upto = match self.shadow.breaker.admit(Instant::now()) {
-                Admission::Go => end,
-                Admission::Probe => self.at + 1,
-                Admission::Wait(_) => break,
+            let admission = self.shadow.breaker.admit(REVISION, Instant::now());
+            let (upto, probe) = match admission {
+                Admission::Go => (end, false),
+                Admission::Probe => (comparison.at + 1, true),
+                Admission::Wait(_) => return true,
             };
-            let Ok(other) = pipeline.run(&self.batch, self.at..upto) else { break };
-            let moved = !other.done.is_empty();
-            if moved && self.note(&other).is_none() {
-                break;
+            let Some(pipeline) = self.bound(probe) else { return true };
+            let Ok(other) = pipeline.run(&comparison.batch, comparison.at..upto) else { return true };
+            let (done, faults) = (other.done.len(), other.faults.len());
+            if self.note(comparison, &other).is_none() {
+                return true;
             }
-            self.at = other.done.end;
-            let failed = match &other.stop {
-                Some(Stop::FaultsInRow { fault, .. } | Stop::Unusable { fault, .. }) => {
-                    Some(fault.to_string())
+            comparison.at = other.done.end;
+            let fault = other.faults.last().map(|found| found.fault.to_string());
+            let (breaker, now) = (&self.shadow.breaker, Instant::now());
+            if done > faults {
+                breaker.succeeded(REVISION);
+            } else if let Some(fault) = fault {
+                breaker.failed(REVISION, u32::try_from(faults).unwrap_or(u32::MAX), probe, now, || fault);
+            }
+            match other.stop {
+                Some(Stop::Unusable { fault, .. }) => {
+                    breaker.trip(REVISION, probe, now, fault.to_string());
+                    return true;
                 }
-                Some(Stop::Retry { text, .. }) => Some(format!("{}: {text}", FaultKind::Retry)),
-                None | Some(Stop::Busy { .. }) => other
-                    .faults
-                    .first()
-                    .filter(|_| upto - other.done.start == 1)
-                    .map(|it| it.fault.to_string()),
-            };
-            match failed {
-                Some(fault) => {
-                    self.shadow.breaker.trip(Instant::now());
-                    self.shadow.tally().fault = Some(fault);
+                // It will not be asked again for these.
+                Some(Stop::Retry { .. } | Stop::Busy { .. }) => {
+                    breaker.release(REVISION, now);
+                    return true;
                 }
-                None if moved => {
-                    if self.shadow.breaker.close() {
-                        self.shadow.tally().fault = None;
+                // Those at fault are divided over several runs.
+                None | Some(Stop::FaultsInRow { .. }) if done == 0 => {
+                    comparison.vain += 1;
+                    if comparison.vain > SHADOW_VAIN_MAX {
+                        return true;
                     }
                 }
-                None => break,
+                None | Some(Stop::FaultsInRow { .. }) => comparison.vain = 0,
             }
         }
-        let left = self.left();
-        self.shadow.tally().left_out += left;
         true
     }
 
+    /// The shadow's modules; `None` when they cannot be bound now.
+    fn bound(&mut self, probe: bool) -> Option<&mut Pipeline> {
+        if self.pipeline.is_none() {
+            match self.shared.registry.bind(&self.subscription, self.shadow.pipeline()) {
+                Ok(bound) => {
+                    self.shadow.tally().unbound = None;
+                    self.pipeline = Some(Pipeline::new(bound));
+                }
+                Err(Error::InstancesBusy) => self.shadow.breaker.release(REVISION, Instant::now()),
+                Err(error) => {
+                    self.shadow.breaker.trip(REVISION, probe, Instant::now(), error.to_string());
+                    self.shadow.tally().unbound = Some(error.to_string());
+                }
+            }
+        }
+        self.pipeline.as_mut()
+    }
+
     /// Notes where `other` differs; `None` when that cannot be told.
-    fn note(&self, other: &Outcome) -> Option<()> {
+    fn note(&self, comparison: &Comparison, other: &Outcome) -> Option<()> {
+        let Comparison { batch, outcome, place, .. } = comparison;
         let records = other.done.clone();
-        let made = self.outcome.made(&self.batch, records.clone()).ok()?;
-        let others = other.made(&self.batch, records.clone()).ok()?;
+        let made = outcome.made(batch, records.clone()).ok()?;
+        let others = other.made(batch, records.clone()).ok()?;
         let mut tally = self.shadow.tally();
         let Tally { differences, samples, module_ns, .. } = &mut *tally;
         *module_ns += other.counters.guest_ns;
@@ -234,36 +287,21 @@ impl Comparison {
             let (Some(from), Some(to)) = (made.get(at), others.get(at)) else { continue };
             let index = records.start + at;
             let words =
-                |outcome: &Outcome, made| outcome.made_in_words(made, &self.batch, index, SHADOW_TEXT_BYTES);
+                |outcome: &Outcome, made| outcome.made_in_words(made, batch, index, SHADOW_TEXT_BYTES);
             samples.push(VerdictSample {
-                topic: self.place.topic.name().clone(),
-                partition: self.place.partition,
-                offset: self.batch.view().record(index)?.offset,
-                from: words(&self.outcome, *from),
+                topic: place.topic.name().clone(),
+                partition: place.partition,
+                offset: batch.view().record(index)?.offset,
+                from: words(outcome, *from),
                 to: words(other, *to),
             });
         }
         Some(())
     }
+}
 
+impl Comparison {
     fn left(&self) -> u64 {
         (self.outcome.done.end - self.at) as u64
-    }
-
-    fn leave_out(self) {
-        let left = self.left();
-        self.shadow.tally().left_out += left;
-    }
-}
-
-impl Shadow {
-    fn is_current(self: &Arc<Self>, subscription: &Subscription) -> bool {
-        subscription.shadow().is_some_and(|shadow| Arc::ptr_eq(&shadow, self))
-    }
-}
-
-impl Drop for Comparison {
-    fn drop(&mut self) {
-        self.shadow.waiting_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

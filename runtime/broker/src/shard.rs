@@ -63,12 +63,16 @@ pub(crate) enum Effect {
         name: SubscriptionName,
         partition: PartitionId,
         next: Offset,
+        /// Records before, for which it is as well.
+        again: Vec<Offset>,
     },
     /// Records of a subscription were settled, or are to be delivered again, by others than its consumers.
     Moved {
         name: SubscriptionName,
         settled: Vec<(PartitionId, Offset)>,
         reopened: Vec<(PartitionId, Offset)>,
+        /// Of those, records of which nothing was routed.
+        unrouted: Vec<(PartitionId, Offset)>,
     },
     ModuleStored {
         name: ModuleName,
@@ -200,10 +204,11 @@ impl Shard {
             Command::CloseLetters { subscription, letters } => {
                 (self.close_letters(subscription, letters, batch, effects), true)
             }
-            Command::Route { subscription, partition, from, to, outputs, now } => {
+            Command::Route { subscription, partition, from, to, again, outputs, now } => {
                 let sync =
                     outputs.iter().any(|(sink, _)| self.partitions.get(sink).is_some_and(|state| state.sync));
-                let routed = self.route(subscription, partition, from..to, outputs, now, batch, effects);
+                let routed =
+                    self.route(subscription, partition, from..to, &again, outputs, now, batch, effects);
                 (routed.map(|()| Outcome::Done), sync)
             }
         };

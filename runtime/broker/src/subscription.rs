@@ -1,5 +1,6 @@
 //! A subscription: what it reads, how far it is, and who reads it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -54,6 +55,8 @@ pub struct Subscription {
     flow: u64,
     sources: Sources,
     group: Mutex<Group>,
+    /// Records that were dead letters made by modules, and are judged again: what is routed of them is not appended.
+    unrouted: Mutex<BTreeMap<PartitionId, BTreeSet<Offset>>>,
     counters: Mutex<Counters>,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
@@ -104,16 +107,23 @@ impl Subscription {
         cursors: Vec<(PartitionId, PartitionCursor)>,
     ) -> Self {
         let judges = Judges::of(std::mem::take(&mut row.bindings));
+        let mut unrouted = BTreeMap::<_, BTreeSet<_>>::new();
+        for (partition, cursor) in &cursors {
+            for (offset, _) in cursor.tried.iter().filter(|(_, row)| row.unrouted) {
+                unrouted.entry(*partition).or_default().insert(*offset);
+            }
+        }
         let cursors = cursors.into_iter().map(|(_, cursor)| cursor).collect();
         Self {
             id,
             group: Mutex::new(Group::new(row.delivery.clone(), cursors)),
             row,
+            breaker: Breaker::new(judges.revision.number),
             revision: watch::Sender::new(judges.revision.number),
             judges: Mutex::new(judges),
-            breaker: Breaker::default(),
             flow: new_flow(),
             sources,
+            unrouted: Mutex::new(unrouted),
             counters: Mutex::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
@@ -272,10 +282,29 @@ impl Subscription {
     }
 
     /// What its modules emitted for records below `next` is appended.
-    pub(crate) fn routed_through(&self, partition: PartitionId, next: Offset) {
+    pub(crate) fn routed_through(&self, partition: PartitionId, next: Offset, again: &[Offset]) {
+        if !again.is_empty()
+            && let Some(unrouted) = self.lock_unrouted().get_mut(&partition)
+        {
+            again.iter().for_each(|offset| drop(unrouted.remove(offset)));
+        }
         if let Some(index) = self.sources.index(partition) {
             self.set_routed(index, next);
         }
+    }
+
+    /// Records below [`routed`](Self::routed) of which what modules emit to topics is not appended.
+    pub(crate) fn unrouted(
+        &self,
+        partition: PartitionId,
+        range: std::ops::RangeInclusive<Offset>,
+    ) -> BTreeSet<Offset> {
+        let unrouted = self.lock_unrouted();
+        unrouted.get(&partition).map(|offsets| offsets.range(range).copied().collect()).unwrap_or_default()
+    }
+
+    fn lock_unrouted(&self) -> MutexGuard<'_, BTreeMap<PartitionId, BTreeSet<Offset>>> {
+        self.unrouted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_routed(&self, index: u32, next: Offset) {
@@ -306,7 +335,15 @@ impl Subscription {
     }
 
     /// Others settled records, or had them delivered again.
-    pub(crate) fn moved(&self, settled: &[(PartitionId, Offset)], reopened: &[(PartitionId, Offset)]) {
+    pub(crate) fn moved(
+        &self,
+        settled: &[(PartitionId, Offset)],
+        reopened: &[(PartitionId, Offset)],
+        unrouted: &[(PartitionId, Offset)],
+    ) {
+        for (partition, offset) in unrouted {
+            self.lock_unrouted().entry(*partition).or_default().insert(*offset);
+        }
         let index =
             |(partition, offset): &(PartitionId, Offset)| Some((self.sources.index(*partition)?, *offset));
         {
@@ -335,7 +372,7 @@ impl Subscription {
 
     /// Somebody new reads: its modules are tried as if nothing had been.
     pub(crate) fn try_again(&self) {
-        self.breaker.close();
+        self.breaker.start(self.revision().number);
         self.clear_fault();
     }
 
@@ -365,6 +402,7 @@ impl Subscription {
     /// How it stands.
     pub fn info(&self) -> SubscriptionInfo {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fault = fault.or_else(|| self.breaker.fault());
         let group = self.group();
         let state = match (&fault, group.is_read()) {
             (Some(_), _) => SubscriptionState::Faulted,

@@ -60,6 +60,16 @@ impl Pipeline {
         Ok(bindings)
     }
 
+    /// The modules with their components, those of the registry fetched, and their configurations.
+    pub(crate) async fn fetch(&self, client: &Client) -> Result<Vec<(String, Bytes, String)>, Failure> {
+        let mut fetched = Vec::new();
+        for Named { reference, config: given } in &self.modules {
+            let config = config(given.as_deref())?;
+            fetched.push((reference.clone(), fetch(client, reference).await?, config));
+        }
+        Ok(fetched)
+    }
+
     fn find(&self) -> Result<Vec<Found>, Failure> {
         self.modules.iter().map(Named::find).collect()
     }
@@ -68,16 +78,32 @@ impl Pipeline {
 impl Named {
     fn find(&self) -> Result<Found, Failure> {
         let config = config(self.config.as_deref())?;
-        let path = Path::new(&self.reference);
-        if path.is_file() {
-            let wasm = std::fs::read(path).map_err(|error| Failure::file("read the module", path, &error))?;
-            return Ok(Found::File { wasm: wasm.into(), config });
-        }
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            return Err(Failure::new(format!("there is no module file {}", path.display())));
-        }
-        Ok(Found::Registered { reference: self.reference.clone(), config })
+        Ok(match file(&self.reference)? {
+            Some(wasm) => Found::File { wasm, config },
+            None => Found::Registered { reference: self.reference.clone(), config },
+        })
     }
+}
+
+/// The component that `reference` means, a file or one of the registry.
+pub(crate) async fn fetch(client: &Client, reference: &str) -> Result<Bytes, Failure> {
+    match file(reference)? {
+        Some(wasm) => Ok(wasm),
+        None => Ok(client.get_module(reference).await?.1),
+    }
+}
+
+/// What the file `reference` holds; `None` where that is the name of no file.
+fn file(reference: &str) -> Result<Option<Bytes>, Failure> {
+    let path = Path::new(reference);
+    if path.is_file() {
+        let wasm = std::fs::read(path).map_err(|error| Failure::file("read the module", path, &error))?;
+        return Ok(Some(wasm.into()));
+    }
+    if path.extension().is_some_and(|extension| extension == "wasm") {
+        return Err(Failure::new(format!("there is no module file {}", path.display())));
+    }
+    Ok(None)
 }
 
 /// A configuration: JSON, or `@FILE` with JSON; `{}` for none.

@@ -77,6 +77,16 @@ impl Pipeline {
         self.counters
     }
 
+    /// Records at fault in a row up to now, over all runs.
+    pub fn faults_in_row(&self) -> u32 {
+        self.faults_in_row
+    }
+
+    /// Takes faults back of a run that nothing is made of: they are counted when it is run again.
+    pub fn set_faults_in_row(&mut self, faults: u32) {
+        self.faults_in_row = faults;
+    }
+
     /// Gives the instances up, with the memory they hold. The next run makes others.
     pub fn rest(&mut self) {
         for stage in &mut self.stages {

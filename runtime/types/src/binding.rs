@@ -42,8 +42,8 @@ impl OnFault {
 pub struct Revision {
     /// Counted from 1.
     pub number: u64,
-    /// The modules, in order.
-    pub pipeline: Vec<Binding>,
+    /// The modules, in order, without their configurations.
+    pub modules: Vec<String>,
     /// What happens when one fails.
     pub on_fault: OnFault,
     /// When it was bound, ms since the Unix epoch.
@@ -56,14 +56,14 @@ pub struct Revision {
 pub enum Rebinding {
     /// Others take over, or the same with other settings.
     To {
-        /// The modules, in order.
-        pipeline: Vec<Binding>,
+        /// The modules, in order; `None`: as they are.
+        pipeline: Option<Vec<Binding>>,
         /// What happens when one fails; `None`: as it is.
         on_fault: Option<OnFault>,
     },
     /// What was bound before takes over again.
     Back {
-        /// Which revision; `None`: the one before this.
+        /// Which revision; `None`: the last that had other modules.
         to: Option<u64>,
     },
     /// These judge the same records as well, and what they would do otherwise is told; nothing comes of their verdicts.

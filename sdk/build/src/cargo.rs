@@ -27,6 +27,7 @@ pub(crate) struct Compile<'a> {
     pub(crate) target_dir: Option<&'a Path>,
     pub(crate) toolchain: &'a Toolchain,
     pub(crate) offline: bool,
+    pub(crate) cfgs: &'a [String],
 }
 
 /// Compiles the crate's library; answers the bytes of the core module.
@@ -100,6 +101,7 @@ fn cargo(request: &Compile<'_>) -> Command {
     clear_outer(&mut command);
     command.current_dir(request.dir);
     let mut flags = vec![FEATURES.to_owned()];
+    flags.extend(request.cfgs.iter().map(|cfg| format!("--cfg={cfg}")));
     // The digest of a module should not depend on whose home it was built in.
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));

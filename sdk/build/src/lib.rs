@@ -32,6 +32,7 @@ pub struct Guest {
     target_dir: Option<PathBuf>,
     toolchain: Option<Toolchain>,
     offline: bool,
+    cfgs: Vec<String>,
 }
 
 /// Builds the crate in `dir` with what [`Guest`] chooses by default; answers the bytes of the component.
@@ -45,7 +46,7 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, BuildError> {
 impl Guest {
     /// The crate in `dir`, the folder of its `Cargo.toml`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), target_dir: None, toolchain: None, offline: false }
+        Self { dir: dir.into(), target_dir: None, toolchain: None, offline: false, cfgs: Vec::new() }
     }
 
     /// Keeps build output in `dir`. Without it: `guests` in the target folder of the crate's workspace, apart from the
@@ -67,6 +68,13 @@ impl Guest {
         self
     }
 
+    /// Compiles with `--cfg CFG`, the crate and all it depends on. Some crates ask so what to do without a system, as getrandom by
+    /// `getrandom_backend="custom"`.
+    pub fn cfg(mut self, cfg: impl Into<String>) -> Self {
+        self.cfgs.push(cfg.into());
+        self
+    }
+
     /// Compiles the crate and makes it a component; answers its bytes.
     ///
     /// # Errors
@@ -85,6 +93,7 @@ impl Guest {
             target_dir: self.target_dir.as_deref(),
             toolchain: &toolchain,
             offline: self.offline,
+            cfgs: &self.cfgs,
         })?;
         componentize(&core)
     }

@@ -49,7 +49,7 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
         Reads::From(path) => quote!(#path(config)),
     };
     let emits = kind.emits();
-    let keeps = matches!(kind, Kind::Filter | Kind::Map);
+    let keeps = matches!(kind, Kind::Filter | Kind::Map | Kind::FlatMap);
     let rejects = !(kind == Kind::Filter && signature.answers_bool());
     let topics = topics(kind, &args.topics);
     let exports = exports(kind, args, name, &config);

@@ -29,7 +29,9 @@ impl Shard {
             return Err(Error::Overtaken);
         }
         // What was bound before may be bound again also where its name was deleted: its bytes are kept for that.
-        match bindings.earlier.iter().any(|earlier| earlier.pipeline == pipeline) {
+        let all = bindings.earlier.iter().chain([&bindings.current]);
+        let known = all.map(|revision| &revision.pipeline).any(|known| *known == pipeline);
+        match known {
             true => self.check_bytes(&pipeline)?,
             false => self.check_modules(&pipeline)?,
         }

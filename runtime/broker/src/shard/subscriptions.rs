@@ -9,7 +9,7 @@ use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
 use crate::{
     Error,
     command::{Letter, Outcome, Settlement},
-    rows::{self, CursorRow, NEXT_SUBSCRIPTION, SubscriptionRow},
+    rows::{self, CursorRow, NEXT_SUBSCRIPTION, SubscriptionRow, TriedRow},
     settled::{RunChange, Settled},
 };
 
@@ -133,6 +133,8 @@ impl Shard {
             let Some(cursor) = self.cursor(subscription, partition) else { continue };
             for (offset, row) in tried {
                 if !cursor.settled.contains(offset) {
+                    let unrouted = cursor.tried.get(&offset).is_some_and(|row| row.unrouted);
+                    let row = TriedRow { unrouted, ..row };
                     batch.put(&Tried { subscription, partition, offset }, rows::encode(&row));
                     cursor.tried.insert(offset, row);
                 }
@@ -171,7 +173,12 @@ impl Shard {
         }
         let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
         let settled = sources.to_vec();
-        effects.extend(name.map(|name| Effect::Moved { name, settled, reopened: Vec::new() }));
+        effects.extend(name.map(|name| Effect::Moved {
+            name,
+            settled,
+            reopened: Vec::new(),
+            unrouted: Vec::new(),
+        }));
         self.append(sink, letters, now, batch, effects).map(Outcome::Appended)
     }
 
@@ -188,7 +195,7 @@ impl Shard {
         let ids: BTreeMap<_, _> =
             self.subscriptions.iter().map(|(id, state)| (state.row.name.clone(), *id)).collect();
         let (mut closed, mut reopened) =
-            (Vec::new(), Vec::<(SubscriptionName, (PartitionId, Offset))>::new());
+            (Vec::new(), Vec::<(SubscriptionName, (PartitionId, Offset), bool)>::new());
         for letter in letters {
             let open = self.cursor(subscription, letter.partition);
             if open.is_none_or(|cursor| cursor.settled.contains(letter.offset)) {
@@ -200,7 +207,10 @@ impl Shard {
                 if !cursor.reopen(*offset, id, *partition, batch) {
                     continue;
                 }
-                reopened.push((source.clone(), (*partition, *offset)));
+                if letter.unrouted {
+                    cursor.set_unrouted(*offset, id, *partition, batch);
+                }
+                reopened.push((source.clone(), (*partition, *offset), letter.unrouted));
             }
             if let Some(cursor) = self.cursor(subscription, letter.partition) {
                 cursor.settle(letter.offset..letter.offset + 1, subscription, letter.partition, batch);
@@ -208,9 +218,10 @@ impl Shard {
             closed.push((letter.partition, letter.offset));
         }
         let count = closed.len() as u64;
-        effects.push(Effect::Moved { name, settled: closed, reopened: Vec::new() });
-        for (name, place) in reopened {
-            effects.push(Effect::Moved { name, settled: Vec::new(), reopened: vec![place] });
+        effects.push(Effect::Moved { name, settled: closed, reopened: Vec::new(), unrouted: Vec::new() });
+        for (name, place, unrouted) in reopened {
+            let unrouted = unrouted.then_some(place).into_iter().collect();
+            effects.push(Effect::Moved { name, settled: Vec::new(), reopened: vec![place], unrouted });
         }
         Ok(Outcome::Count(count))
     }
@@ -221,6 +232,7 @@ impl Shard {
         subscription: Option<u32>,
         partition: PartitionId,
         source: Range<Offset>,
+        again: &[Offset],
         outputs: Vec<(PartitionId, RecordBatch)>,
         now: Timestamp,
         batch: &mut Batch,
@@ -232,13 +244,26 @@ impl Shard {
         }
         if let Some(subscription) = subscription {
             let cursor = self.cursor(subscription, partition).ok_or(Error::Gone)?;
-            if cursor.routed > source.start {
+            let routed = |offset: &Offset| {
+                *offset < cursor.routed && !cursor.tried.get(offset).is_some_and(|row| row.unrouted)
+            };
+            if (!source.is_empty() && cursor.routed > source.start) || again.iter().any(routed) {
                 return Err(Error::Overtaken);
             }
-            cursor.routed = source.end;
-            batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
+            for offset in again {
+                if let Some(row) = cursor.tried.get_mut(offset) {
+                    row.unrouted = false;
+                    batch.put(&Tried { subscription, partition, offset: *offset }, rows::encode(row));
+                }
+            }
+            if !source.is_empty() {
+                cursor.routed = source.end;
+                batch.put(&Cursor { subscription, partition }, rows::encode(&cursor.row()));
+            }
+            let next = cursor.routed;
             let name = self.subscriptions.get(&subscription).map(|state| state.row.name.clone());
-            effects.extend(name.map(|name| Effect::Routed { name, partition, next: source.end }));
+            let again = again.to_vec();
+            effects.extend(name.map(|name| Effect::Routed { name, partition, next, again }));
         }
         for (sink, records) in outputs {
             self.append(sink, records, now, batch, effects)?;
@@ -284,6 +309,13 @@ impl PartitionCursor {
         }
     }
 
+    /// A record was reopened of which nothing was routed.
+    fn set_unrouted(&mut self, offset: Offset, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+        let row = self.tried.entry(offset).or_default();
+        row.unrouted = true;
+        batch.put(&Tried { subscription, partition, offset }, rows::encode(row));
+    }
+
     fn reopen(
         &mut self,
         offset: Offset,
@@ -317,12 +349,11 @@ impl From<CursorRow> for PartitionCursor {
 }
 
 impl SubscriptionRow {
-    /// What is asked for otherwise than it is.
+    /// What is asked for otherwise than it is; of modules and their policy, than it ever was.
     pub(crate) fn differs_from(&self, wanted: &Self) -> Option<&'static str> {
         let differs = [
             ("topic", self.topic != wanted.topic),
-            ("pipeline", self.bindings.current.pipeline != wanted.bindings.current.pipeline),
-            ("fault policy", self.bindings.current.on_fault != wanted.bindings.current.on_fault),
+            ("pipeline or fault policy", !self.bindings.had(&wanted.bindings.current)),
             ("delivery mode", self.delivery.mode != wanted.delivery.mode),
             ("lease", self.delivery.lease_ms != wanted.delivery.lease_ms),
             ("number of tries", self.delivery.tries != wanted.delivery.tries),

@@ -77,12 +77,15 @@ enum Act {
         name: u8,
         letter: Offset,
         source: Option<(u8, Offset)>,
+        unrouted: bool,
     },
     Route {
         name: u8,
         from: Offset,
         len: Offset,
         sink: u8,
+        /// A record that may lie before.
+        again: Option<Offset>,
     },
     PutModule {
         name: Option<u8>,
@@ -129,9 +132,10 @@ fn act() -> impl Strategy<Value = Act> {
         5 => (0..3u8, 0..4u32, 0..20u64, 0..20u64, prop::option::of(0..20u64))
             .prop_map(|(name, partition, from, to, tried)| Act::Settle { name, partition, from, to, tried }),
         2 => (0..3u8, 0..20u64, 0..3u8).prop_map(|(name, offset, sink)| Act::DeadLetter { name, offset, sink }),
-        2 => (0..3u8, 0..20u64, prop::option::of((0..3u8, 0..20u64)))
-            .prop_map(|(name, letter, source)| Act::Close { name, letter, source }),
-        2 => (0..3u8, 0..10u64, 1..5u64, 0..3u8).prop_map(|(name, from, len, sink)| Act::Route { name, from, len, sink }),
+        2 => (0..3u8, 0..20u64, prop::option::of((0..3u8, 0..20u64)), any::<bool>())
+            .prop_map(|(name, letter, source, unrouted)| Act::Close { name, letter, source, unrouted }),
+        2 => (0..3u8, 0..10u64, 0..5u64, 0..3u8, prop::option::of(0..20u64))
+            .prop_map(|(name, from, len, sink, again)| Act::Route { name, from, len, sink, again }),
         3 => (prop::option::of(0..2u8), 0..2u8).prop_map(|(name, content)| Act::PutModule { name, content }),
         2 => (0..2u8).prop_map(|name| Act::DeleteModule { name }),
         1 => (0..2u8, bound()).prop_map(|(holder, module)| Act::Hold { holder, module }),

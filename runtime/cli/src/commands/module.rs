@@ -8,6 +8,7 @@ mod fields;
 mod logs;
 mod new;
 mod registry;
+mod replay;
 mod signing;
 mod test;
 mod trial;
@@ -55,6 +56,8 @@ pub(crate) enum Module {
     Verify(signing::Verify),
     /// Run a module over a file, with the engine and limits of the broker; no broker is needed
     Test(test::Test),
+    /// Run modules over records that a topic holds, with nothing coming of it, and compare versions
+    Replay(replay::Replay),
     /// Measure a module over a file, with the engine and limits of the broker; no broker is needed
     Bench(bench::Bench),
 }
@@ -78,6 +81,7 @@ impl Module {
             Self::Sign(sign) => sign.run(common),
             Self::Verify(verify) => verify.run(common),
             Self::Test(test) => test.run(common),
+            Self::Replay(replay) => wait(replay.run(common)),
             Self::Bench(bench) => bench.run(common),
         }
     }

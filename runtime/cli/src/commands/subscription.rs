@@ -178,9 +178,9 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         ));
     }
     for earlier in subscription.earlier.iter().rev() {
-        let modules: Vec<_> = earlier.pipeline.iter().map(|binding| binding.module.as_str()).collect();
         let (number, since) = (earlier.number, output::time(earlier.bound_ms));
-        lines.push(format!("earlier       {number}: {} since {since}", modules.join(", ")));
+        let (modules, policy) = (earlier.modules.join(", "), earlier.on_fault.as_str());
+        lines.push(format!("earlier       {number}: {modules} since {since}, on a fault {policy}"));
     }
     lines.extend(subscription.shadow.as_ref().map(module::bind::describe));
     lines.push(format!("records in    {}", output::count(counters.records_in)));

@@ -109,21 +109,21 @@ impl<'a, 'b> Chunk<'a, 'b> {
         picks: Picks,
     ) -> Result<Passed, Overflow> {
         let mut through = Through::new(view);
-        let (mut work, mut judged) = (vec![picks], false);
+        let mut work = vec![picks];
         while let Some(mut rest) = work.pop() {
             if rest.is_empty() {
                 continue;
             }
-            if judged && self.turn.is_over() {
+            let offset = offset_of(&view, rest.first());
+            if self.may_break_at(offset) {
                 // The thread is others' as well.
-                self.cut_at(offset_of(&view, rest.first()));
+                self.cut_at(offset);
                 break;
             }
             let mut portion = stage.portion(&view, &mut rest);
             work.push(rest);
             let Err(fault) = self.judge(index, stage, &view, &portion, &mut through)? else {
                 stage.succeeded(portion.len());
-                judged = true;
                 *self.faults_in_row = 0;
                 continue;
             };
@@ -136,7 +136,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 }
                 kind if portion.len() > 1 => {
                     stage.failed(portion.len(), kind);
-                    if self.turn.is_over() {
+                    if self.may_break_at(offset) {
                         stage.slow_down(portion.len());
                         self.cut_at(offset);
                         break;
@@ -147,13 +147,11 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 }
                 FaultKind::Reject => {
                     self.reject(offset, index, fault.text);
-                    judged = true;
                 }
                 // What an earlier call left behind may be the cause: once more, with an instance of its own.
                 _ if !fault.fresh => work.push(portion),
                 kind => {
                     stage.failed(1, kind);
-                    judged = true;
                     if self.fault(offset, index, fault) {
                         break;
                     }
@@ -263,6 +261,12 @@ impl<'a, 'b> Chunk<'a, 'b> {
             self.stop_at(offset + 1, Stop::FaultsInRow { stage, fault });
         }
         too_many
+    }
+
+    /// Whether the run has had its time, and the chunk comes on if it ends here: several records of a module may be one of the
+    /// source's.
+    fn may_break_at(&self, offset: Offset) -> bool {
+        offset > offset_of(&self.source, Some(self.range.start)) && self.turn.is_over()
     }
 
     /// What is at `offset` and behind is not done.

@@ -119,6 +119,15 @@ pub(crate) struct Routed {
 }
 
 impl Outcome {
+    /// Of the batches that it holds.
+    pub fn bytes(&self) -> usize {
+        let delivered = match &self.delivery {
+            Delivery::Untouched | Delivery::Nothing => 0,
+            Delivery::Batches(batches) => batches.iter().map(|batch| batch.as_bytes().len()).sum(),
+        };
+        delivered + self.routed.iter().map(|routed| routed.batch.as_bytes().len()).sum::<usize>()
+    }
+
     /// The records that go to topics: by source offset, and of one source in the modules' order.
     pub fn routed(&self) -> impl Iterator<Item = RoutedRecord<'_>> {
         self.routed.iter().flat_map(|routed| {

@@ -43,6 +43,9 @@ fn the_queue_is_bounded() {
     drop(go);
 }
 
+/// Only where something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Uses the CPU for so long.
 fn burn(ms: u64) {
     let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -76,7 +79,7 @@ fn whose_jobs_are_long_leave_a_thread_to_others() {
         let (wait, done) = (Arc::clone(&wait), done.clone());
         workers
             .submit(long, move || {
-                wait.lock().expect("nobody panics").recv().expect("the short job comes");
+                wait.lock().expect("nobody panics").recv_timeout(PATIENCE).expect("the short job comes");
                 burn(150);
                 done.send(()).expect("the test waits");
             })

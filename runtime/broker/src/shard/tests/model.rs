@@ -51,11 +51,27 @@ pub(super) struct CursorModel {
     settled: BTreeSet<Offset>,
     routed: Offset,
     tried: BTreeSet<Offset>,
+    /// Reopened, and nothing of them was routed.
+    unrouted: BTreeSet<Offset>,
 }
 
 impl CursorModel {
+    fn reopen(&mut self, offset: Offset, unrouted: bool) -> bool {
+        let reopened = self.settled.remove(&offset);
+        if reopened && unrouted {
+            self.tried.insert(offset);
+            self.unrouted.insert(offset);
+        }
+        reopened
+    }
+
+    fn may_route_again(&self, again: Option<Offset>) -> bool {
+        again.is_none_or(|offset| offset >= self.routed || self.unrouted.contains(&offset))
+    }
+
     fn settle(&mut self, range: std::ops::Range<Offset>) {
         self.tried.retain(|offset| !range.contains(offset));
+        self.unrouted.retain(|offset| !range.contains(offset));
         self.settled.extend(range);
     }
 
@@ -64,6 +80,12 @@ impl CursorModel {
             settled: (0..40).filter(|offset| cursor.settled.contains(*offset)).collect(),
             routed: cursor.routed,
             tried: cursor.tried.keys().copied().collect(),
+            unrouted: cursor
+                .tried
+                .iter()
+                .filter(|(_, row)| row.unrouted)
+                .map(|(offset, _)| *offset)
+                .collect(),
         }
     }
 }
@@ -320,14 +342,16 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
             }
             (command, accepted)
         }
-        Act::Close { name, letter, source } => {
+        Act::Close { name, letter, source, unrouted } => {
             let reopen =
                 source.map(|(source, offset)| (subscription_name(source), model.read_by(source, 0), offset));
-            let letters = vec![Letter { partition: model.read_by(name, 0), offset: letter, reopen }];
+            let letters =
+                vec![Letter { partition: model.read_by(name, 0), offset: letter, reopen, unrouted }];
             let command = Command::CloseLetters { subscription: id_of(name), letters };
             let open = model.cursor(name, 0).is_some_and(|cursor| !cursor.settled.contains(&letter));
             let sent_back = source.is_none_or(|(source, offset)| {
-                open && model.cursor(source, 0).is_some_and(|cursor| cursor.settled.remove(&offset))
+                let cursor = model.cursor(source, 0).filter(|_| open);
+                cursor.is_some_and(|cursor| cursor.reopen(offset, unrouted))
             });
             if open
                 && sent_back
@@ -337,13 +361,14 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
             }
             (command, model.subscriptions.contains_key(&name))
         }
-        Act::Route { name, from, len, sink } => {
+        Act::Route { name, from, len, sink, again } => {
             let outputs = vec![(partition_of(sink, 0), batch_of(2))];
             let command = Command::Route {
                 subscription: Some(id_of(name)),
                 partition: model.read_by(name, 0),
                 from,
                 to: from + len,
+                again: again.into_iter().collect(),
                 outputs,
                 now: 1,
             };
@@ -351,8 +376,11 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
             let cursor =
                 model.subscriptions.get_mut(&name).and_then(|(.., cursors)| cursors.values_mut().next());
             let accepted = match (sink_end, cursor) {
-                (Some(end), Some(cursor)) if cursor.routed <= from => {
-                    cursor.routed = from + len;
+                (Some(end), Some(cursor))
+                    if (len == 0 || cursor.routed <= from) && cursor.may_route_again(again) =>
+                {
+                    again.iter().for_each(|offset| drop(cursor.unrouted.remove(offset)));
+                    cursor.routed = if len > 0 { from + len } else { cursor.routed };
                     *end += 2;
                     true
                 }

@@ -65,7 +65,7 @@ pub(crate) struct Shadow {
 pub(crate) struct Rollback {
     /// Name of the subscription
     subscription: SubscriptionName,
-    /// Which revision; the one before this, if it is not said
+    /// Which revision; the last that had other modules, if it is not said
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
 }
@@ -76,15 +76,15 @@ impl Bind {
         let Self { subscription, pipeline, none, on_fault } = self;
         let client = connect(common).await?;
         let to = match (pipeline.is_empty(), none) {
-            (false, true) => return Err(Failure::new("--none stands beside --module: write one of them")),
+            (false, true) => return Err(Failure::usage("--none stands beside --module: write one of them")),
             (true, false) if on_fault.is_none() => {
-                return Err(Failure::new(
+                return Err(Failure::usage(
                     "nothing is to be changed: name modules with --module REF, have none with --none, or give --on-fault",
                 ));
             }
             // The policy alone.
-            (true, false) => client.describe_subscription(subscription.clone()).await?.pipeline,
-            (false, false) | (true, true) => pipeline.upload(&client).await?,
+            (true, false) => None,
+            (false, false) | (true, true) => Some(pipeline.upload(&client).await?),
         };
         let rebinding = Rebinding::To { pipeline: to, on_fault: on_fault.map(Into::into) };
         let bound = rebind(&client, subscription, rebinding).await?;
@@ -99,7 +99,9 @@ impl Shadow {
         let Self { subscription, pipeline, promote, stop } = self;
         let client = connect(common).await?;
         if !pipeline.is_empty() && (promote || stop) {
-            return Err(Failure::new("--module starts a shadow: it cannot stand beside --promote or --stop"));
+            return Err(Failure::usage(
+                "--module starts a shadow: it cannot stand beside --promote or --stop",
+            ));
         }
         let found = if promote {
             rebind(&client, subscription, Rebinding::Promote).await?
