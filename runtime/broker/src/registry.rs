@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_engine::{BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, Setup};
+use millstream_engine::{
+    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Manifest, Module, Setup,
+};
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName};
 
@@ -39,7 +41,7 @@ impl Registry {
         let stock = stock.iter().map(|module| {
             let name = ModuleName::new(format!("{}@{}", module.name, module.version));
             let name = name.map_err(|error| Error::Internal(error.to_string()))?;
-            let manifest = millstream_engine::Manifest::find(module.wasm).ok().flatten();
+            let manifest = Manifest::find(module.wasm).ok().flatten();
             let row = ModuleRow {
                 sha256: millstream_engine::digest(module.wasm),
                 bytes: module.wasm.len() as u64,
@@ -73,10 +75,11 @@ impl Registry {
         }
     }
 
-    /// Every named module, those of the broker first.
+    /// Every named module, those of the broker first; without the schemas of their configurations, of which many would be
+    /// more than one answer holds.
     pub(crate) fn list(&self) -> Vec<ModuleInfo> {
-        let stock = self.stock.iter().map(|(name, row, _)| info(name.as_str(), row));
-        stock.chain(self.catalog.modules().iter().map(|(name, row)| info(name.as_str(), row))).collect()
+        let stock = self.stock.iter().map(|(name, row, _)| brief(name.as_str(), row));
+        stock.chain(self.catalog.modules().iter().map(|(name, row)| brief(name.as_str(), row))).collect()
     }
 
     /// What `reference` means now.
@@ -140,7 +143,7 @@ impl Registry {
             let mut sha256 = [0; 32];
             hex::decode_to_slice(digest, &mut sha256).map_err(|_| unknown())?;
             let wasm = self.store.get(&ModuleBlob(sha256))?.ok_or_else(unknown)?;
-            let manifest = millstream_engine::Manifest::find(&wasm).ok().flatten();
+            let manifest = Manifest::find(&wasm).ok().flatten();
             let row = ModuleRow {
                 sha256,
                 bytes: wasm.len() as u64,
@@ -158,6 +161,13 @@ impl Registry {
         let newest = named.max_by_key(|(_, row)| row.stored_ms);
         newest.map(|(name, row)| (name.to_string(), row)).ok_or_else(unknown)
     }
+}
+
+fn brief(name: &str, row: &ModuleRow) -> ModuleInfo {
+    let manifest = row.manifest.as_deref().and_then(|text| serde_json::from_str::<Manifest>(text).ok());
+    let manifest = manifest.map(|manifest| Manifest { config_schema: None, ..manifest });
+    let manifest = manifest.and_then(|manifest| serde_json::to_string(&manifest).ok());
+    ModuleInfo { manifest, ..info(name, row) }
 }
 
 fn info(name: &str, row: &ModuleRow) -> ModuleInfo {
