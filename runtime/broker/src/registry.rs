@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::{
-    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Module, PublicKey, Setup, Trust,
-    TrustError,
+    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Manifest, Module, PublicKey, Setup,
+    Trust, TrustError,
 };
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
@@ -80,11 +80,13 @@ impl Registry {
         !pipeline.iter().all(stock)
     }
 
-    /// Every named module, those of the broker first.
+    /// Every named module, those of the broker first; without the schemas of their configurations, of which many would be
+    /// more than one answer holds.
     pub(crate) fn list(&self) -> Vec<ModuleInfo> {
         let bound = self.catalog.bound();
         let info = |name: &ModuleName, row: &ModuleRow| ModuleInfo {
             bound: bound.get(name.as_str()).copied().unwrap_or_default(),
+            manifest: without_schema(row),
             ..info(name.as_str(), row, &self.trust)
         };
         let stock = self.stock.iter().map(|(name, row, _)| info(name, row));
@@ -224,7 +226,7 @@ fn means(reference: &str, name: &ModuleName) -> bool {
 
 /// What is kept of a module that was checked.
 fn row_of(wasm: &[u8], signers: Vec<[u8; 32]>) -> ModuleRow {
-    let manifest = millstream_engine::Manifest::find(wasm).ok().flatten();
+    let manifest = Manifest::find(wasm).ok().flatten();
     ModuleRow {
         sha256: millstream_engine::digest(wasm),
         bytes: wasm.len() as u64,
@@ -233,6 +235,12 @@ fn row_of(wasm: &[u8], signers: Vec<[u8; 32]>) -> ModuleRow {
         signers,
         deleted_ms: None,
     }
+}
+
+fn without_schema(row: &ModuleRow) -> Option<String> {
+    let manifest = row.manifest.as_deref().and_then(|text| serde_json::from_str::<Manifest>(text).ok());
+    let manifest = manifest.map(|manifest| Manifest { config_schema: None, ..manifest });
+    manifest.and_then(|manifest| serde_json::to_string(&manifest).ok())
 }
 
 fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {

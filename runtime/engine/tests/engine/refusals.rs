@@ -96,10 +96,10 @@ fn with_manifest(name: &str, json: &str) -> Result<Module, LoadError> {
     let leb128 = |mut number: usize| {
         let mut bytes = Vec::new();
         while number >= 0x80 {
-            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            bytes.push(u8::try_from(number & 0x7f).expect("7 bits") | 0x80);
             number >>= 7;
         }
-        bytes.push(u8::try_from(number).unwrap());
+        bytes.push(u8::try_from(number).expect("7 bits"));
         bytes
     };
     wasm.push(0);
