@@ -413,6 +413,7 @@ impl Work {
 
     fn succeeded(&self) {
         if self.subscription.breaker.succeeded(self.revision.number) == News::Closed {
+            self.subscription.tell_readers();
             self.tell(0, ModuleLogLevel::Info, self.fetched.next, "judges records again");
         }
     }
@@ -432,6 +433,7 @@ impl Work {
     /// The modules are let alone: the next fetch waits.
     fn tripped(&mut self, news: News, stage: usize, cause: &str) -> Pause {
         if news == News::Opened {
+            self.subscription.tell_readers();
             let text = format!("is let alone, and one record is tried now and then: {cause}");
             self.tell(stage, ModuleLogLevel::Error, self.fetched.next, &text);
         }

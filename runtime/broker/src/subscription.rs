@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error, Place, Topic,
-    bindings::{Bindings, Revision},
+    bindings::{Bindings, PinnedBinding, Revision},
     breaker::Breaker,
     group::Group,
     pump::Pump,
@@ -51,6 +51,8 @@ pub struct Subscription {
     judges: Mutex<Judges>,
     /// Number of the revision that judges now.
     revision: watch::Sender<u64>,
+    /// Why its modules are let alone, while they are.
+    faults: watch::Sender<Option<String>>,
     pub(crate) breaker: Breaker,
     flow: u64,
     sources: Sources,
@@ -120,6 +122,7 @@ impl Subscription {
             row,
             breaker: Breaker::new(judges.revision.number),
             revision: watch::Sender::new(judges.revision.number),
+            faults: watch::Sender::new(None),
             judges: Mutex::new(judges),
             flow: new_flow(),
             sources,
@@ -373,7 +376,25 @@ impl Subscription {
     /// Somebody new reads: its modules are tried as if nothing had been.
     pub(crate) fn try_again(&self) {
         self.breaker.start(self.revision().number);
+        self.tell_readers();
         self.clear_fault();
+    }
+
+    /// Why its modules are let alone, while they are: for its readers, who get nothing then.
+    pub fn faults(&self) -> watch::Receiver<Option<String>> {
+        self.faults.subscribe()
+    }
+
+    /// Its modules are let alone from now on, or not any more.
+    pub(crate) fn tell_readers(&self) {
+        let fault = self.breaker.fault();
+        self.faults.send_if_modified(|told| {
+            let is_news = told.is_some() != fault.is_some();
+            if is_news {
+                *told = fault;
+            }
+            is_news
+        });
     }
 
     pub(crate) fn clear_fault(&self) {
@@ -428,13 +449,13 @@ impl Subscription {
         let (revision, earlier, shadow) = {
             let judges = self.judges();
             let earlier = judges.earlier.iter().map(Revision::to_public).collect();
-            (judges.revision.to_public(), earlier, judges.shadow.clone())
+            (Arc::clone(&judges.revision), earlier, judges.shadow.clone())
         };
         SubscriptionInfo {
             name: self.name().clone(),
             topic: self.row.topic.clone(),
             durable: self.is_durable(),
-            pipeline: revision.pipeline,
+            pipeline: revision.pipeline.iter().map(PinnedBinding::to_binding).collect(),
             on_fault: revision.on_fault,
             revision: revision.number,
             earlier,

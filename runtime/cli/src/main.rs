@@ -7,6 +7,7 @@ mod commands;
 mod compaction;
 mod delivery;
 mod failure;
+mod faults;
 mod input;
 mod interrupt;
 mod oci;

@@ -121,7 +121,12 @@ async fn deliver(
     mut said: watch::Receiver<Said>,
 ) -> Result<(), StreamError> {
     let (mut spent, mut settled) = (0u64, 0u64);
+    let (mut faults, mut fault) = (reading.subscription().faults(), None);
     loop {
+        if *faults.borrow_and_update() != fault {
+            fault.clone_from(&faults.borrow());
+            writer.push(&Delivery::Faulted { fault: fault.clone() }, Bytes::new()).await?;
+        }
         let heard = said.borrow_and_update().clone();
         if let Some(error) = heard.error {
             drop(reading);
@@ -141,6 +146,8 @@ async fn deliver(
                 writer.flush().await?;
                 tokio::select! {
                     step = reading.next(), if may_send => step,
+                    // Its sender is the subscription, which is there.
+                    _ = faults.changed() => continue,
                     changed = said.changed() => match changed {
                         Ok(()) => continue,
                         // The consumer has finished, or its connection is gone.

@@ -132,7 +132,12 @@ async fn deliver(
     writer: &mut FrameWriter,
     mut answers: mpsc::Receiver<Assignment>,
 ) -> Result<(), StreamError> {
+    let (mut faults, mut fault) = (member.subscription().faults(), None);
     loop {
+        if *faults.borrow_and_update() != fault {
+            fault.clone_from(&faults.borrow());
+            writer.push(&Assignment::Faulted { fault: fault.clone() }, Bytes::new()).await?;
+        }
         // What is ready goes out together; before waiting, everything is sent.
         let ready = match answers.try_recv() {
             Ok(answer) => Some(Next::Answer(Some(answer))),
@@ -147,6 +152,8 @@ async fn deliver(
                 tokio::select! {
                     answer = answers.recv() => Next::Answer(answer),
                     granted = member.next() => Next::Granted(granted),
+                    // Its sender is the subscription, which is there.
+                    _ = faults.changed() => continue,
                     // Without that, it would hold them until its connection times out, should it be gone.
                     () = sleep(PROBE_EVERY), if holds => {
                         peer.probe();

@@ -87,6 +87,11 @@ pub enum Delivery {
         /// As it was named with its records.
         partition: u32,
     },
+    /// The subscription's modules fail and are let alone for a while; its backlog is kept. Or they judge again.
+    Faulted {
+        /// Why; `None`: they judge again.
+        fault: Option<String>,
+    },
     /// The acks up to this number are stored.
     Settled {
         /// Number of the newest ack that is stored.

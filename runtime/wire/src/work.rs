@@ -74,6 +74,11 @@ pub enum Assignment {
         #[serde(default)]
         stale: Vec<u32>,
     },
+    /// The subscription's modules fail and are let alone for a while; its backlog is kept. Or they judge again.
+    Faulted {
+        /// Why; `None`: they judge again.
+        fault: Option<String>,
+    },
     /// The subscription ends here, and why. Nothing follows.
     Ended(WireError),
 }

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::subscription::Fault;
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, failure::Failure, interrupt::interrupted, output,
-    progress, render::RecordJson, start,
+    bindings::Pipeline, broker::connect, cli::Common, failure::Failure, faults, interrupt::interrupted,
+    output, progress, render::RecordJson, start,
 };
 
 /// Output is flushed, and what it held acknowledged, at the latest after this time or size.
@@ -94,6 +94,7 @@ impl Subscribe {
         }
         let client = connect(common).await?;
         let consumer = client.subscribe(options).await?;
+        faults::tell(consumer.faults());
 
         let form = self.format.unwrap_or(if common.json { Form::Json } else { Form::Payload });
         let mut printer = Printer::new(form, self.limit);

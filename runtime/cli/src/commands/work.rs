@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch, task::JoinSet
 
 use super::subscription::Fault;
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, delivery::Delivery, failure::Failure,
+    bindings::Pipeline, broker::connect, cli::Common, delivery::Delivery, failure::Failure, faults,
     interrupt::interrupted, output, render::RecordJson, start,
 };
 
@@ -141,6 +141,9 @@ async fn run_all(
     for _ in 0..parallel {
         // One after the other: the first one creates the subscription.
         let worker = client.work(options.clone()).await?;
+        if workers.is_empty() {
+            faults::tell(worker.faults());
+        }
         let (shop, stopped) = (Arc::clone(shop), stopped.clone());
         let stop = stop.clone();
         workers.spawn(async move { run_one(worker, &shop, &stop, stopped).await });

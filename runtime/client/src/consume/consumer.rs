@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 use millstream_types::{Offset, SubscriptionName, TopicPartition, TopicPattern};
 use millstream_wire::{PartitionSpan, Subscribed};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     acks::Acks,
@@ -62,6 +62,10 @@ pub(super) struct Shared {
     pub(super) settled: Notify,
     /// The consumer is dropped.
     closed: std::sync::atomic::AtomicBool,
+    /// Why the subscription's modules are let alone, while they are.
+    pub(super) faults: watch::Sender<Option<String>>,
+    /// Whether it is to end where there is nothing more now.
+    pub(super) until_end: bool,
     /// Most bytes that the broker may send ahead.
     pub(super) credit_bytes: u64,
     /// Credit given back at a time.
@@ -141,6 +145,8 @@ impl Consumer {
             wake: Notify::new(),
             settled: Notify::new(),
             closed: std::sync::atomic::AtomicBool::new(false),
+            faults: watch::Sender::new(None),
+            until_end: options.until_end,
             credit_bytes: options.credit_bytes,
             credit_step: (options.credit_bytes / 4).max(1),
         });
@@ -181,6 +187,12 @@ impl Consumer {
     /// one by one, everything counts as got.
     pub fn positions(&self) -> &BTreeMap<Place, Offset> {
         &self.positions
+    }
+
+    /// Why nothing comes: the subscription's modules fail and are let alone for a while, and its backlog is kept. `None` while
+    /// they judge. A consumer that reads [`until_end`](SubscribeOptions::until_end) ends with that instead.
+    pub fn faults(&self) -> watch::Receiver<Option<String>> {
+        self.shared.faults.subscribe()
     }
 
     /// The next records or progress; `None` at the end, see [`SubscribeOptions::until_end`], and after an error.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_quic::{FrameReader, FrameWriter};
 use millstream_types::{Check, Offset, RecordBatch, StartAt};
-use millstream_wire::{Control, Delivery as Frame, Open, Request, Subscribe, Subscribed};
+use millstream_wire::{
+    Control, Delivery as Frame, ErrorCode, Open, Request, Subscribe, Subscribed, WireError,
+};
 
 use super::{
     consumer::{Shared, cut},
@@ -171,6 +173,10 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), Consum
                 shared.inbox().progress(place, next);
                 shared.wake.notify_one();
             }
+            Frame::Faulted { fault: Some(fault) } if shared.until_end => {
+                return Err(ConsumeError::Ended(WireError::refused(ErrorCode::ModuleFault, fault)));
+            }
+            Frame::Faulted { fault } => drop(shared.faults.send_replace(fault)),
             // They come before anything else.
             Frame::Partitions { .. } => {}
             Frame::Gone { partition } => {

@@ -139,6 +139,7 @@ async fn receive(shared: &Shared, mut places: Places, reader: &mut FrameReader) 
                 shared.settled.notify_waiters();
                 shared.wake.notify_one();
             }
+            Assignment::Faulted { fault } => drop(shared.faults.send_replace(fault)),
             Assignment::Ended(error) if error.retryable => return Err(CallError::Refused(error).into()),
             Assignment::Ended(error) => return Err(ConsumeError::Ended(error)),
         }

@@ -14,7 +14,7 @@ use std::{
 use futures_core::Stream;
 use millstream_types::SubscriptionName;
 use millstream_wire::{Joined, SettleAs};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     leased::Leased,
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Wakes those who wait for settlements to be stored.
     pub(super) settled: Notify,
+    /// Why the subscription's modules are let alone, while they are.
+    pub(super) faults: watch::Sender<Option<String>>,
     /// The worker is dropped.
     closed: AtomicBool,
 }
@@ -78,6 +80,7 @@ impl Worker {
             state: Mutex::new(State::new(joined.mode, (options.records, options.bytes))),
             wake: Notify::new(),
             settled: Notify::new(),
+            faults: watch::Sender::new(None),
             closed: AtomicBool::new(false),
         });
         tokio::spawn(task::run(link, options, Arc::clone(&shared), stream));
@@ -97,6 +100,12 @@ impl Worker {
     /// The next message; `None` after an error. Cancel-safe.
     pub async fn next_message(&mut self) -> Option<Result<Leased, ConsumeError>> {
         std::future::poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// Why nothing comes: the subscription's modules fail and are let alone for a while, and its backlog is kept. `None` while
+    /// they judge.
+    pub fn faults(&self) -> watch::Receiver<Option<String>> {
+        self.shared.faults.subscribe()
     }
 
     /// A handle that settles from elsewhere.
