@@ -88,6 +88,11 @@ mod maps {
             .collect()
     }
 
+    #[flat_map]
+    fn as_it_is(_: &Record) -> Vec<Output> {
+        vec![Output::same()]
+    }
+
     #[test]
     fn a_payload_is_replaced() {
         let records = ["ab", ""].map(|payload| test::record().payload(payload));
@@ -136,6 +141,7 @@ mod maps {
         let test::Verdict::Emit(outputs) = &verdicts[0] else { panic!("{verdicts:?}") };
         assert_eq!(outputs.iter().map(|output| output.text()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(verdicts[1], Drop);
+        assert_eq!(test::run::<as_it_is>(json!({}), [test::record()]), [Keep]);
     }
 }
 

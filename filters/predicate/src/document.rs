@@ -201,7 +201,8 @@ fn field<'n, 'a>(fields: &'n mut Vec<(Cow<'a, str>, Node<'a>)>, name: &str) -> &
             fields.len() - 1
         }
     };
-    &mut fields[place].1
+    let (_, node) = fields.get_mut(place).expect("the place was found or made");
+    node
 }
 
 /// Whether a name in quotes is the one that a pointer's token means.

@@ -38,9 +38,7 @@ impl Config {
             Some(bytes) => XxHash3_64::oneshot_with_seed(self.seed, &bytes),
             None => {
                 // One record has the same wherever and whenever it is read.
-                let mut own = [0; 16];
-                own[..8].copy_from_slice(&record.offset().to_le_bytes());
-                own[8..].copy_from_slice(&record.timestamp().to_le_bytes());
+                let own = [record.offset().to_le_bytes(), record.timestamp().to_le_bytes()].concat();
                 XxHash3_64::oneshot_with_seed(self.seed, &own)
             }
         };
