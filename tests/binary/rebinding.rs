@@ -110,7 +110,7 @@ fn modules_are_replayed_over_what_a_topic_holds() {
     let route = r#"{"template": "by.{/n}"}"#;
     let routed = replay(&["--module", "std/route", "--config", route, "--records", "101"]);
     assert_eq!((&routed["made"]["route"], &routed["made"]["reject"]), (&100.into(), &1.into()));
-    assert!(routed["refused"][0]["what"].as_str().unwrap().contains("no topic for this record"), "{routed}");
+    assert!(routed["refused"][0]["what"].as_str().unwrap().contains("the payload is not JSON"), "{routed}");
     assert_eq!(json(&broker.run(["--json", "topic", "list"]).ok()).as_array().unwrap().len(), 1);
     assert_eq!(replay(&["--module", "std/json", "--config", &ten, "--records", "7"])["records"], 7);
     let shown = broker

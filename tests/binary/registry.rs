@@ -90,7 +90,7 @@ fn modules_are_pushed_bound_exported_and_deleted() {
     let described = json(&run(&["describe", "acme/a@1.0.0", "--json"]).ok());
     assert_eq!((&described["bound_by"][0], &described["signers"][0]["trusted"]), (&"s".into(), &true.into()));
     let described = run(&["describe", "acme/a@1.0.0"]).ok();
-    assert!(described.contains("bound by  s\n") && described.contains("signed by "), "{described}");
+    assert!(described.contains("bound by      s\n") && described.contains("signed by "), "{described}");
 
     run(&["export", "acme/a@1.0.0", "-o", &at("out.wasm")]).ok();
     assert_eq!(fs::read(dir.join("out.wasm")).unwrap(), fs::read(dir.join("a.wasm")).unwrap());

@@ -289,7 +289,7 @@ impl Subscription {
         if !again.is_empty()
             && let Some(unrouted) = self.lock_unrouted().get_mut(&partition)
         {
-            again.iter().for_each(|offset| drop(unrouted.remove(offset)));
+            unrouted.retain(|offset| !again.contains(offset));
         }
         if let Some(index) = self.sources.index(partition) {
             self.set_routed(index, next);

@@ -237,7 +237,8 @@ mod tests {
                         };
                         let first = (vec![(*content, false)], 1, None);
                         let found = model.subscriptions.entry(*name).or_insert(first);
-                        let accepted = found.0.last() == Some(&(*content, false));
+                        // Also with what was bound before.
+                        let accepted = found.0.contains(&(*content, false));
                         (Command::CreateSubscription { row: Box::new(row), cursors: Vec::new() }, accepted)
                     }
                     Some(Act::Rebind { name, content, skip, stale }) => {

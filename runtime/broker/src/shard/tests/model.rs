@@ -379,7 +379,9 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 (Some(end), Some(cursor))
                     if (len == 0 || cursor.routed <= from) && cursor.may_route_again(again) =>
                 {
-                    again.iter().for_each(|offset| drop(cursor.unrouted.remove(offset)));
+                    again.iter().for_each(|offset| {
+                        cursor.unrouted.remove(offset);
+                    });
                     cursor.routed = if len > 0 { from + len } else { cursor.routed };
                     *end += 2;
                     true

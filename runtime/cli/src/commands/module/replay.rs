@@ -93,7 +93,7 @@ impl Replay {
         let ended = loop {
             let Some(delivery) = consumer.next_batch().await else { break Ok(()) };
             let delivery = delivery?;
-            let (place, batch) = (delivery.place.partition, Arc::new(delivery.batch));
+            let (place, batch) = (delivery.place.partition(), Arc::new(delivery.batch));
             let left = self.records.map_or(u64::MAX, |records| records - report.records);
             let records = usize::try_from(left).unwrap_or(usize::MAX).min(batch.view().len());
             // Modules may take long, and this thread serves the connection.
@@ -200,9 +200,8 @@ impl Report {
     fn print(&self, common: &Common, compares: bool) -> Result<(), Failure> {
         let Differences { compared, same, changes } = &self.differences;
         if common.json {
-            let changes: Vec<_> = changes
-                .iter()
-                .map(|((from, to), records)| json!({ "from": from, "to": to, "records": records }));
+            let change = |((from, to), records): (&(&str, &str), &u64)| json!({ "from": from, "to": to, "records": records });
+            let changes: Vec<_> = changes.iter().map(change).collect();
             let mut report = json!({
                 "records": self.records,
                 "made": self.made,
