@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use millstream_client::{
-    Binding, Client, DeliveryConfig, DeliveryMode, ErrorCode, NewSubscription, OnFault, PublishOptions,
-    Rebinding, Record, ShadowInfo, StartAt, SubscribeOptions, SubscriptionName, TopicName, WorkOptions,
+    Binding, Client, DeliveryConfig, DeliveryMode, ErrorCode, NewSubscription, OnFault, Rebinding, Record,
+    ShadowInfo, StartAt, SubscribeOptions, SubscriptionName, TopicName, WorkOptions,
 };
 use millstream_test_guests::guest;
 use millstream_tests::{TestServer, drain, publish, read_all, soon};
