@@ -200,7 +200,7 @@ fn write(value: &dyn Val, out: &mut Vec<u8>) -> Result<(), String> {
 
 fn write_map(map: &CelMap<'_>, out: &mut Vec<u8>) -> Result<(), String> {
     let mut entries: Vec<_> = map.iter().collect();
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    entries.sort_unstable_by_key(|(key, _)| *key);
     out.push(b'{');
     for (index, (key, value)) in entries.into_iter().enumerate() {
         if index > 0 {
