@@ -96,7 +96,7 @@ fn modules_are_pushed_bound_exported_and_deleted() {
     assert_eq!(fs::read(dir.join("out.wasm")).unwrap(), fs::read(dir.join("a.wasm")).unwrap());
     let digest = format!("sha256:{}", of("acme/a@1.0.0")["sha256"].as_str().unwrap());
     run(&["export", &digest, "-o", &at("out2.wasm")]).ok();
-    assert!(run(&["describe", &digest]).ok().contains("bound by  s\n"));
+    assert!(run(&["describe", &digest]).ok().contains("bound by      s\n"));
     assert!(
         run(&["export", "nothing", "-o", &at("x.wasm")]).fails(1).contains("module nothing does not exist")
     );
