@@ -1,7 +1,7 @@
 //! What there is, as committed: shared by everybody who reads, changed by the committer alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -134,7 +134,7 @@ impl Catalog {
     pub(crate) fn binders(&self, wanted: impl Fn(&PinnedBinding) -> bool) -> Vec<SubscriptionName> {
         let inner = self.read();
         let binders = inner.subscriptions.values();
-        let binders = binders.filter(|subscription| subscription.bindings().bound().any(&wanted));
+        let binders = binders.filter(|subscription| subscription.binds(&wanted));
         binders.map(|subscription| subscription.name().clone()).collect()
     }
 
@@ -142,9 +142,9 @@ impl Catalog {
     pub(crate) fn bound(&self) -> HashMap<String, u64> {
         let mut bound = HashMap::new();
         for subscription in self.read().subscriptions.values() {
-            let bindings = subscription.bindings();
-            let modules: BTreeSet<_> = bindings.bound().map(|binding| &binding.module).collect();
-            modules.into_iter().for_each(|module| *bound.entry(module.clone()).or_default() += 1);
+            for module in subscription.bound_modules() {
+                *bound.entry(module).or_default() += 1;
+            }
         }
         bound
     }

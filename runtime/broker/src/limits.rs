@@ -120,7 +120,7 @@ pub(crate) const FAULT_RETRIES: [Duration; 2] = [Duration::from_millis(100), Dur
 /// Of a subscription's modules, how many earlier revisions are kept to go back to.
 pub(crate) const EARLIER_REVISIONS_MAX: usize = 10;
 /// Faults in a row, with no record judged in between, after which modules are let alone.
-pub(crate) const BREAKER_FAULTS: u32 = 10;
+pub(crate) const BREAKER_FAULTS: u32 = millstream_engine::limits::FAULTS_IN_ROW_MAX;
 /// How long modules that fail are let alone before one record is tried, at first and at most.
 pub(crate) const BREAKER_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Bytes of what waits to be judged by the shadow of one subscription, what was made of it included, and what each batch of it

@@ -96,6 +96,10 @@ impl Registry {
     /// What `reference` means now. Reads the store where that is a digest without a name.
     pub(crate) fn describe(&self, reference: &str) -> Result<ModuleInfo, Error> {
         let (name, row) = self.find(reference)?;
+        Ok(self.describe_found(&name, &row))
+    }
+
+    fn describe_found(&self, name: &str, row: &ModuleRow) -> ModuleInfo {
         let by_digest = name.starts_with(DIGEST_PREFIX);
         let mut bound_by = self.catalog.binders(|binding| match by_digest {
             true => binding.sha256 == row.sha256,
@@ -103,13 +107,13 @@ impl Registry {
         });
         let bound = bound_by.len() as u64;
         bound_by.truncate(BINDERS_LISTED_MAX);
-        Ok(ModuleInfo { bound, bound_by, ..info(&name, &row, &self.trust) })
+        ModuleInfo { bound, bound_by, ..info(name, row, &self.trust) }
     }
 
     /// What `reference` means now, and its bytes. Reads the store.
     pub(crate) fn get(&self, reference: &str) -> Result<(ModuleInfo, Bytes), Error> {
-        let info = self.describe(reference)?;
         let (name, row) = self.find(reference)?;
+        let info = self.describe_found(&name, &row);
         Ok((info, self.bytes(&row.sha256)?.ok_or(Error::UnknownModule(name))?))
     }
 

@@ -80,8 +80,8 @@ impl Wanted {
         let sources: BTreeSet<_> = std::iter::once(first).chain(sources).collect();
         let unrouted = subscription.unrouted(place.id, first..=sources.last().copied().unwrap_or(first));
         let fresh = sources.into_iter().filter(|source| *source >= routed || unrouted.contains(source));
-        let open = fresh.filter(|source| !subscription.group().is_settled(place.index, *source));
-        let sources: BTreeSet<_> = open.collect();
+        let group = subscription.group();
+        let sources: BTreeSet<_> = fresh.filter(|source| !group.is_settled(place.index, *source)).collect();
         let again = sources.intersection(&unrouted).copied().collect();
         Self { routed, sources, again }
     }

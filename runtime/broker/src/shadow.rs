@@ -42,8 +42,6 @@ struct Tally {
     differences: Differences,
     left_out: u64,
     samples: Vec<VerdictSample>,
-    /// Why it cannot be bound.
-    unbound: Option<String>,
     module_ns: u64,
 }
 
@@ -141,7 +139,7 @@ impl Shadow {
             left_out: tally.left_out,
             changes: changes.collect(),
             samples: tally.samples.clone(),
-            fault: self.breaker.fault().or_else(|| tally.unbound.clone()),
+            fault: self.breaker.fault(),
             module_ns: tally.module_ns,
         }
     }
@@ -254,14 +252,10 @@ impl Job {
     fn bound(&mut self, probe: bool) -> Option<&mut Pipeline> {
         if self.pipeline.is_none() {
             match self.shared.registry.bind(&self.subscription, self.shadow.pipeline()) {
-                Ok(bound) => {
-                    self.shadow.tally().unbound = None;
-                    self.pipeline = Some(Pipeline::new(bound));
-                }
+                Ok(bound) => self.pipeline = Some(Pipeline::new(bound)),
                 Err(Error::InstancesBusy) => self.shadow.breaker.release(REVISION, Instant::now()),
                 Err(error) => {
                     self.shadow.breaker.trip(REVISION, probe, Instant::now(), error.to_string());
-                    self.shadow.tally().unbound = Some(error.to_string());
                 }
             }
         }

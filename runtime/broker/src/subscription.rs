@@ -80,6 +80,11 @@ impl Judges {
         let shadow = shadow.map(|pipeline| Arc::new(Shadow::new(pipeline)));
         Self { revision: Arc::new(current), earlier, shadow }
     }
+
+    /// What is bound now, to judge or to be compared.
+    fn bound(&self) -> impl Iterator<Item = &PinnedBinding> {
+        self.revision.pipeline.iter().chain(self.shadow.iter().flat_map(|shadow| shadow.pipeline()))
+    }
 }
 
 impl Subscription {
@@ -222,6 +227,16 @@ impl Subscription {
             earlier: judges.earlier.clone(),
             shadow: judges.shadow.as_ref().map(|shadow| shadow.pipeline().to_vec()),
         }
+    }
+
+    /// Whether one of what is bound now is as `wanted`.
+    pub(crate) fn binds(&self, wanted: impl Fn(&PinnedBinding) -> bool) -> bool {
+        self.judges().bound().any(wanted)
+    }
+
+    /// What is bound now, each once, without the configurations.
+    pub(crate) fn bound_modules(&self) -> BTreeSet<String> {
+        self.judges().bound().map(|binding| binding.module.clone()).collect()
     }
 
     /// Whose turn on the module threads its jobs are.
