@@ -11,6 +11,7 @@ mod modules; // filter, transform, route
 mod network; // lost, repeated, delayed datagrams, and clients whose address changes
 mod patterns; // subscriptions to all topics that a pattern means
 mod pressure; // too much at once
+mod processors; // modules that remember, from topics to topics
 mod rebinding; // other modules for a subscription in use
 mod registry; // modules by name: stored, fetched, deleted, trusted
 mod tidy;

@@ -19,6 +19,8 @@ mod modules; // from `module new` to a module in the broker
 mod peak; // a burst, and who is slow
 #[path = "binary/pressure.rs"]
 mod pressure; // too much at once
+#[path = "binary/processors.rs"]
+mod processors; // on the command line, and over kills
 #[path = "binary/rebinding.rs"]
 mod rebinding; // other modules for a subscription in use
 #[path = "binary/registry.rs"]

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use millstream_guest_build::{Guest, Toolchain, sources};
 
-const MODULES: [&str; 11] =
-    ["headers", "json", "route", "redact", "cel", "sample", "schema", "enrich", "flatten", "rename", "floor"];
+const MODULES: [&str; 13] = [
+    "headers", "json", "route", "redact", "cel", "sample", "schema", "enrich", "flatten", "rename", "dedup",
+    "throttle", "floor",
+];
 /// What the modules are made of beside themselves.
 const SHARED: [&str; 4] = ["../predicate", "../../sdk", "../../sdk/macros", "../../runtime/types"];
 

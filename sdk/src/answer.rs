@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use millstream_types::{TopicName, VerdictWriter};
 
-use crate::{IntoOutput, Output, Record};
+use crate::{IntoOutput, Output, Record, State};
 
 /// What a `#[filter]` function may return.
 #[diagnostic::on_unimplemented(
@@ -49,6 +49,17 @@ pub trait FlatMapAnswer {
 pub trait RouteAnswer {
     /// Writes the verdict.
     fn write(self, source: &Record<'_>, verdicts: &mut VerdictWriter);
+}
+
+/// What a `#[processor]` function may return.
+#[diagnostic::on_unimplemented(
+    message = "a `#[processor]` function returns nothing, an output, an `Option` or a `Vec` of outputs, or a `Result` of those, not `{Self}`",
+    label = "an output is `Output`, `Vec<u8>`, `String`, `serde_json::Value` or `Json(value)`",
+    note = "the `E` of a `Result` must implement `Display`: its text becomes the reason of the rejection"
+)]
+pub trait ProcessorAnswer {
+    /// Writes the verdict, and what was written to the state unless the record is rejected.
+    fn write(self, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter);
 }
 
 /// A text meant as a topic name.
@@ -121,6 +132,58 @@ impl<T: Destination> RouteAnswer for Vec<T> {
         }
         let outputs = self.into_iter().map(|topic| Output::same().to_topic(topic.into_topic()));
         write_outputs(outputs, source, verdicts);
+    }
+}
+
+impl ProcessorAnswer for () {
+    fn write(self, _: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+        state.keep();
+        verdicts.drop();
+    }
+}
+
+impl<T: IntoOutput> ProcessorAnswer for T {
+    fn write(self, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+        process(vec![self.into_output()], source, state, verdicts);
+    }
+}
+
+impl<T: IntoOutput> ProcessorAnswer for Option<T> {
+    fn write(self, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+        process(self.into_iter().map(IntoOutput::into_output).collect(), source, state, verdicts);
+    }
+}
+
+impl<T: IntoOutput> ProcessorAnswer for Vec<T> {
+    fn write(self, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+        process(self.into_iter().map(IntoOutput::into_output).collect(), source, state, verdicts);
+    }
+}
+
+impl<T: ProcessorAnswer, E: Display> ProcessorAnswer for Result<T, E> {
+    fn write(self, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+        match self {
+            Ok(answer) => answer.write(source, state, verdicts),
+            // What was written goes with `state`.
+            Err(error) => verdicts.reject(&error.to_string()),
+        }
+    }
+}
+
+fn process(outputs: Vec<Output>, source: &Record<'_>, state: State, verdicts: &mut VerdictWriter) {
+    let resolved: Result<Vec<_>, _> = match outputs.as_slice() {
+        [only] if only.is_same() => {
+            state.keep();
+            return verdicts.keep();
+        }
+        _ => outputs.into_iter().map(|output| output.resolve(source)).collect(),
+    };
+    match resolved {
+        Ok(outputs) => {
+            state.keep();
+            if outputs.is_empty() { verdicts.drop() } else { verdicts.emit(&outputs) }
+        }
+        Err(fault) => verdicts.reject(&fault),
     }
 }
 

@@ -4,6 +4,11 @@ use millstream_types::{BatchView, Check, Compression, VerdictWriter};
 
 use crate::{CONTRACT, Failure, Module, ModuleConfig, Record, Setup, Spec};
 
+#[cfg(target_arch = "wasm32")]
+use crate::guest::source_topic;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::test::source_topic;
+
 /// A module with its configuration.
 pub(crate) struct Bound<M: Module> {
     config: M::Config,
@@ -36,8 +41,9 @@ impl<M: Module> Bound<M> {
         }
         let mut verdicts = VerdictWriter::with_capacity(batch.len());
         let payload_given = !batch.payloads_omitted();
+        let topic = if M::HAS_STATE { source_topic() } else { String::new() };
         for view in batch.records() {
-            M::judge(&Record::new(view, payload_given), &self.config, &mut verdicts);
+            M::judge(&Record::new(view, payload_given, &topic), &self.config, &mut verdicts);
         }
         Ok(verdicts.finish())
     }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 
-use self::bindings::millstream::module::{log, types};
+use self::bindings::millstream::module::{log, source, state, types};
 use crate::bound::Bound;
 use crate::{Failure, Level, Module, Setup};
 
@@ -64,6 +64,32 @@ impl<M: Module> bindings::Guest for Exported<M> {
                 Failure::Reject(why) => types::Failure::Reject(why),
             })
         })
+    }
+}
+
+/// The topic that the records of the call are of.
+pub(crate) fn source_topic() -> String {
+    source::topic()
+}
+
+/// What the broker remembers for the module.
+pub(crate) mod host_state {
+    use super::state;
+
+    pub(crate) fn get(key: &[u8]) -> Option<Vec<u8>> {
+        state::get(key)
+    }
+
+    pub(crate) fn put(key: &[u8], value: &[u8]) {
+        state::put(key, value);
+    }
+
+    pub(crate) fn delete(key: &[u8]) {
+        state::delete(key);
+    }
+
+    pub(crate) fn scan(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Vec<(Vec<u8>, Vec<u8>)> {
+        state::scan(prefix, after, limit).into_iter().map(|entry| (entry.key, entry.value)).collect()
     }
 }
 

@@ -27,8 +27,9 @@
 //! | [`#[map]`](map) | [`Output`], bytes, text, [`Json`], or an `Option` of those | replaces the record; `None` drops it |
 //! | [`#[flat_map]`](flat_map) | a `Vec` of those | replaces the record by all of them |
 //! | [`#[route]`](route) | a topic name, an `Option` or a `Vec` of them | sends the record there; none drops it |
+//! | [`#[processor]`](processor) | nothing, or outputs | appends them to its sinks, with what was written to its [`State`] |
 //!
-//! Each function takes `&Record` and, if it wants one, `&Config`. Wrapped in a `Result`, an `Err` rejects the record
+//! Each function takes `&Record` and, if it wants one, `&Config`; that of a processor takes `&mut State` between them. Wrapped in a `Result`, an `Err` rejects the record
 //! with its text: the broker counts it and logs the reason. A panic is a fault: its message, file and line go to the broker's log.
 //!
 //! Config types derive [`ModuleConfig`]; a config with an unknown, missing or ill-typed field is refused when the module is
@@ -44,18 +45,24 @@ mod module;
 mod output;
 pub mod prelude;
 mod record;
+mod remember;
 mod schema;
+mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
+mod windows;
 
 pub use config::{ModuleConfig, NoConfig, parse as parse_config};
 pub use log_line::Level;
-pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, route};
+pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, processor, route};
 pub use millstream_types::{TopicName, TopicPattern};
 pub use module::{Failure, Module, Setup, Spec, Verdicts};
 pub use output::{IntoOutput, Json, Output};
 pub use record::{PayloadError, Record};
+pub use remember::{Count, Dedup, Latest, Stats, TopK, count};
 pub use schema::{ConfigSchema, SchemaFields, SchemaText};
+pub use state::{State, StateError};
+pub use windows::{Window, WindowError, Windows};
 pub use serde;
 pub use serde_json;
 
@@ -70,7 +77,7 @@ pub mod log {
 /// What the macros expand to. Not for direct use.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::answer::{FilterAnswer, FlatMapAnswer, MapAnswer, RouteAnswer};
+    pub use crate::answer::{FilterAnswer, FlatMapAnswer, MapAnswer, ProcessorAnswer, RouteAnswer};
     pub use crate::config::NoValidate;
     #[cfg(target_arch = "wasm32")]
     pub use crate::guest::{Exported, bindings};

@@ -10,6 +10,8 @@ pub trait Module: 'static {
     type Config: ModuleConfig;
     /// The verdicts it may give; any other is a fault.
     const VERDICTS: Verdicts;
+    /// Whether it keeps a state, so that only a processor may bind it.
+    const HAS_STATE: bool = false;
 
     /// Whether payloads are to be copied into the guest.
     fn reads_payload(config: &Self::Config) -> bool;

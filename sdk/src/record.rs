@@ -10,6 +10,7 @@ use serde::Deserialize;
 pub struct Record<'a> {
     view: RecordView<'a>,
     payload_given: bool,
+    topic: &'a str,
 }
 
 /// Why [`Record::json`] or [`Record::text`] has no answer; returned from a module it rejects the record.
@@ -25,8 +26,14 @@ pub enum PayloadError {
 
 impl<'a> Record<'a> {
     #[inline]
-    pub(crate) fn new(view: RecordView<'a>, payload_given: bool) -> Self {
-        Self { view, payload_given }
+    pub(crate) fn new(view: RecordView<'a>, payload_given: bool, topic: &'a str) -> Self {
+        Self { view, payload_given, topic }
+    }
+
+    /// The topic that the record is of, which a processor with several sources needs to know. Empty in other modules.
+    #[inline]
+    pub fn topic(&self) -> &'a str {
+        self.topic
     }
 
     /// Position in the partition.

@@ -45,7 +45,13 @@ fn a_new_module_works_at_once() {
     let desk = Desk::new();
     let sdk = root().join("sdk").display().to_string();
     for (kind, name) in
-        [("filter", "one-carrier"), ("map", "late"), ("flat_map", "legs"), ("route", "by_carrier")]
+        [
+            ("filter", "one-carrier"),
+            ("map", "late"),
+            ("flat_map", "legs"),
+            ("route", "by_carrier"),
+            ("processor", "totals"),
+        ]
     {
         desk.millstream(Path::new(""), &["module", "new", name, "--kind", kind, "--sdk", &sdk]).ok();
         let dir = desk.path().join(name);

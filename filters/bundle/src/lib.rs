@@ -31,8 +31,10 @@ macro_rules! stock {
     };
 }
 
-static STOCK: [Stock; 10] =
-    stock!("headers", "json", "route", "redact", "cel", "sample", "schema", "enrich", "flatten", "rename");
+static STOCK: [Stock; 12] = stock!(
+    "headers", "json", "route", "redact", "cel", "sample", "schema", "enrich", "flatten", "rename", "dedup",
+    "throttle"
+);
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +54,9 @@ mod tests {
                 "std/schema",
                 "std/enrich",
                 "std/flatten",
-                "std/rename"
+                "std/rename",
+                "std/dedup",
+                "std/throttle"
             ]
         );
         for module in stock() {

@@ -1,6 +1,7 @@
 //! The broker as the server uses it: opened on a directory, asked for things, closed.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     node: String,
     fatal: watch::Receiver<Option<String>>,
     committer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Of each processor, by its id.
+    processors: std::sync::Mutex<HashMap<u32, tokio::task::JoinHandle<()>>>,
     upkeep: upkeep::Thread,
 }
 
@@ -159,6 +162,7 @@ impl Broker {
             node,
             fatal,
             committer: std::sync::Mutex::new(Some(thread)),
+            processors: std::sync::Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -185,6 +189,14 @@ impl Broker {
 
     /// Refuses new commands, finishes those that were handed in, and syncs. Blocks.
     pub fn close(&self) {
+        let processors = std::mem::take(&mut *self.shared.processors());
+        processors.values().for_each(tokio::task::JoinHandle::abort);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            for task in processors.into_values() {
+                // Aborted, which is no failure.
+                let _ = runtime.block_on(task);
+            }
+        }
         self.shared.upkeep.stop();
         self.shared.submitter.close();
         let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -327,6 +339,12 @@ impl Broker {
 }
 
 impl Shared {
+    pub(crate) fn processors(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<u32, tokio::task::JoinHandle<()>>> {
+        self.processors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Now, for groups.
     pub(crate) fn moment(&self) -> Moment {
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);

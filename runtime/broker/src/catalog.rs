@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use millstream_engine::StateSize;
 use millstream_types::{ModuleName, Offset, PartitionId, SubscriptionName, TopicName};
 
 use crate::{
@@ -41,7 +42,7 @@ impl Catalog {
                 inner.add_topic(Topic::new(name.clone(), row.clone(), ends));
             }
             for (id, state) in &shard.subscriptions {
-                inner.add_subscription(*id, state.row.clone(), state.cursors.clone());
+                inner.add_subscription(*id, state.row.clone(), state.cursors.clone(), state.state);
             }
             inner.modules = shard.modules.named.clone();
         }
@@ -182,7 +183,7 @@ impl Inner {
                 }
             }
             Effect::SubscriptionCreated { id, row, cursors } => {
-                self.add_subscription(id, *row, cursors);
+                self.add_subscription(id, *row, cursors, StateSize::default());
             }
             Effect::Routed { name, partition, next, again } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
@@ -202,6 +203,16 @@ impl Inner {
             Effect::Rebound { name, bindings } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
                     subscription.rebind(*bindings);
+                }
+            }
+            Effect::Processed { name, partition, range, size } => {
+                if let Some(subscription) = self.subscriptions.get(&name) {
+                    subscription.processed(partition, range, size);
+                }
+            }
+            Effect::Paused { name, paused } => {
+                if let Some(subscription) = self.subscriptions.get(&name) {
+                    subscription.pause(paused);
                 }
             }
             Effect::ModuleStored { name, row } => {
@@ -224,7 +235,7 @@ impl Inner {
 
     /// What a subscription reads.
     fn sources(&self, row: &SubscriptionRow) -> Result<Sources, Error> {
-        if let Some(name) = row.topic.as_topic() {
+        if let Some(name) = row.only_topic() {
             let topic = self.topics.get(&name).cloned().ok_or(Error::UnknownTopic(name))?;
             return Ok(Sources::One(topic));
         }
@@ -236,10 +247,11 @@ impl Inner {
         id: u32,
         row: SubscriptionRow,
         cursors: Vec<(PartitionId, PartitionCursor)>,
+        state: StateSize,
     ) {
         // A subscription goes with its topic in one commit, so the topic is there.
         let Ok(sources) = self.sources(&row) else { return };
-        let subscription = Subscription::durable(id, row, sources, cursors);
+        let subscription = Subscription::durable(id, row, sources, cursors, state);
         self.subscriptions.insert(subscription.name().clone(), Arc::new(subscription));
     }
 }

@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use millstream_engine::{StateChanges, StateSize};
 use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
     Compaction, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName, ProducerStamp,
@@ -103,6 +104,26 @@ pub(crate) enum Command {
         outputs: Vec<(PartitionId, RecordBatch)>,
         now: Timestamp,
     },
+    /// Has a processor pause, or go on.
+    PauseProcessor { name: SubscriptionName, paused: bool },
+    /// Does all that a processor made of the records of one source partition from `from` to `to`, once: refused unless `from`
+    /// is the first that is not processed.
+    Process(Box<Processed>),
+}
+
+/// What a processor made of records.
+#[derive(Debug, Clone)]
+pub(crate) struct Processed {
+    pub(crate) processor: u32,
+    pub(crate) partition: PartitionId,
+    pub(crate) from: Offset,
+    pub(crate) to: Offset,
+    /// For its sinks, and dead letters.
+    pub(crate) outputs: Vec<(PartitionId, RecordBatch)>,
+    /// What its state has more or less, and how much it holds then.
+    pub(crate) changes: StateChanges,
+    pub(crate) size: StateSize,
+    pub(crate) now: Timestamp,
 }
 
 impl Command {
@@ -125,6 +146,13 @@ impl Command {
                 pipeline.iter().map(|binding| binding.config.len()).sum()
             }
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
+            Self::Process(processed) => {
+                let outputs = processed.outputs.iter().map(|(_, batch)| batch.as_bytes().len());
+                let changes = processed.changes.iter();
+                let changes =
+                    changes.map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 32);
+                outputs.sum::<usize>() + changes.sum::<usize>()
+            }
             _ => 0,
         };
         payload + crate::limits::COMMAND_BYTES

@@ -4,7 +4,7 @@
 //! A subscription named `letters.TOPIC` keeps account of each dead-letter topic: what is settled there was sent back or
 //! purged.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use millstream_engine::{RecordFault, Reject};
 use millstream_store::Store;
@@ -164,8 +164,43 @@ pub(crate) async fn refuse(
     batch: &RecordBatch,
     refused: &[Refused],
 ) -> Result<(), Error> {
+    let letters = letters(subscription, revision, place, batch, refused)?;
+    write(shared, subscription, place, letters).await
+}
+
+/// The same as batches for the dead-letter topic, which is there then: for a processor, whose step appends them.
+pub(crate) async fn for_step(
+    shared: &Arc<Shared>,
+    subscription: &Arc<Subscription>,
+    revision: &Revision,
+    place: &Place,
+    batch: &RecordBatch,
+    refused: &[Refused],
+) -> Result<Vec<(PartitionId, RecordBatch)>, Error> {
+    let letters = letters(subscription, revision, place, batch, refused)?;
+    let Some(name) = topic_of(subscription.name(), subscription.delivery())?.filter(|_| !letters.is_empty())
+    else {
+        return Ok(Vec::new());
+    };
+    let topic = open_topic(shared, &place.topic, &name).await?;
+    let mut builders: BTreeMap<PartitionId, BatchBuilder> = BTreeMap::new();
+    for letter in &letters {
+        let sink = sink(&topic, letter.key.as_deref(), place.partition)?;
+        builders.entry(sink).or_default().push(letter)?;
+    }
+    let batches = builders.into_iter().map(|(sink, mut builder)| Ok((sink, builder.build()?)));
+    batches.collect()
+}
+
+fn letters(
+    subscription: &Subscription,
+    revision: &Revision,
+    place: &Place,
+    batch: &RecordBatch,
+    refused: &[Refused],
+) -> Result<Vec<Record>, Error> {
     if !subscription.has_dead_letters() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let batch = batch.decompressed()?;
     let view = batch.view();
@@ -183,8 +218,7 @@ pub(crate) async fn refuse(
         };
         Some(letter(record, subscription, place, &why))
     });
-    let letters: Vec<_> = letters.collect();
-    write(shared, subscription, place, letters).await
+    Ok(letters.collect())
 }
 
 /// Appends `letters`, whose offsets are still those of their sources, but for those whose source is settled: they were
@@ -252,6 +286,7 @@ async fn open_topic(shared: &Arc<Shared>, source: &Topic, name: &TopicName) -> R
     let account = account_of(name)?;
     if shared.catalog.subscription(&account).is_err() {
         let row = SubscriptionRow {
+            processor: None,
             name: account,
             topic: name.clone().into(),
             bindings: Bindings::new(Vec::new(), OnFault::default(), now()),

@@ -201,6 +201,22 @@ pub enum Error {
         /// How many.
         consumers: usize,
     },
+    /// Nobody but the broker reads it.
+    #[error(
+        "subscription {0} is a processor: the broker itself reads it; read the topics that it writes to, or take another name"
+    )]
+    IsProcessor(SubscriptionName),
+    /// It has consumers, not a state.
+    #[error("subscription {0} is no processor; see `millstream processor list`")]
+    NoProcessor(SubscriptionName),
+    /// A processor's settings that cannot be.
+    #[error("processor {name} is refused: {why}")]
+    Processor {
+        /// Its name.
+        name: SubscriptionName,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A worker needs a name to share.
     #[error("a worker needs the name of a subscription: name one, it is created if there is none")]
     WorkerNeedsName,

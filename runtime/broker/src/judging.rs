@@ -18,7 +18,9 @@ use crate::{
     broker::Shared,
     dead_letter::{self, Refused},
     fetch::{Fetched, Source, first_offset, joined, slice},
-    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN},
+    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, PROCESSOR_STEP_BYTES},
+    processing,
+    reading::Step,
     routing,
 };
 
@@ -47,9 +49,17 @@ pub(crate) async fn judged(
         refused: Vec::new(),
         tries: 0,
     };
+    let processes = subscription.processing();
+    let mut committed = work.source.from;
     loop {
         let (returned, pause) = on_module_thread(shared, work).await?;
         work = returned;
+        if processes.is_some() {
+            let (made, state) = (work.take_made(), work.pipeline.state());
+            let place = &work.source.place;
+            processing::commit(shared, subscription, revision, place, committed, &made, state.as_ref()).await?;
+            committed = made.next;
+        }
         for outcome in std::mem::take(&mut work.routes) {
             routing::append(shared, subscription, &work.source.place, &outcome).await?;
         }
@@ -64,6 +74,10 @@ pub(crate) async fn judged(
                 () = tokio::time::sleep(time) => {}
                 // These modules are not waited for any more.
                 () = subscription.rebound(revision.number) => {
+                    work.fetched.given_up = true;
+                    break;
+                }
+                () = processing::paused(processes), if processes.is_some() => {
                     work.fetched.given_up = true;
                     break;
                 }
@@ -92,6 +106,16 @@ struct Work {
     refused: Vec<(RecordBatch, Vec<Refused>)>,
     /// How often the record at `fetched.next` was tried in vain.
     tries: usize,
+}
+
+/// What a processor made of records, to be committed.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) routes: Vec<Arc<Outcome>>,
+    pub(crate) refused: Vec<(RecordBatch, Vec<Refused>)>,
+    /// Of the records below this.
+    pub(crate) next: Offset,
 }
 
 /// What a run brought.
@@ -165,7 +189,8 @@ impl Work {
             if let Some(pause) = self.take(&batch, run)? {
                 return Ok(pause);
             }
-            if started.elapsed() > JUDGED_TURN {
+            let changed = self.pipeline.state().is_some_and(|state| state.kept_bytes() > PROCESSOR_STEP_BYTES);
+            if changed || started.elapsed() > JUDGED_TURN {
                 return Ok(Pause::Turn);
             }
         }
@@ -193,6 +218,9 @@ impl Work {
             offset: batch.view().base_offset(),
             cause,
         })?;
+        if let Some(cause) = self.pipeline.state().and_then(|state| state.broken()) {
+            return Err(Error::Read(cause));
+        }
         // Counted whatever comes of it.
         self.fetched.counted.module_ns += outcome.counters.guest_ns;
         self.fetched.counted.module_calls += outcome.counters.calls;
@@ -279,7 +307,20 @@ impl Work {
         Ok(self.failed(stage, 1, &text, probe))
     }
 
+    /// What is to be committed now.
+    fn take_made(&mut self) -> Made {
+        Made {
+            steps: std::mem::take(&mut self.fetched.steps),
+            routes: std::mem::take(&mut self.routes),
+            refused: std::mem::take(&mut self.refused),
+            next: self.fetched.next,
+        }
+    }
+
     fn use_outcome(&mut self, batch: &RecordBatch, outcome: Outcome) -> Result<(), Error> {
+        if let Some(state) = self.pipeline.state() {
+            state.keep();
+        }
         let outcome = Arc::new(outcome);
         let view = batch.view();
         let index = self.source.place.index;

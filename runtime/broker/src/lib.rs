@@ -22,6 +22,8 @@ mod lane;
 mod limits;
 mod member;
 mod message_ids;
+mod processing;
+mod processors;
 mod producers;
 mod pump;
 mod rate;

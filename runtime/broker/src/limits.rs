@@ -157,6 +157,16 @@ pub(crate) const AGAIN_SPAN: Offset = 8_192;
 pub(crate) const AGAIN_BYTES_MAX: u64 = 2 << 20;
 /// How long progress over records that modules drop may stay unsaved.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Topics and patterns that one processor reads.
+pub(crate) const PROCESSOR_SOURCES_MAX: usize = 64;
+/// How far a processor looks ahead in one of several partitions, to take the oldest records first.
+pub(crate) const PROCESSOR_MERGE_BYTES: usize = 256 << 10;
+/// How long a processor that cannot go on waits, at first and at most.
+pub(crate) const PROCESSOR_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Bytes of its state that a processor changes in one step, about.
+pub(crate) const PROCESSOR_STEP_BYTES: usize = 2 << 20;
+/// Bytes of a state that are told in one answer, about.
+pub(crate) const STATE_PAGE_BYTES: usize = 1 << 20;
 /// Jobs that may wait for a module thread: one for each fetch of each subscription, one for its shadow, and those that read again.
 pub(crate) const MODULE_JOBS_MAX: usize = 200_000;
 /// After so long without records a subscription gives its module instances up.

@@ -47,6 +47,9 @@ impl Member {
         subscription: Arc<Subscription>,
         window: Window,
     ) -> Result<Self, Error> {
+        if subscription.processing().is_some() {
+            return Err(Error::IsProcessor(subscription.name().clone()));
+        }
         let joined = {
             let mut group = subscription.group();
             // Before others see it in the group: what they hand to one without an outbox would be lost until its lease ends.

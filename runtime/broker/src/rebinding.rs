@@ -30,6 +30,11 @@ impl Broker {
             return Err(Error::NotDurable(name.clone()));
         }
         match rebinding {
+            Rebinding::Shadow { .. } if subscription.processing().is_some() => Err(Error::Processor {
+                name: name.clone(),
+                why: "what runs beside would need a state of its own; compare versions with `millstream module replay`"
+                    .into(),
+            }),
             Rebinding::Shadow { pipeline } => {
                 let pipeline = self.pin(&pipeline)?;
                 self.try_out(&subscription, &pipeline).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream_engine::StateSize;
 use millstream_store::{CursorsOf, IdentifiedBatch, ModuleBlob, SettledRunsOf, Store, TriedOf};
 use millstream_types::{Check, Durability, RecordBatch};
 
@@ -10,8 +11,8 @@ use crate::{
     message_ids::MessageIds,
     producers::Producers,
     rows::{
-        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, SubscriptionRow,
-        TopicRow, decode_u32, decode_u64,
+        self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, StateSizeRow,
+        SubscriptionRow, TopicRow, decode_u32, decode_u64,
     },
     shard::{PartitionCursor, PartitionState, Shard, SubscriptionState},
 };
@@ -84,7 +85,12 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
                 cursor.tried.insert(tried.offset, rows::decode("tried record", &row)?);
             }
         }
-        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors: cursors.into_iter().collect() });
+        let state = match store.get(&millstream_store::StateSize(key.0))? {
+            Some(size) => rows::decode::<StateSizeRow>("state size", &size)?.into(),
+            None => StateSize::default(),
+        };
+        let cursors = cursors.into_iter().collect();
+        shard.subscriptions.insert(key.0, SubscriptionState { row, cursors, state });
     }
     for row in store.scan::<millstream_store::Module>() {
         let (key, value) = row?;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_engine::{
     BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Manifest, Module, PublicKey, Setup,
-    Trust, TrustError,
+    State, Trust, TrustError,
 };
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
 
 use crate::{
     Error, StockModule, Subscription, bindings::PinnedBinding, catalog::Catalog, limits::BINDERS_LISTED_MAX,
-    rows::ModuleRow, tail::Tail,
+    processors, rows::ModuleRow, tail::Tail,
 };
 
 /// Namespace of the modules that come with the broker.
@@ -149,15 +149,27 @@ impl Registry {
         subscription: &Subscription,
         pipeline: &[PinnedBinding],
     ) -> Result<Vec<Bound>, Error> {
-        pipeline.iter().map(|binding| self.bind_one(subscription, binding)).collect()
+        let state = subscription.processing().map(|it| it.state(&self.store, subscription.id()));
+        let bound = pipeline.iter().map(|binding| self.bind_one(subscription, binding, state.as_ref()));
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        if state.is_some() {
+            processors::check(subscription, &bound)?;
+        }
+        Ok(bound)
     }
 
-    fn bind_one(&self, subscription: &Subscription, binding: &PinnedBinding) -> Result<Bound, Error> {
+    fn bind_one(
+        &self,
+        subscription: &Subscription,
+        binding: &PinnedBinding,
+        state: Option<&State>,
+    ) -> Result<Bound, Error> {
         let module = self.load(binding)?;
         let setup = Setup {
             topic: subscription.topic().to_string(),
             subscription: subscription.name().to_string(),
             config: binding.config.clone(),
+            state: state.cloned(),
         };
         let (name, reader) = (binding.module.clone(), subscription.name().clone());
         let tail = Arc::clone(&self.tail);

@@ -7,7 +7,7 @@ use std::{
 
 use millstream_engine::Outcome;
 use millstream_types::{
-    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, TopicConfig, TopicName,
+    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, RecordView, TopicConfig, TopicName,
     partition_for_key,
 };
 
@@ -138,28 +138,53 @@ fn build(
     wanted: &Wanted,
     sinks: &BTreeMap<TopicName, Arc<Topic>>,
 ) -> Result<Vec<(PartitionId, RecordBatch)>, Error> {
-    let mut builders: BTreeMap<PartitionId, BatchBuilder> = BTreeMap::new();
-    let mut outputs = Vec::new();
+    let mut outputs = Outputs::default();
     for routed in outcome.routed().filter(|record| wanted.sources.contains(&record.source)) {
         let Some(topic) = sinks.get(routed.topic) else { continue };
+        outputs.push(topic, routed.source, &routed.record)?;
+    }
+    outputs.finish()
+}
+
+/// Records for topics, in the order that they come.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    builders: BTreeMap<PartitionId, BatchBuilder>,
+    built: Vec<(PartitionId, RecordBatch)>,
+}
+
+impl Outputs {
+    /// Adds a record that was made of the one at offset `source`.
+    pub(crate) fn push(
+        &mut self,
+        topic: &Topic,
+        source: Offset,
+        record: &RecordView<'_>,
+    ) -> Result<(), Error> {
         let partitions = topic.config().partitions;
-        let index = match routed.record.key {
+        let index = match record.key {
             Some(key) => partition_for_key(key, partitions),
             // Spread, and the same again after a crash.
-            None => u32::try_from(routed.source % u64::from(partitions)).unwrap_or_default(),
+            None => u32::try_from(source % u64::from(partitions)).unwrap_or_default(),
         };
         let partition = topic.partition(index)?;
-        let builder = builders.entry(partition).or_default();
-        // It is appended now, whenever its source was.
-        builder.push(RecordParts { timestamp_delta: 0, ..RecordParts::from(&routed.record) })?;
+        let builder = self.builders.entry(partition).or_default();
+        // It is appended now, whenever its source was, and is another record than that.
+        let parts = RecordParts::from(record);
+        builder.push(RecordParts { timestamp_delta: 0, message_id: None, deliver_at: None, ..parts })?;
         if builder.bytes_len() >= BATCH_BYTES {
-            outputs.push((partition, builder.build()?));
+            self.built.push((partition, builder.build()?));
         }
+        Ok(())
     }
-    for (partition, mut builder) in builders {
-        if !builder.is_empty() {
-            outputs.push((partition, builder.build()?));
+
+    /// All of them, in batches.
+    pub(crate) fn finish(mut self) -> Result<Vec<(PartitionId, RecordBatch)>, Error> {
+        for (partition, mut builder) in self.builders {
+            if !builder.is_empty() {
+                self.built.push((partition, builder.build()?));
+            }
         }
+        Ok(self.built)
     }
-    Ok(outputs)
 }

@@ -1,6 +1,7 @@
 //! What the broker keeps in the store's opaque rows. MessagePack maps, so that fields can be added.
 
 use bytes::Bytes;
+use millstream_engine::StateSize;
 use millstream_store::Counter;
 use millstream_types::{
     DeliveryConfig, Offset, PartitionId, SubscriptionName, Timestamp, TopicConfig, TopicName, TopicPattern,
@@ -33,6 +34,26 @@ pub(crate) struct SubscriptionRow {
     #[serde(default)]
     pub(crate) delivery: DeliveryConfig,
     pub(crate) created_ms: Timestamp,
+    /// Of one that the broker itself reads.
+    #[serde(default)]
+    pub(crate) processor: Option<ProcessorRow>,
+}
+
+/// What makes a subscription a processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessorRow {
+    /// What it reads beside the subscription's topic.
+    pub(crate) also: Vec<TopicPattern>,
+    pub(crate) sink: Option<TopicName>,
+    pub(crate) state_bytes_max: u64,
+    pub(crate) paused: bool,
+}
+
+/// How much the state of a processor holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateSizeRow {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
 }
 
 impl SubscriptionRow {
@@ -40,7 +61,18 @@ impl SubscriptionRow {
     pub(crate) fn reads(&self, topic: &TopicName) -> bool {
         let own =
             || dead_letter::topic_of(&self.name, &self.delivery).is_ok_and(|own| own.as_ref() == Some(topic));
-        self.topic.matches(topic) && !own()
+        self.patterns().any(|pattern| pattern.matches(topic)) && !own()
+    }
+
+    /// The one topic that it reads, if that is all it ever will.
+    pub(crate) fn only_topic(&self) -> Option<TopicName> {
+        let mut patterns = self.patterns();
+        let first = patterns.next()?.as_topic();
+        first.filter(|_| patterns.next().is_none())
+    }
+
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &TopicPattern> {
+        [&self.topic].into_iter().chain(self.processor.iter().flat_map(|processor| &processor.also))
     }
 }
 
@@ -104,6 +136,18 @@ pub(crate) struct ModuleRow {
     /// Its bytes are gone, and its name may mean no others.
     #[serde(default)]
     pub(crate) deleted_ms: Option<Timestamp>,
+}
+
+impl From<StateSize> for StateSizeRow {
+    fn from(StateSize { entries, bytes }: StateSize) -> Self {
+        Self { entries, bytes }
+    }
+}
+
+impl From<StateSizeRow> for StateSize {
+    fn from(StateSizeRow { entries, bytes }: StateSizeRow) -> Self {
+        Self { entries, bytes }
+    }
 }
 
 pub(crate) fn encode(row: &impl Serialize) -> Bytes {

@@ -3,9 +3,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
+use millstream_engine::StateSize;
 use millstream_store::{Batch, IdentifiedBatch, NamedProducer, Producer, Topic};
 use millstream_types::{
     Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch,
@@ -74,6 +76,18 @@ pub(crate) enum Effect {
         /// Of those, records of which nothing was routed.
         unrouted: Vec<(PartitionId, Offset)>,
     },
+    /// A processor is done with `range`.
+    Processed {
+        name: SubscriptionName,
+        partition: PartitionId,
+        range: Range<Offset>,
+        size: StateSize,
+    },
+    /// A processor is to pause, or to go on.
+    Paused {
+        name: SubscriptionName,
+        paused: bool,
+    },
     ModuleStored {
         name: ModuleName,
         row: ModuleRow,
@@ -127,6 +141,8 @@ pub(crate) struct SubscriptionState {
     pub(crate) row: SubscriptionRow,
     /// Of each partition that it reads, ascending.
     pub(crate) cursors: Vec<(PartitionId, PartitionCursor)>,
+    /// Of a processor's state.
+    pub(crate) state: StateSize,
 }
 
 /// How far a subscription is in one partition.
@@ -210,6 +226,14 @@ impl Shard {
                 let routed =
                     self.route(subscription, partition, from..to, &again, outputs, now, batch, effects);
                 (routed.map(|()| Outcome::Done), sync)
+            }
+            Command::PauseProcessor { name, paused } => {
+                (self.pause_processor(&name, paused, batch, effects), true)
+            }
+            Command::Process(processed) => {
+                let mut sinks = processed.outputs.iter();
+                let sync = sinks.any(|(sink, _)| self.partitions.get(sink).is_some_and(|state| state.sync));
+                (self.process(*processed, batch, effects), sync)
             }
         };
         Applied { result, sync }
@@ -472,6 +496,7 @@ fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
 }
 
 mod modules;
+mod processing;
 mod rebinding;
 mod subscriptions;
 #[cfg(test)]

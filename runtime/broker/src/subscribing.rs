@@ -143,6 +143,9 @@ impl Broker {
     fn same(&self, found: Arc<Subscription>, wanted: &NewSubscription) -> Result<Arc<Subscription>, Error> {
         let row = found.to_row();
         let wanted_delivery = wanted.delivery.as_ref().unwrap_or(&row.delivery);
+        if found.processing().is_some() {
+            return Err(Error::IsProcessor(row.name));
+        }
         let wanted_row =
             SubscriptionRow { topic: wanted.topic.clone(), delivery: wanted_delivery.clone(), ..row.clone() };
         if let Some(what) = row.differs_from(&wanted_row) {
@@ -185,7 +188,7 @@ impl Broker {
         Ok(ending)
     }
 
-    fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
+    pub(crate) fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
         let pipeline = self.pin(wanted.pipeline.as_deref().unwrap_or_default())?;
         let now = now();
         Ok(SubscriptionRow {
@@ -194,13 +197,14 @@ impl Broker {
             bindings: Bindings::new(pipeline, wanted.on_fault, now),
             delivery: wanted.delivery.clone().unwrap_or_default(),
             created_ms: now,
+            processor: None,
         })
     }
 
-    fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
+    pub(crate) fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
         row.delivery.check()?;
         if let Some(letters) = dead_letter::topic_of(&row.name, &row.delivery)? {
-            if row.topic.as_topic().as_ref() == Some(&letters) {
+            if row.only_topic().as_ref() == Some(&letters) {
                 return Err(Error::DeadLettersToSource(row.name.clone()));
             }
             if matches!(row.delivery.dead_letters, DeadLetters::Topic(_)) {
@@ -211,7 +215,7 @@ impl Broker {
     }
 
     /// What a subscription reads, and where it starts.
-    async fn start(
+    pub(crate) async fn start(
         &self,
         row: &SubscriptionRow,
         from: &StartAt,

@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use millstream_engine::StateSize;
 use millstream_types::{
     Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
     StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
@@ -17,8 +18,9 @@ use crate::{
     bindings::{Bindings, PinnedBinding, Revision},
     breaker::Breaker,
     group::Group,
+    processing::Processing,
     pump::Pump,
-    rows::{CursorRow, SubscriptionRow},
+    rows::{CursorRow, ProcessorRow, SubscriptionRow},
     shadow::Shadow,
     shard::PartitionCursor,
     sources::Sources,
@@ -59,6 +61,8 @@ pub struct Subscription {
     group: Mutex<Group>,
     /// Records that were dead letters made by modules, and are judged again: what is routed of them is not appended.
     unrouted: Mutex<BTreeMap<PartitionId, BTreeSet<Offset>>>,
+    /// If the broker itself reads it.
+    processing: Option<Processing>,
     counters: Mutex<Counters>,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
@@ -93,8 +97,9 @@ impl Subscription {
         row: SubscriptionRow,
         sources: Sources,
         cursors: Vec<(PartitionId, PartitionCursor)>,
+        state: StateSize,
     ) -> Self {
-        Self::new(Some(id), row, sources, cursors)
+        Self::new(Some(id), row, sources, cursors, state)
     }
 
     pub(crate) fn ephemeral(
@@ -103,7 +108,7 @@ impl Subscription {
         cursors: &[(PartitionId, CursorRow)],
     ) -> Self {
         let cursors = cursors.iter().map(|(partition, row)| (*partition, PartitionCursor::from(*row)));
-        Self::new(None, row, sources, cursors.collect())
+        Self::new(None, row, sources, cursors.collect(), StateSize::default())
     }
 
     /// `cursors` are those of the sources, in their order.
@@ -112,7 +117,9 @@ impl Subscription {
         mut row: SubscriptionRow,
         sources: Sources,
         cursors: Vec<(PartitionId, PartitionCursor)>,
+        state: StateSize,
     ) -> Self {
+        let processing = row.processor.as_ref().map(|processor| Processing::new(processor, state));
         let judges = Judges::of(std::mem::take(&mut row.bindings));
         let mut unrouted = BTreeMap::<_, BTreeSet<_>>::new();
         for (partition, cursor) in &cursors {
@@ -132,6 +139,7 @@ impl Subscription {
             flow: new_flow(),
             sources,
             unrouted: Mutex::new(unrouted),
+            processing,
             counters: Mutex::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
@@ -217,7 +225,10 @@ impl Subscription {
 
     /// All that is stored of it, but for its positions.
     pub(crate) fn to_row(&self) -> SubscriptionRow {
-        SubscriptionRow { bindings: self.bindings(), ..self.row.clone() }
+        let processor = self.row.processor.clone();
+        let paused = self.processing.as_ref().is_some_and(Processing::is_paused);
+        let processor = processor.map(|processor| ProcessorRow { paused, ..processor });
+        SubscriptionRow { bindings: self.bindings(), processor, ..self.row.clone() }
     }
 
     pub(crate) fn bindings(&self) -> Bindings {
@@ -288,6 +299,7 @@ impl Subscription {
             self.revision.send_replace(number);
             self.sources.wake();
             self.pump.wake();
+            self.wake_processing();
         }
     }
 
@@ -374,10 +386,50 @@ impl Subscription {
             }
         }
         self.pump.wake();
+        self.wake_processing();
+    }
+
+    /// What makes it a processor.
+    pub(crate) fn processing(&self) -> Option<&Processing> {
+        self.processing.as_ref()
+    }
+
+    /// Whether what its modules let through goes somewhere, if it is a processor.
+    pub(crate) fn has_sink(&self) -> bool {
+        self.row.processor.as_ref().is_some_and(|processor| processor.sink.is_some())
+    }
+
+    /// A processor is done with `range`.
+    pub(crate) fn processed(&self, partition: PartitionId, range: std::ops::Range<Offset>, size: StateSize) {
+        if let Some(processing) = &self.processing {
+            processing.set_size(size);
+        }
+        if let Some(index) = self.sources.index(partition) {
+            self.group().processed(index, range);
+        }
+    }
+
+    /// A processor is to pause, or to go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        if let Some(processing) = &self.processing {
+            if !paused {
+                self.try_again();
+            }
+            processing.pause(paused);
+        }
+    }
+
+    fn wake_processing(&self) {
+        if let Some(processing) = &self.processing {
+            processing.wake();
+        }
     }
 
     /// Takes the subscription for one reader of everything, who starts again from what is settled.
     pub(crate) fn hold(self: &Arc<Self>) -> Result<Held, Error> {
+        if self.processing.is_some() {
+            return Err(Error::IsProcessor(self.name().clone()));
+        }
         if self.row.delivery.mode != DeliveryMode::Exclusive {
             return Err(Error::NotExclusive { name: self.name().clone(), mode: self.row.delivery.mode });
         }
@@ -429,6 +481,7 @@ impl Subscription {
         // A reader waits on what it reads, workers on their pump.
         self.sources.wake();
         self.pump.wake();
+        self.wake_processing();
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
@@ -440,7 +493,9 @@ impl Subscription {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fault = fault.or_else(|| self.breaker.fault());
         let group = self.group();
-        let state = match (&fault, group.is_read()) {
+        let processor = self.processing.as_ref().map(|processing| processing.info(&self.row));
+        let state = match (&fault, group.is_read() || processor.is_some()) {
+            _ if processor.as_ref().is_some_and(|processor| processor.paused) => SubscriptionState::Paused,
             (Some(_), _) => SubscriptionState::Faulted,
             (None, true) => SubscriptionState::Active,
             (None, false) => SubscriptionState::Idle,
@@ -475,6 +530,7 @@ impl Subscription {
             revision: revision.number,
             earlier,
             shadow: shadow.map(|shadow| shadow.info()),
+            processor,
             delivery: self.row.delivery.clone(),
             consumers: group.consumers() as u64,
             state,

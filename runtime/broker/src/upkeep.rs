@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_store::{Cleanup, RemovedPartition, Store};
+use millstream_store::{Cleanup, RemovedPartition, RemovedState, Store};
 use millstream_types::{Offset, PartitionId, Retention, Timestamp};
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -58,6 +58,7 @@ impl Thread {
             oldest: Oldest::new(),
             compactor: Compactor::new(store.clone()),
             removed: VecDeque::new(),
+            removed_states: VecDeque::new(),
             turn: false,
         };
         let work = move || {
@@ -92,6 +93,8 @@ struct Upkeep {
     compactor: Compactor,
     /// Partitions of deleted topics, and from which offset on they still hold something.
     removed: VecDeque<(PartitionId, Offset)>,
+    /// Deleted processors of which entries of the state are still there.
+    removed_states: VecDeque<u32>,
     /// Whether it is their turn.
     turn: bool,
 }
@@ -158,14 +161,32 @@ impl Upkeep {
             }
             return Ok(true);
         }
+        if let Some(processor) = self.removed_states.pop_front() {
+            match self.store.remove_state(processor) {
+                Ok(true) => {}
+                Ok(false) => self.removed_states.push_back(processor),
+                Err(error) => {
+                    tracing::warn!(processor, %error, "the state of a deleted processor is still there; it is tried again")
+                }
+            }
+            return Ok(true);
+        }
         let (runtime, submitter) = (&self.runtime, &self.submitter);
         let busy = self.compactor.is_busy();
         self.compactor.step(now(), |command| runtime.block_on(submitter.execute(command)))?;
         Ok(busy)
     }
 
-    /// Looks which partitions are deleted and still hold something.
+    /// Looks which partitions and processors are deleted and still hold something.
     fn look_for_removed(&mut self) {
+        if self.removed_states.is_empty() {
+            for row in self.store.keys::<RemovedState>() {
+                match row {
+                    Ok(RemovedState(processor)) => self.removed_states.push_back(processor),
+                    Err(error) => tracing::warn!(%error, "it is not known which states are to be removed"),
+                }
+            }
+        }
         if !self.removed.is_empty() {
             return;
         }

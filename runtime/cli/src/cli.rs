@@ -72,6 +72,9 @@ enum Command {
     /// Create, list, describe and delete durable subscriptions
     #[command(subcommand)]
     Subscription(commands::subscription::Subscription),
+    /// Create, list, describe, pause, resume and delete processors: modules that remember, from topics to topics
+    #[command(subcommand)]
+    Processor(commands::processor::Processor),
     /// Measure this machine and Millstream on it
     Bench(commands::bench::Bench),
 }
@@ -90,6 +93,7 @@ impl Cli {
             Command::Dlq(dlq) => wait(dlq.run(&common)),
             Command::Module(module) => module.run(&common),
             Command::Subscription(subscription) => wait(subscription.run(&common)),
+            Command::Processor(processor) => wait(processor.run(&common)),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod dlq;
 pub(crate) mod module;
+pub(crate) mod processor;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod subscribe;

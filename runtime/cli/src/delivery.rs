@@ -77,7 +77,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 5s or 2min"))
 }
 
-fn dead_letters(text: &str) -> Result<DeadLetters, String> {
+pub(crate) fn dead_letters(text: &str) -> Result<DeadLetters, String> {
     match text {
         "auto" => Ok(DeadLetters::Auto),
         "off" => Ok(DeadLetters::Off),

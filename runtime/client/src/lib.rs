@@ -40,6 +40,7 @@ mod keep;
 mod limits;
 mod module_log;
 mod place;
+mod processor;
 mod publish;
 mod stream;
 mod tls;
@@ -55,13 +56,14 @@ pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
     BatchBuilder, Binding, Compaction, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability,
     Header, ModuleInfo, ModuleLogFilter, ModuleLogLevel, ModuleLogLine, ModuleName, ModuleSigner, Offset,
-    OnFault, PartitionInfo, ProducerName, PublishLimit, PublishRate, Rebinding, Record, RecordBatch,
+    OnFault, PartitionInfo, ProcessorConfig, ProcessorInfo, ProducerName, PublishLimit, PublishRate, Rebinding, Record, RecordBatch,
     RecordView, Retention, Revision, ShadowInfo, SlowDown, StartAt, SubscriptionInfo, SubscriptionName,
     Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName, TopicPartition, TopicPattern,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use module_log::ModuleLog;
 pub use place::Place;
+pub use processor::NewProcessor;
 pub use publish::{Pending, PendingBatch, PublishCounts, PublishOptions, Publisher, RecordReceipt};
 pub use url::{Trust, Url, UrlError};
 pub use work::{Leased, Settled, Settler, WorkOptions, Worker};

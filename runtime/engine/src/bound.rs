@@ -10,7 +10,8 @@ use crate::instance::Instance;
 use crate::limits::{CALL_BYTES_MAX, CONFIG_BYTES_MAX, Limits};
 use crate::log::{Log, LogSink};
 use crate::spec::Announced;
-use crate::{BindError, Module, Setup, Spec};
+use crate::state::Layer;
+use crate::{BindError, Module, Setup, Spec, State};
 
 /// A module bound to a place. Not shared: one thread at a time runs it.
 ///
@@ -20,7 +21,7 @@ pub struct Bound {
     setup: Setup,
     limits: Limits,
     announced: Announced,
-    state: State,
+    running: Running,
     /// Whether the last call was the first of its instance.
     fresh: bool,
     memory_bytes_peak: usize,
@@ -34,7 +35,7 @@ pub(crate) struct Call {
 }
 
 /// An instance, or the log that waits for the next one.
-enum State {
+enum Running {
     Ready(Instance),
     Resting(Log),
     /// Only while an instance is being made.
@@ -72,12 +73,15 @@ impl Bound {
         if let Some(schema) = &module.loaded.schema {
             schema.check(&setup.config).map_err(BindError::ConfigFields)?;
         }
+        if module.needs_state() && setup.state.is_none() {
+            return Err(BindError::NeedsState);
+        }
         let log = Log::new(log, &limits);
         let (instance, spec) = start(&module, &setup, &limits, log).map_err(|(error, _)| error)?;
         let announced = Announced::new(spec);
         let memory_bytes_peak = instance.memory_bytes();
-        let state = State::Ready(instance);
-        Ok(Self { module, setup, limits, announced, state, fresh: true, memory_bytes_peak })
+        let running = Running::Ready(instance);
+        Ok(Self { module, setup, limits, announced, running, fresh: true, memory_bytes_peak })
     }
 
     /// What the module announced.
@@ -108,8 +112,8 @@ impl Bound {
 
     /// Gives the instance up, with the memory it holds. The next call makes another.
     pub fn rest(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Between) {
-            State::Ready(instance) => State::Resting(instance.into_log()),
+        self.running = match std::mem::replace(&mut self.running, Running::Between) {
+            Running::Ready(instance) => Running::Resting(instance.into_log()),
             other => other,
         };
     }
@@ -131,11 +135,14 @@ impl Bound {
 
     /// Calls `process`.
     pub(crate) fn call(&mut self, batch: &[u8]) -> Call {
+        if let Some(state) = self.state() {
+            state.discard(Layer::Call);
+        }
         let failed = |fault| Call { nanos: 0, fuel: 0, result: Err(fault) };
         if let Err(fault) = self.wake() {
             return failed(fault);
         }
-        let State::Ready(instance) = &mut self.state else {
+        let Running::Ready(instance) = &mut self.running else {
             return failed(Fault::new(FaultKind::Unusable, "the module has no instance"));
         };
         let called = instance.process(&self.module.engine, batch, &self.limits);
@@ -157,8 +164,13 @@ impl Bound {
         let checked = VerdictsView::new(bytes, records)
             .map_err(|error| Fault::new(FaultKind::BadVerdicts, error.to_string()))
             .and_then(|verdicts| self.announced.check(&verdicts).map(|()| verdicts));
-        if checked.is_err() {
-            self.rest();
+        match &checked {
+            Ok(_) => {
+                if let Some(state) = self.state() {
+                    state.merge(Layer::Call);
+                }
+            }
+            Err(_) => self.rest(),
         }
         let fresh = self.fresh;
         checked.map_err(|fault| Fault { fresh, ..fault })
@@ -168,25 +180,30 @@ impl Bound {
         &mut self.announced
     }
 
+    /// What it remembers, if it asks for that.
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.setup.state.as_ref().filter(|_| self.module.needs_state())
+    }
+
     fn wake(&mut self) -> Result<(), Fault> {
-        if let State::Ready(_) = self.state {
+        if let Running::Ready(_) = self.running {
             return Ok(());
         }
-        let log = match std::mem::replace(&mut self.state, State::Between) {
-            State::Resting(log) => log,
+        let log = match std::mem::replace(&mut self.running, Running::Between) {
+            Running::Resting(log) => log,
             _ => Log::new(LogSink::none(), &self.limits),
         };
         match start(&self.module, &self.setup, &self.limits, log) {
             Ok((instance, spec)) if spec == self.announced.spec => {
-                self.state = State::Ready(instance);
+                self.running = Running::Ready(instance);
                 Ok(())
             }
             Ok((instance, _)) => {
-                self.state = State::Resting(instance.into_log());
+                self.running = Running::Resting(instance.into_log());
                 Err(Fault::new(FaultKind::Unusable, "`configure` announces something else than before"))
             }
             Err((error, log)) => {
-                self.state = State::Resting(log);
+                self.running = Running::Resting(log);
                 Err(match error {
                     BindError::Instantiate(fault) if fault.kind == FaultKind::Busy => fault,
                     other => Fault::new(FaultKind::Unusable, other.to_string()),
@@ -218,7 +235,10 @@ fn start(
         Err(fault) => Err(BindError::Configure(fault)),
     };
     match configured {
-        Ok(spec) => Ok((instance, spec)),
+        Ok(spec) => {
+            instance.set_state(setup.state.clone().filter(|_| module.needs_state()));
+            Ok((instance, spec))
+        }
         Err(error) => Err((error, instance.into_log())),
     }
 }

@@ -6,6 +6,10 @@ use wasmtime::component::{ComponentType, Lift, Lower, flags};
 pub const CONTRACT: u32 = 1;
 /// Name of the log interface.
 pub(crate) const LOG: &str = "millstream:module/log@1.0.0";
+/// Name of the interface to a processor's state.
+pub(crate) const STATE: &str = "millstream:module/state@1.0.0";
+/// Name of the interface that says whose the records are.
+pub(crate) const SOURCE: &str = "millstream:module/source@1.0.0";
 /// Start of the names of all interfaces of the contract's package.
 pub(crate) const PACKAGE: &str = "millstream:module/";
 pub(crate) const CONFIGURE: &str = "configure";
@@ -57,6 +61,13 @@ pub(crate) enum GuestFailure {
     Retry(String),
     #[component(name = "reject")]
     Reject(String),
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct GuestEntry {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 #[derive(ComponentType, Lift, Clone, Copy)]

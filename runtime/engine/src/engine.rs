@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::cache::Cache;
-use crate::contract::{CONFIGURE, LOG, PACKAGE, PROCESS};
+use crate::contract::{CONFIGURE, LOG, PACKAGE, PROCESS, SOURCE, STATE};
 use crate::host::{self, Host};
 use crate::instance::Instance;
 use crate::limits::Limits;
@@ -120,7 +120,8 @@ impl Engine {
         self.check_imports(&component)?;
         self.check_exports(&component)?;
         let pre = self.link(&component)?;
-        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), pre });
+        let needs_state = self.needs_state(&component);
+        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), needs_state, pre });
         let mut modules = lock(&self.shared.modules);
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&loaded));
@@ -139,7 +140,7 @@ impl Engine {
                         .map(|(name, _)| name.to_owned())
                         .take(8)
                         .collect();
-                    if name == LOG || (functions.is_empty() && name.starts_with(PACKAGE)) {
+                    if [LOG, STATE, SOURCE].contains(&name) || (functions.is_empty() && name.starts_with(PACKAGE)) {
                         continue;
                     }
                     functions
@@ -149,6 +150,10 @@ impl Engine {
             return Err(LoadError::UnknownImport { import: name.to_owned(), functions });
         }
         Ok(())
+    }
+
+    fn needs_state(&self, component: &Component) -> bool {
+        component.component_type().imports(&self.shared.wasmtime).any(|(name, _)| [STATE, SOURCE].contains(&name))
     }
 
     fn check_exports(&self, component: &Component) -> Result<(), LoadError> {

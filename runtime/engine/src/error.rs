@@ -99,6 +99,9 @@ pub enum BindError {
     /// `configure` trapped, took too long or used too much.
     #[error("the module failed in `configure`: {0}")]
     Configure(Fault),
+    /// It keeps a state, and is not a processor's.
+    #[error("the module keeps a state, which only processors have: `millstream processor create`")]
+    NeedsState,
     /// No instance could be made.
     #[error("the module cannot be instantiated: {0}")]
     Instantiate(Fault),

@@ -20,6 +20,8 @@ pub enum FaultKind {
     Memory,
     /// The answer, or what it stands for, is larger than allowed.
     OutputTooLarge,
+    /// The module trapped since the state did not take or give what it wanted.
+    State,
     /// The answer is not the verdicts of the batch.
     BadVerdicts,
     /// A verdict or a topic that the module did not announce.
@@ -48,6 +50,7 @@ impl FaultKind {
             Self::Deadline => "deadline",
             Self::Memory => "memory",
             Self::OutputTooLarge => "output_too_large",
+            Self::State => "state",
             Self::BadVerdicts => "bad_verdicts",
             Self::Undeclared => "undeclared",
             Self::Retry => "retry",
@@ -100,8 +103,8 @@ impl Fault {
             let used = host.limit_ms();
             return Self::new(FaultKind::Deadline, format!("used more than its {used} ms of CPU time"));
         }
-        if let Some(denied) = host.take_denied() {
-            return Self::new(FaultKind::Memory, denied);
+        if let Some((kind, denied)) = host.take_denied() {
+            return Self::new(kind, denied);
         }
         let cause = error.root_cause().to_string();
         if cause.contains(FUEL_EXHAUSTED) {

@@ -6,16 +6,20 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::Linker;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
-use crate::contract::{GuestLevel, LOG};
+use crate::contract::{GuestEntry, GuestLevel, LOG, SOURCE, STATE};
+use crate::fault::FaultKind;
 use crate::limits::{Limits, TEXT_BYTES_MAX, TICK, WALL_RATIO};
 use crate::log::{Log, LogLevel, cut};
+use crate::state::State;
 
 /// The data of a store.
 #[derive(Debug)]
 pub(crate) struct Host {
     log: Log,
+    /// Of a processor, while it judges.
+    state: Option<State>,
     panic: Option<String>,
-    denied: Option<String>,
+    denied: Option<(FaultKind, String)>,
     memory_bytes: usize,
     memory_bytes_max: usize,
     table_elements_max: usize,
@@ -37,6 +41,7 @@ impl Host {
     pub(crate) fn new(log: Log, limits: &Limits) -> Self {
         Self {
             log,
+            state: None,
             panic: None,
             denied: None,
             memory_bytes: 0,
@@ -53,6 +58,11 @@ impl Host {
         self.clock = Clock { limit, started: Instant::now(), cpu_at_first_tick: None };
         self.denied = None;
         self.panic = None;
+    }
+
+    /// Gives the calls to come a state, or none.
+    pub(crate) fn set_state(&mut self, state: Option<State>) {
+        self.state = state;
     }
 
     /// Linear memory granted so far.
@@ -76,7 +86,7 @@ impl Host {
     }
 
     /// What the guest was refused during this call.
-    pub(crate) fn take_denied(&mut self) -> Option<String> {
+    pub(crate) fn take_denied(&mut self) -> Option<(FaultKind, String)> {
         self.denied.take()
     }
 
@@ -90,6 +100,18 @@ impl Host {
         Ok(match cx.data_mut().clock.left() {
             Some(left) => UpdateDeadline::Continue(ticks(left)),
             None => UpdateDeadline::Interrupt,
+        })
+    }
+
+    /// The state, for a call of a guest; what goes wrong with it becomes a trap.
+    fn with_state<T>(&mut self, ask: impl FnOnce(&State) -> Result<T, String>) -> wasmtime::Result<T> {
+        let answer = match &self.state {
+            Some(state) => ask(state),
+            None => Err("the state is there while records are processed, not in `configure`".to_owned()),
+        };
+        answer.map_err(|cause| {
+            self.denied = Some((FaultKind::State, cause.clone()));
+            wasmtime::Error::msg(cause)
         })
     }
 
@@ -141,6 +163,37 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             cx.data_mut().write_log(level, &text);
             Ok(())
         },
+    )?;
+    link_state(linker)?;
+    let mut source = linker.instance(SOURCE)?;
+    source.func_wrap("topic", |mut cx: StoreContextMut<'_, Host>, (): ()| {
+        Ok((cx.data_mut().with_state(|state| Ok(state.topic()))?,))
+    })?;
+    source.func_wrap("partition", |mut cx: StoreContextMut<'_, Host>, (): ()| {
+        Ok((cx.data_mut().with_state(|state| Ok(state.partition()))?,))
+    })
+}
+
+fn link_state(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    let mut state = linker.instance(STATE)?;
+    state.func_wrap("get", |mut cx: StoreContextMut<'_, Host>, (key,): (Vec<u8>,)| {
+        let value = cx.data_mut().with_state(|state| state.get(&key))?;
+        Ok((value.map(Vec::from),))
+    })?;
+    state.func_wrap("put", |mut cx: StoreContextMut<'_, Host>, (key, value): (Vec<u8>, Vec<u8>)| {
+        cx.data_mut().with_state(|state| state.put(key, value))
+    })?;
+    state.func_wrap("delete", |mut cx: StoreContextMut<'_, Host>, (key,): (Vec<u8>,)| {
+        cx.data_mut().with_state(|state| state.delete(key))
+    })?;
+    state.func_wrap(
+        "scan",
+        |mut cx: StoreContextMut<'_, Host>, (prefix, after, limit): (Vec<u8>, Option<Vec<u8>>, u32)| {
+            let entries = cx.data_mut().with_state(|state| state.scan(&prefix, after.as_deref(), limit))?;
+            let entries = entries.into_iter();
+            let entries = entries.map(|(key, value)| GuestEntry { key: key.into(), value: value.into() });
+            Ok((entries.collect::<Vec<_>>(),))
+        },
     )
 }
 
@@ -154,7 +207,8 @@ impl ResourceLimiter for Host {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > self.memory_bytes_max {
             let max = self.memory_bytes_max;
-            self.denied = Some(format!("wants {total} bytes of memory; its limit is {max}"));
+            let denied = format!("wants {total} bytes of memory; its limit is {max}");
+            self.denied = Some((FaultKind::Memory, denied));
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -169,7 +223,8 @@ impl ResourceLimiter for Host {
     ) -> wasmtime::Result<bool> {
         if desired > self.table_elements_max {
             let max = self.table_elements_max;
-            self.denied = Some(format!("wants a table of {desired} elements; its limit is {max}"));
+            let denied = format!("wants a table of {desired} elements; its limit is {max}");
+            self.denied = Some((FaultKind::Memory, denied));
             return Ok(false);
         }
         Ok(true)

@@ -7,7 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentNamedList, Func, InstancePre, Lift, Lower};
 
-use crate::LoadError;
+use crate::{LoadError, State};
 use crate::contract::{
     CONFIGURE, ConfigureParams, ConfigureResults, GuestFailure, GuestSetup, GuestSpec, PROCESS,
     ProcessParams, ProcessResults,
@@ -123,6 +123,11 @@ impl Instance {
         let nanos = nanos_since(self.store.data().started());
         let fuel = if self.counts_fuel { self.store.get_fuel().map_or(0, |left| FUEL - left) } else { 0 };
         Called { nanos, fuel, fresh, result: result.map_err(|fault| Fault { fresh, ..fault }) }
+    }
+
+    /// Gives the calls to come a state, or none.
+    pub(crate) fn set_state(&mut self, state: Option<State>) {
+        self.store.data_mut().set_state(state);
     }
 
     /// Linear memory that it has: a memory never shrinks.

@@ -76,6 +76,21 @@ pub const SCHEMA_DEPTH_MAX: usize = 32;
 /// Patterns in the schema of a configuration.
 pub const SCHEMA_PATTERNS_MAX: usize = 64;
 
+/// Longest key of a state, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 1 << 10;
+/// Longest value of a state, in bytes.
+pub const STATE_VALUE_BYTES_MAX: usize = 256 << 10;
+/// Bytes that one call may write to a state.
+pub const STATE_CALL_BYTES_MAX: usize = 4 << 20;
+
+/// What an entry of a state counts beside its bytes.
+pub(crate) const STATE_ENTRY_OVERHEAD: i64 = 32;
+/// A scan of a state ends once it has found so many bytes.
+pub(crate) const STATE_SCAN_BYTES: usize = 256 << 10;
+/// And so many entries.
+pub(crate) const STATE_SCAN_ENTRIES: usize = 4_096;
+/// Bytes of a state that are remembered as they are committed.
+pub(crate) const STATE_KNOWN_BYTES: usize = 8 << 20;
 /// Memory of one compiled pattern: enough for a few repeated Unicode classes.
 pub(crate) const SCHEMA_PATTERN_BYTES: usize = 256 << 10;
 /// What holding a configuration to a schema may cost. A unit is a subschema applied to a value.

@@ -34,6 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) schema: Option<ConfigSchema>,
     pub(crate) wasm_bytes: usize,
+    /// What it imports that only processors are given.
+    pub(crate) needs_state: bool,
     pub(crate) pre: InstancePre<Host>,
 }
 
@@ -51,6 +53,11 @@ impl Module {
     /// Bytes of the component.
     pub fn wasm_bytes(&self) -> usize {
         self.loaded.wasm_bytes
+    }
+
+    /// Whether it asks for a state, so that only a processor may bind it.
+    pub fn needs_state(&self) -> bool {
+        self.loaded.needs_state
     }
 
     /// Makes an instance for `setup` and configures it. Its log lines go to `log`. Takes up to

@@ -3,7 +3,7 @@
 //! The batch is taken in chunks of at most 256 records. A chunk goes through all modules; what is kept stays a list of
 //! ranges of the source batch, until a module emits: from there on it is a batch of its own, whose records keep the
 //! offset of their source. What happens to a source record is all or nothing: once one of its outputs is rejected or at
-//! fault, the others go nowhere.
+//! fault, the others go nowhere. What a module with a state wrote for it stays, unless it was that module's call that failed.
 
 mod chunk;
 mod counters;
@@ -22,7 +22,8 @@ pub use counters::Counters;
 pub use outcome::{Delivery, Outcome, RecordFault, Reject, RoutedRecord, Stop};
 
 use crate::limits::{CALL_RECORDS_MAX, RUN_EMIT_BYTES, RUN_TURN};
-use crate::{Bound, Fault, FaultKind};
+use crate::state::Layer;
+use crate::{Bound, Fault, FaultKind, State};
 use chunk::{Chunk, Overflow};
 use gather::Gather;
 use stage::Stage;
@@ -50,7 +51,7 @@ impl Turn {
 }
 
 impl Pipeline {
-    /// A pipeline of `modules`, in that order. Without any, every record goes on.
+    /// A pipeline of `modules`, in that order, of which one at most has a state. Without any, every record goes on.
     pub fn new(modules: Vec<Bound>) -> Self {
         let stages = modules.into_iter().map(Stage::new).collect();
         Self { stages, counters: Counters::default(), faults_in_row: 0, turn: RUN_TURN }
@@ -65,6 +66,18 @@ impl Pipeline {
     /// The modules, in order.
     pub fn modules(&self) -> impl ExactSizeIterator<Item = &Bound> {
         self.stages.iter().map(Stage::bound)
+    }
+
+    /// What one of the modules remembers. After a run it is to be told whether what that wrote is kept.
+    pub fn state(&self) -> Option<State> {
+        self.state_and_place().map(|(state, _)| state)
+    }
+
+    /// With whether its module is the last.
+    fn state_and_place(&self) -> Option<(State, bool)> {
+        let place = self.stages.iter().position(|stage| stage.bound().state().is_some())?;
+        let state = self.stages.get(place)?.bound().state()?;
+        Some((state.clone(), place + 1 == self.stages.len()))
     }
 
     /// Whether some module may emit, to its reader or to topics.
@@ -94,6 +107,22 @@ impl Pipeline {
         }
     }
 
+    /// The same as [`run`](Self::run) where whatever is done counts: what is written to a state is kept.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_for_good(
+        &mut self,
+        batch: &RecordBatch,
+        records: Range<usize>,
+    ) -> Result<Outcome, BatchError> {
+        let outcome = self.run(batch, records)?;
+        if let Some(state) = self.state() {
+            state.keep();
+        }
+        Ok(outcome)
+    }
+
     /// Runs the records at indices `records` of `batch` through the modules. May end early, so that no run takes too
     /// long or holds too much: [`Outcome::done`] says how far it came. Takes long: not for a thread that serves others.
     ///
@@ -107,6 +136,10 @@ impl Pipeline {
         let source = if plain { batch.decompressed()? } else { batch.clone() };
         let view = source.view();
 
+        let state = self.state_and_place();
+        if let Some((state, _)) = &state {
+            state.give_up();
+        }
         let mut counters = Counters::default();
         let mut gather = Gather::default();
         let mut at = records.start;
@@ -117,9 +150,27 @@ impl Pipeline {
             }
             let range = at..records.end.min(at + chunk_records);
             let faults_before = self.faults_in_row;
+            if let Some((state, _)) = &state {
+                state.discard(Layer::Chunk);
+            }
             let mut chunk = Chunk::new(view, range.clone(), turn, &mut self.faults_in_row, &mut counters);
             match chunk.run(&mut self.stages) {
-                Ok(()) => chunk_records = CALL_RECORDS_MAX,
+                Ok(()) => {
+                    let done = chunk.done().len();
+                    chunk_records = CALL_RECORDS_MAX;
+                    match &state {
+                        // A module behind it did not come so far as what was written: again, without the rest.
+                        Some((_, false)) if done < range.len() => {
+                            if done > 0 {
+                                chunk_records = done;
+                                self.faults_in_row = faults_before;
+                                continue;
+                            }
+                        }
+                        Some((state, _)) => state.merge(Layer::Chunk),
+                        None => {}
+                    }
+                }
                 Err(Overflow) if range.len() > 1 => {
                     chunk_records = range.len() / 2;
                     self.faults_in_row = faults_before;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use millstream_types::{TopicName, TopicPattern, Verdict, VerdictsView};
 
-use crate::BindError;
+use crate::{BindError, State};
 use crate::contract::{GuestFields, GuestSpec, GuestVerdicts};
 use crate::fault::{Fault, FaultKind};
 use crate::limits::{SPEC_TOPICS_MAX, TOPICS_KNOWN_MAX};
 
 /// Where a module is bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Setup {
     /// Topic whose records it judges.
     pub topic: String,
@@ -18,6 +18,8 @@ pub struct Setup {
     pub subscription: String,
     /// Its configuration, a JSON text; `{}` when none was given.
     pub config: String,
+    /// What it remembers, if it is a processor's.
+    pub state: Option<State>,
 }
 
 /// The verdicts that a module announced.

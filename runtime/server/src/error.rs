@@ -37,6 +37,10 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
             (ErrorCode::BadRequest, wanted.map(|wanted| wanted.to_string()))
         }
         Error::SubscriptionBusy(name) => (ErrorCode::SubscriptionBusy, Some(name.to_string())),
+        Error::IsProcessor(_) => (ErrorCode::WrongMode, Some("processor".into())),
+        Error::NoProcessor(name) | Error::Processor { name, .. } => {
+            (ErrorCode::BadRequest, Some(name.to_string()))
+        }
         Error::NotExclusive { mode, .. } => (ErrorCode::WrongMode, Some(mode.to_string())),
         Error::TooManyConsumers { consumers, .. } => (ErrorCode::SlowDown, Some(consumers.to_string())),
         Error::TooManySubscriptions { found } => (ErrorCode::SlowDown, Some(found.to_string())),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use millstream_broker::{Error, NewSubscription};
 use millstream_quic::FrameWriter;
-use millstream_types::{RecordBatch, TopicName};
+use millstream_types::{DeliveryConfig, RecordBatch, TopicName};
 use millstream_wire::{Answer, AtomicPart, Request, Response};
 
 use crate::{
@@ -77,6 +77,24 @@ async fn answer(
             let (pipeline, delivery) = (Some(pipeline), Some(delivery));
             let wanted = NewSubscription { topic, name: None, from, pipeline, on_fault, delivery };
             Response::Subscription(Box::new(broker.create_subscription(name, wanted).await?.info()))
+        }
+        Request::CreateProcessor { name, config, from, pipeline, on_fault, dead_letters } => {
+            let delivery = Some(DeliveryConfig { dead_letters, ..DeliveryConfig::default() });
+            let Some(topic) = config.sources.first().cloned() else {
+                let why = "it has no source; name a topic".to_owned();
+                return Err(Error::Processor { name, why });
+            };
+            let wanted =
+                NewSubscription { topic, name: None, from, pipeline: Some(pipeline), on_fault, delivery };
+            Response::Subscription(Box::new(broker.create_processor(name, config, wanted).await?.info()))
+        }
+        Request::PauseProcessor { name, paused } => {
+            broker.pause_processor(&name, paused).await?;
+            Response::Subscription(Box::new(broker.subscription(&name)?.info()))
+        }
+        Request::ProcessorState { name, prefix, after, limit } => {
+            let page = broker.processor_state(&name, prefix.into(), after.map(Bytes::from), limit).await?;
+            return Ok((Response::Done, page.map(RecordBatch::into_bytes).unwrap_or_default()));
         }
         Request::ListSubscriptions => Response::Subscriptions(broker.subscriptions()),
         Request::DescribeSubscription { name } => {

@@ -114,6 +114,7 @@ impl Server {
         let draft = config.data_dir.join("client.url.new");
         let written = fs::write(&draft, format!("{url}\n")).and_then(|()| fs::rename(&draft, &path));
         written.map_err(|cause| StartError::File { path, cause })?;
+        broker.start_processors();
         let context = Arc::new(Context::new(broker, config));
         let accepting = tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context)));
         let watching =

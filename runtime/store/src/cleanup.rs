@@ -1,12 +1,12 @@
-//! Deleting the batches of a partition whose topic is gone: in chunks, so that nobody waits long, and resumable, since
-//! the partition stays listed under [`RemovedPartition`] until the last chunk.
+//! Deleting the batches of a partition whose topic is gone, and the state of a processor: in chunks, so that nobody waits
+//! long, and resumable, since they stay listed under [`RemovedPartition`] and [`RemovedState`] until the last chunk.
 
 use bytes::Bytes;
 use millstream_types::{Offset, PartitionId};
 
 use crate::{
     error::{ReadError, WriteError},
-    keys::RemovedPartition,
+    keys::{RemovedPartition, RemovedState, StateEntriesOf},
     read::key,
     store::{Persist, Store},
 };
@@ -35,6 +35,7 @@ pub enum CleanupError {
 }
 
 const CHUNK_BATCHES: usize = 1_000;
+const CHUNK_ENTRIES: usize = 10_000;
 
 impl Store {
     /// Deletes a chunk of the batches of a partition that [`Batch::delete_partition`](crate::Batch::delete_partition)
@@ -64,5 +65,28 @@ impl Store {
         self.commit(batch, Persist::Buffer)?;
         self.inner.reclaiming.freed(0, deleted_bytes);
         Ok(if done { Cleanup::Done } else { Cleanup::More { from: last } })
+    }
+
+    /// Deletes a chunk of the state of a processor that is listed under [`RemovedState`]; whether nothing is left.
+    ///
+    /// # Errors
+    /// [`CleanupError`] as for reads and commits.
+    pub fn remove_state(&self, processor: u32) -> Result<bool, CleanupError> {
+        if self.get(&RemovedState(processor))?.is_none() {
+            return Ok(true);
+        }
+        let mut batch = self.batch();
+        let mut deleted = 0;
+        let entries = StateEntriesOf { processor, prefix: Bytes::new() };
+        for entry in self.scan_prefix(&entries).take(CHUNK_ENTRIES) {
+            batch.remove(&entry?.0);
+            deleted += 1;
+        }
+        let done = deleted < CHUNK_ENTRIES;
+        if done {
+            batch.remove(&RemovedState(processor));
+        }
+        self.commit(batch, Persist::Buffer)?;
+        Ok(done)
     }
 }

@@ -1,7 +1,10 @@
 //! Reading: record batches by offset, rows by key and by kind. Every read works on a snapshot, since a bare range can
 //! see half of an atomic batch.
 
-use std::marker::PhantomData;
+use std::{
+    marker::PhantomData,
+    ops::Bound::{Excluded, Included},
+};
 
 use bytes::Bytes;
 use fjall::{Readable as _, Snapshot};
@@ -113,6 +116,26 @@ impl Store {
         let keyspace = self.inner.keyspaces.of(P::Key::FAMILY);
         let prefix = keys::encode_prefix(prefix);
         Scan { rows: self.inner.db.snapshot().prefix(keyspace, prefix), kind: PhantomData }
+    }
+
+    /// The rows that share `prefix` and come after `after`, in the order of their keys, as they are now.
+    pub fn scan_after<P: Prefix>(&self, prefix: &P, after: &P::Key) -> Scan<P::Key> {
+        let keyspace = self.inner.keyspaces.of(P::Key::FAMILY);
+        let (prefix, after) = (keys::encode_prefix(prefix), keys::encode(after));
+        // Behind all that start with the prefix; where it is nothing but 0xFF, it has no end, and the tag is never that.
+        let mut end = prefix.to_vec();
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let end = Bytes::from(end);
+        let from = match after {
+            after if after < prefix => Included(prefix),
+            after if after >= end => Included(end.clone()),
+            after => Excluded(after),
+        };
+        let rows = self.inner.db.snapshot().range(keyspace, (from, Excluded(end)));
+        Scan { rows, kind: PhantomData }
     }
 
     /// The batch that contains `offset`.

@@ -12,6 +12,7 @@ mod module;
 mod module_log;
 mod names;
 mod partition;
+mod processor;
 mod record;
 mod slow_down;
 mod subscription;
@@ -29,6 +30,7 @@ pub use module::{ModuleInfo, ModuleSigner};
 pub use module_log::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine};
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
+pub use processor::{ProcessorConfig, ProcessorInfo};
 pub use record::{Header, Record};
 pub use slow_down::{PublishLimit, PublishRate, RateError, SlowDown};
 pub use subscription::{

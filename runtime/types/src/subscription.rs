@@ -5,8 +5,8 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, Revision, ShadowInfo, SubscriptionName,
-    Timestamp, TopicName, TopicPattern,
+    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, ProcessorInfo, Revision, ShadowInfo,
+    SubscriptionName, Timestamp, TopicName, TopicPattern,
 };
 
 /// Where a new subscription starts.
@@ -46,6 +46,8 @@ pub enum SubscriptionState {
     Idle,
     /// A consumer is connected.
     Active,
+    /// A processor that was told to pause.
+    Paused,
     /// Its modules fail; the backlog is kept, and it is tried again now and then, or once a consumer comes.
     Faulted,
 }
@@ -73,6 +75,9 @@ pub struct SubscriptionInfo {
     /// What runs beside it, to be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowInfo>,
+    /// What makes it a processor, if it is one: the broker itself reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<ProcessorInfo>,
     /// How it delivers.
     #[serde(default)]
     pub delivery: DeliveryConfig,

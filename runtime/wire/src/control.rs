@@ -1,7 +1,7 @@
 //! The first frame of every stream, requests and their answers.
 
 use millstream_types::{
-    DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProducerId, ProducerName, Rebinding,
+    DeadLetters, DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProcessorConfig, ProducerId, ProducerName, Rebinding,
     SubscriptionName, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,45 @@ pub enum Request {
         /// How it delivers.
         #[serde(default)]
         delivery: DeliveryConfig,
+    },
+    /// Answered by [`Response::Subscription`]. Creating one again with the same settings changes nothing. It is listed,
+    /// described, rebound and deleted as a subscription.
+    CreateProcessor {
+        /// Its name.
+        name: SubscriptionName,
+        /// What it reads, where what it makes goes, and how much it remembers.
+        config: ProcessorConfig,
+        /// Where it starts.
+        from: StartAt,
+        /// What it does to its records; one of the modules may keep a state.
+        pipeline: Vec<Binding>,
+        /// What happens when a module fails.
+        #[serde(default)]
+        on_fault: OnFault,
+        /// Where its dead letters go.
+        #[serde(default)]
+        dead_letters: DeadLetters,
+    },
+    /// Answered by [`Response::Subscription`].
+    PauseProcessor {
+        /// Which.
+        name: SubscriptionName,
+        /// Or to go on.
+        paused: bool,
+    },
+    /// Answered by [`Response::Done`], with the entries as records of a batch, the frame's body, where there are any: at most
+    /// `limit`, and about 1 MiB.
+    ProcessorState {
+        /// Which.
+        name: SubscriptionName,
+        /// What their keys start with.
+        #[serde(default)]
+        prefix: Vec<u8>,
+        /// Behind which key they come.
+        #[serde(default)]
+        after: Option<Vec<u8>>,
+        /// How many.
+        limit: u32,
     },
     /// Answered by [`Response::Subscriptions`].
     ListSubscriptions,

@@ -7,6 +7,7 @@ pub(crate) enum Kind {
     Map,
     FlatMap,
     Route,
+    Processor,
 }
 
 impl Kind {
@@ -17,6 +18,7 @@ impl Kind {
             Self::Map => "map",
             Self::FlatMap => "flat_map",
             Self::Route => "route",
+            Self::Processor => "processor",
         }
     }
 
@@ -27,6 +29,7 @@ impl Kind {
             Self::Map => "MapAnswer",
             Self::FlatMap => "FlatMapAnswer",
             Self::Route => "RouteAnswer",
+            Self::Processor => "ProcessorAnswer",
         }
     }
 
@@ -37,6 +40,15 @@ impl Kind {
             Self::Map => "Option<Output>",
             Self::FlatMap => "Vec<Output>",
             Self::Route => "Option<String>",
+            Self::Processor => "Vec<Output>",
+        }
+    }
+
+    /// The parameters of such a function before its configuration.
+    pub(crate) fn params(self) -> &'static str {
+        match self {
+            Self::Processor => "record: &Record, state: &mut State",
+            _ => "record: &Record",
         }
     }
 

@@ -50,6 +50,16 @@ pub fn route(args: TokenStream, item: TokenStream) -> TokenStream {
     module::expand(Kind::Route, args.into(), item.into()).into()
 }
 
+/// Makes `fn(&Record, &mut State)` or `fn(&Record, &mut State, &Config)` the module of a processor: it remembers, and returns
+/// what it emits: nothing, an `Option` or a `Vec` of outputs, or a `Result` of those. What it wrote to its state for a record
+/// counts unless it returns an `Err`, which rejects the record.
+///
+/// Takes the arguments of [`macro@map`]. An output without a topic goes to the processor's sink.
+#[proc_macro_attribute]
+pub fn processor(args: TokenStream, item: TokenStream) -> TokenStream {
+    module::expand(Kind::Processor, args.into(), item.into()).into()
+}
+
 /// Makes a struct or enum a module's configuration, read from JSON as serde would, with unknown fields refused.
 /// Serde's attributes hold; a method `validate(&self) -> Result<(), E>`, if there is one, has the last word.
 ///

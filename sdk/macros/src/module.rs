@@ -34,14 +34,18 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
         Some(config) => quote!(#config),
         None => quote!(::millstream_sdk::NoConfig),
     };
+    let has_state = kind == Kind::Processor;
+    let state = has_state.then(|| quote!(, &mut state));
     let call = match signature.config {
-        Some(_) => quote!(#name(record, config)),
-        None => quote!(#name(record)),
+        Some(_) => quote!(#name(record #state, config)),
+        None => quote!(#name(record #state)),
     };
+    let open = has_state.then(|| quote!(let mut state = ::millstream_sdk::State::open();));
+    let close = has_state.then(|| quote!(, state));
     let answer = format_ident!("{}", kind.answer_trait());
     // Placed at the return type, so that the compiler points there when it is none of those allowed.
     let write = quote_spanned! { signature.answer.span() =>
-        ::millstream_sdk::__private::#answer::write(answer, record, verdicts)
+        ::millstream_sdk::__private::#answer::write(answer, record #close, verdicts)
     };
     let reads_payload = match &args.reads {
         Reads::Payload => quote!(true),
@@ -49,7 +53,7 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
         Reads::From(path) => quote!(#path(config)),
     };
     let emits = kind.emits();
-    let keeps = matches!(kind, Kind::Filter | Kind::Map | Kind::FlatMap);
+    let keeps = matches!(kind, Kind::Filter | Kind::Map | Kind::FlatMap | Kind::Processor);
     let rejects = !(kind == Kind::Filter && signature.answers_bool());
     let topics = topics(kind, &args.topics);
     let exports = exports(kind, args, name, &config);
@@ -63,6 +67,8 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
             type Config = #config;
             const VERDICTS: ::millstream_sdk::Verdicts =
                 ::millstream_sdk::Verdicts { keep: #keeps, drop: true, emit: #emits, reject: #rejects };
+
+            const HAS_STATE: bool = #has_state;
 
             #[allow(unused_variables, reason = "not every module asks its configuration")]
             fn reads_payload(config: &Self::Config) -> bool {
@@ -81,6 +87,7 @@ fn module(kind: Kind, args: &Args, function: &ItemFn) -> syn::Result<TokenStream
                 config: &Self::Config,
                 verdicts: &mut ::millstream_sdk::__private::VerdictWriter,
             ) {
+                #open
                 let answer = #call;
                 #write
             }
@@ -106,7 +113,7 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident, config: &TokenStream) -> 
         None => quote!(::core::env!("CARGO_PKG_NAME")),
     };
     let tail = format!(
-        r#"","description":{},"kind":"{}","reads":{},"capabilities":["log"],"contract":1,"sdk":"{}","config_schema":"#,
+        r#"","description":{},"kind":"{}","reads":{},"capabilities":{},"contract":1,"sdk":"{}","config_schema":"#,
         quoted(&description()),
         kind.attribute(),
         if matches!(args.reads, Reads::Headers) {
@@ -114,6 +121,7 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident, config: &TokenStream) -> 
         } else {
             r#"["key","headers","payload"]"#
         },
+        if kind == Kind::Processor { r#"["log","state","source"]"# } else { r#"["log"]"# },
         env!("CARGO_PKG_VERSION"),
     );
     quote! {

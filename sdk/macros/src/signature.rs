@@ -6,10 +6,10 @@ use crate::kind::Kind;
 
 /// What the expansion needs to know of a function.
 pub(crate) struct Signature<'a> {
-    /// Type behind the second reference, if there is one.
+    /// Type behind the last reference, if there is one.
     pub(crate) config: Option<&'a Type>,
     /// What the function returns.
-    pub(crate) answer: &'a Type,
+    pub(crate) answer: Type,
 }
 
 impl<'a> Signature<'a> {
@@ -17,8 +17,9 @@ impl<'a> Signature<'a> {
     pub(crate) fn of(kind: Kind, function: &'a ItemFn) -> syn::Result<Self> {
         let (attribute, returns, sig) = (kind.attribute(), kind.returns(), &function.sig);
         let wanted = format!(
-            "a #[{attribute}] function is `fn {}(record: &Record) -> {returns}` or `fn {0}(record: &Record, config: &Config) -> {returns}`",
-            sig.ident
+            "a #[{attribute}] function is `fn {}({params}) -> {returns}` or `fn {0}({params}, config: &Config) -> {returns}`",
+            sig.ident,
+            params = kind.params()
         );
         let refuse = |tokens: &dyn quote::ToTokens, fault: &str| {
             Err(syn::Error::new_spanned(tokens, format!("{fault}; {wanted}")))
@@ -45,26 +46,44 @@ impl<'a> Signature<'a> {
         if referenced(record)?.is_none() {
             return refuse(record, "its first parameter is not `&Record`");
         }
+        let has_state = kind == Kind::Processor;
+        if has_state {
+            match inputs.next() {
+                Some(state) if is_mutable_reference(state) => {}
+                Some(state) => return refuse(state, "its second parameter is not `&mut State`"),
+                None => return refuse(&sig.ident, "it takes no state"),
+            }
+        }
+        let (place, most) = if has_state { ("third", "three") } else { ("second", "two") };
         let config = match inputs.next() {
             None => None,
             Some(config) => match referenced(config)? {
                 Some(config) => Some(config),
-                None => return refuse(config, "its second parameter is not a reference to a config type"),
+                None => {
+                    let fault = format!("its {place} parameter is not a reference to a config type");
+                    return refuse(config, &fault);
+                }
             },
         };
         if let Some(extra) = inputs.next() {
-            return refuse(extra, "it has more than two parameters");
+            return refuse(extra, &format!("it has more than {most} parameters"));
         }
-        let ReturnType::Type(_, answer) = &sig.output else {
-            return refuse(&sig.ident, "it returns nothing");
+        let answer = match &sig.output {
+            ReturnType::Type(_, answer) => Type::clone(answer),
+            ReturnType::Default if has_state => syn::parse_quote!(()),
+            ReturnType::Default => return refuse(&sig.ident, "it returns nothing"),
         };
         Ok(Self { config, answer })
     }
 
     /// Whether it returns a plain `bool`, and so never rejects.
     pub(crate) fn answers_bool(&self) -> bool {
-        matches!(self.answer, Type::Path(path) if path.path.is_ident("bool"))
+        matches!(&self.answer, Type::Path(path) if path.path.is_ident("bool"))
     }
+}
+
+fn is_mutable_reference(input: &FnArg) -> bool {
+    matches!(input, FnArg::Typed(typed) if matches!(&*typed.ty, Type::Reference(it) if it.mutability.is_some()))
 }
 
 /// The type behind a shared reference; `None` for any other type.

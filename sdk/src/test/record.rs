@@ -6,7 +6,7 @@ use millstream_types::Record;
 /// A record for a test; see [`record`].
 #[derive(Debug, Clone, Default)]
 #[must_use]
-pub struct TestRecord(pub(super) Record);
+pub struct TestRecord(pub(super) Record, pub(super) Option<String>);
 
 /// An empty record: no key, no headers, an empty payload.
 ///
@@ -15,10 +15,16 @@ pub struct TestRecord(pub(super) Record);
 /// let record = test::record().key("N14228").header("carrier", "UA").payload(r#"{"dep_delay": 2}"#);
 /// ```
 pub fn record() -> TestRecord {
-    TestRecord(Record::new(Bytes::new()))
+    TestRecord(Record::new(Bytes::new()), None)
 }
 
 impl TestRecord {
+    /// Sets the topic that it is of, for a processor with several sources; `test` otherwise.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.1 = Some(topic.into());
+        self
+    }
+
     /// Sets the key.
     pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.0.key = Some(key.into());

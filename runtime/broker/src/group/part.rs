@@ -194,6 +194,23 @@ impl Group {
         }
     }
 
+    /// A processor is done with `range`.
+    pub(crate) fn processed(&mut self, partition: u32, range: std::ops::Range<Offset>) {
+        while let Some(offset) = self.part(partition).and_then(|part| part.open.from(range.start))
+            && offset < range.end
+        {
+            self.close(partition, offset);
+        }
+        if let Some(part) = self.part_mut(partition) {
+            part.reached = part.reached.max(range.end);
+            part.reopened.retain(|offset| !range.contains(offset));
+            while let Some((&offset, _)) = part.tried.range(range.clone()).next() {
+                part.tried.remove(&offset);
+            }
+            part.settled.insert(range, &mut |_| {});
+        }
+    }
+
     /// A stream is done with everything below `next` that it had; what that is.
     pub(crate) fn settle_through(
         &mut self,

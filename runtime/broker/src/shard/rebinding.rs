@@ -229,6 +229,7 @@ mod tests {
                     Some(Act::Subscribe { name, content }) => {
                         put(&mut shard, &store, *content);
                         let row = SubscriptionRow {
+                processor: None,
                             name: name_of(*name),
                             topic: topic.clone().into(),
                             bindings: Bindings::new(pipeline(*content), OnFault::Halt, 1),

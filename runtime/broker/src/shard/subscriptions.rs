@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use millstream_store::{Batch, Cursor, SettledRun, Subscription, Tried};
+use bytes::Bytes;
+use millstream_engine::StateSize;
+use millstream_store::{Batch, Cursor, RemovedState, SettledRun, Subscription, Tried};
 use millstream_types::{Offset, PartitionId, RecordBatch, SubscriptionName, Timestamp, TopicName};
 
 use super::{Effect, PartitionCursor, Shard, SubscriptionState, limit};
 use crate::{
     Error,
     command::{Letter, Outcome, Settlement},
-    rows::{self, CursorRow, NEXT_SUBSCRIPTION, SubscriptionRow, TriedRow},
+    rows::{self, CursorRow, NEXT_SUBSCRIPTION, ProcessorRow, SubscriptionRow, TriedRow},
     settled::{RunChange, Settled},
 };
 
@@ -27,9 +29,11 @@ impl Shard {
                 None => Ok(Outcome::Subscription(*id)),
             };
         }
-        if let Some(topic) = row.topic.as_topic().filter(|topic| !self.topics.contains_key(topic)) {
+        let mut topics = row.patterns().filter_map(|pattern| pattern.as_topic());
+        if let Some(topic) = topics.find(|topic| !self.topics.contains_key(topic)) {
             return Err(Error::UnknownTopic(topic));
         }
+        drop(topics);
         self.check_modules(&row.bindings.current.pipeline)?;
         limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
         let id = self.next_subscription;
@@ -48,7 +52,11 @@ impl Shard {
         }
         let cursors: Vec<_> =
             cursors.into_iter().map(|(partition, row)| (partition, PartitionCursor::from(row))).collect();
-        self.subscriptions.insert(id, SubscriptionState { row: row.clone(), cursors: cursors.clone() });
+        self.subscriptions.insert(id, SubscriptionState {
+            row: row.clone(),
+            cursors: cursors.clone(),
+            state: StateSize::default(),
+        });
         effects.push(Effect::SubscriptionCreated { id, row: Box::new(row), cursors });
         Ok(Outcome::Subscription(id))
     }
@@ -68,6 +76,10 @@ impl Shard {
     fn remove_subscription(&mut self, subscription: u32, batch: &mut Batch, effects: &mut Vec<Effect>) {
         let Some(state) = self.subscriptions.remove(&subscription) else { return };
         batch.remove(&Subscription(subscription));
+        if state.row.processor.is_some() {
+            batch.remove(&millstream_store::StateSize(subscription));
+            batch.put(&RemovedState(subscription), Bytes::new());
+        }
         for (partition, cursor) in &state.cursors {
             cursor.remove(subscription, *partition, batch);
         }
@@ -105,7 +117,7 @@ impl Shard {
         for (&subscription, state) in
             self.subscriptions.iter_mut().filter(|(_, state)| state.row.reads(topic))
         {
-            if state.row.topic.as_topic().is_some() {
+            if state.row.only_topic().is_some() {
                 ended.push(subscription);
                 continue;
             }
@@ -272,7 +284,7 @@ impl Shard {
     }
 
     /// Where a subscription is in a partition.
-    fn cursor(&mut self, subscription: u32, partition: PartitionId) -> Option<&mut PartitionCursor> {
+    pub(super) fn cursor(&mut self, subscription: u32, partition: PartitionId) -> Option<&mut PartitionCursor> {
         let cursors = &mut self.subscriptions.get_mut(&subscription)?.cursors;
         let index = cursors.binary_search_by_key(&partition, |(partition, _)| *partition).ok()?;
         cursors.get_mut(index).map(|(_, cursor)| cursor)
@@ -294,7 +306,7 @@ impl PartitionCursor {
         }
     }
 
-    fn settle(&mut self, range: Range<Offset>, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+    pub(super) fn settle(&mut self, range: Range<Offset>, subscription: u32, partition: PartitionId, batch: &mut Batch) {
         if range.is_empty() {
             return;
         }
@@ -354,6 +366,10 @@ impl SubscriptionRow {
         let differs = [
             ("topic", self.topic != wanted.topic),
             ("pipeline or fault policy", !self.bindings.had(&wanted.bindings.current)),
+            ("source, sink or state limit", {
+                let settings = |row: &Self| row.processor.clone().map(|it| ProcessorRow { paused: false, ..it });
+                settings(self) != settings(wanted)
+            }),
             ("delivery mode", self.delivery.mode != wanted.delivery.mode),
             ("lease", self.delivery.lease_ms != wanted.delivery.lease_ms),
             ("number of tries", self.delivery.tries != wanted.delivery.tries),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
-    DeadLetters, DeliveryMode, NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName,
+    DeadLetters, DeliveryMode, NewSubscription, OnFault, ProcessorInfo, StartAt, SubscriptionInfo, SubscriptionName,
     TopicPattern,
 };
 use serde_json::json;
 
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, commands::module, delivery::Delivery, failure::Failure,
+    bindings::Pipeline, broker::connect, cli::Common, commands::{module, processor}, delivery::Delivery, failure::Failure,
     output, start,
 };
 
@@ -96,7 +96,7 @@ impl Subscription {
                         [
                             subscription.name.to_string(),
                             subscription.topic.to_string(),
-                            if subscription.durable { "durable" } else { "ephemeral" }.to_owned(),
+                            kind(subscription).to_owned(),
                             subscription.delivery.mode.to_string(),
                             state(subscription),
                             output::count(subscription.pending),
@@ -127,7 +127,7 @@ impl Subscription {
     }
 }
 
-fn show(
+pub(crate) fn show(
     common: &Common,
     subscription: &SubscriptionInfo,
     text: impl Fn(&SubscriptionInfo) -> String,
@@ -135,7 +135,7 @@ fn show(
     if common.json { output::json(subscription) } else { output::line(text(subscription)) }
 }
 
-fn describe(subscription: &SubscriptionInfo) -> String {
+pub(crate) fn describe(subscription: &SubscriptionInfo) -> String {
     let counters = subscription.counters;
     let rows = subscription.positions.iter().map(|at| {
         let partition = match &at.topic {
@@ -147,20 +147,10 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         [partition, settled, scanned, latest, leased, waiting]
     });
     let positions = output::table(["PARTITION", "SETTLED", "SCANNED", "NEXT", "LEASED", "WAITING"], rows);
-    let mut lines = vec![
-        format!("subscription  {}", subscription.name),
-        format!("topic         {}", subscription.topic),
-        format!("state         {}", state(subscription)),
-        format!("mode          {}, {} consumers", subscription.delivery.mode, subscription.consumers),
-        format!("lease         {}", duration(subscription.delivery.lease_ms)),
-        format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),
-        format!("dead letters  {}", dead_letters(subscription)),
-    ];
-    lines.push(format!(
-        "backlog       {} pending, {} not yet scanned (an estimate where modules drop)",
-        output::count(subscription.pending),
-        output::count(subscription.unscanned)
-    ));
+    let mut lines = match &subscription.processor {
+        Some(info) => of_processor(subscription, info),
+        None => of_delivery(subscription),
+    };
     if let Some(oldest) = subscription.oldest_unsettled_ms {
         lines.push(format!("oldest        unsettled since {}", output::time(oldest)));
     }
@@ -204,6 +194,38 @@ fn describe(subscription: &SubscriptionInfo) -> String {
     format!("{}\n\n{positions}", lines.join("\n"))
 }
 
+fn of_delivery(subscription: &SubscriptionInfo) -> Vec<String> {
+    vec![
+        format!("subscription  {}", subscription.name),
+        format!("topic         {}", subscription.topic),
+        format!("state         {}", state(subscription)),
+        format!("mode          {}, {} consumers", subscription.delivery.mode, subscription.consumers),
+        format!("lease         {}", duration(subscription.delivery.lease_ms)),
+        format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),
+        format!("dead letters  {}", dead_letters(subscription)),
+        format!(
+            "backlog       {} pending, {} not yet scanned (an estimate where modules drop)",
+            output::count(subscription.pending),
+            output::count(subscription.unscanned)
+        ),
+    ]
+}
+
+fn of_processor(subscription: &SubscriptionInfo, info: &ProcessorInfo) -> Vec<String> {
+    let mut lines = vec![format!("processor     {}", subscription.name)];
+    lines.extend(info.config.sources.iter().map(|source| format!("from          {source}")));
+    lines.extend(info.config.sink.iter().map(|sink| format!("to            {sink}")));
+    lines.push(format!("state         {}", state(subscription)));
+    lines.push(format!(
+        "remembers     {}, at most {}",
+        processor::held(info),
+        output::bytes(info.config.state_bytes_max)
+    ));
+    lines.push(format!("dead letters  {}", dead_letters(subscription)));
+    lines.push(format!("backlog       {}", output::count(subscription.unscanned)));
+    lines
+}
+
 fn duration(ms: u32) -> String {
     humantime::format_duration(Duration::from_millis(ms.into())).to_string()
 }
@@ -221,10 +243,18 @@ fn dead_letters(subscription: &SubscriptionInfo) -> String {
     }
 }
 
-fn state(subscription: &SubscriptionInfo) -> String {
+fn kind(subscription: &SubscriptionInfo) -> &'static str {
+    match (&subscription.processor, subscription.durable) {
+        (Some(_), _) => "processor",
+        (None, true) => "durable",
+        (None, false) => "ephemeral",
+    }
+}
+
+pub(crate) fn state(subscription: &SubscriptionInfo) -> String {
     format!("{:?}", subscription.state).to_lowercase()
 }
 
-fn modules(subscription: &SubscriptionInfo) -> String {
+pub(crate) fn modules(subscription: &SubscriptionInfo) -> String {
     subscription.pipeline.iter().map(|binding| binding.module.as_str()).collect::<Vec<_>>().join(" ")
 }

@@ -90,6 +90,12 @@ impl<'a, 'b> Chunk<'a, 'b> {
         Ok(())
     }
 
+    /// The source records that are done, by index.
+    pub(crate) fn done(&self) -> Range<usize> {
+        let end = self.cut.map_or(self.range.end, |cut| self.source.index_of(cut));
+        self.range.start..end.clamp(self.range.start, self.range.end)
+    }
+
     /// Gives the only record of the chunk up because of `fault`, in the first module, and what was made of it.
     pub(crate) fn fail(&mut self, fault: Fault) {
         let offset = offset_of(&self.source, Some(self.range.start));

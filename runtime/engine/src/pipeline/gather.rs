@@ -37,10 +37,7 @@ impl Gather {
     pub(crate) fn add(&mut self, mut chunk: Chunk<'_, '_>) -> Result<usize, BatchError> {
         let source = chunk.source;
         let cut = chunk.cut.unwrap_or(Offset::MAX);
-        let end = match chunk.cut {
-            Some(cut) => source.index_of(cut).clamp(chunk.range.start, chunk.range.end),
-            None => chunk.range.end,
-        };
+        let end = chunk.done().end;
         chunk.bad.retain(|offset| *offset < cut);
         let bad = &chunk.bad;
         let good = |offset: Offset| offset < cut && !bad.contains(&offset);

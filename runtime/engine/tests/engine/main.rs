@@ -18,5 +18,8 @@ mod refusals;
 /// Compiled code on disk.
 mod cache;
 
+/// What modules remember.
+mod state;
+
 /// Threads for module code.
 mod workers;

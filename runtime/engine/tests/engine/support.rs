@@ -18,7 +18,7 @@ pub(crate) fn load(name: &str) -> Module {
 }
 
 pub(crate) fn setup(config: &str) -> Setup {
-    Setup { topic: "flights".into(), subscription: "late".into(), config: config.into() }
+    Setup { topic: "flights".into(), subscription: "late".into(), config: config.into(), state: None }
 }
 
 pub(crate) fn bound(name: &str) -> Bound {

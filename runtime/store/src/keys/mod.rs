@@ -15,6 +15,9 @@
 //! | `state`   | 0x0A | [`SettledRun`] |
 //! | `state`   | 0x0B | [`Tried`] |
 //! | `state`   | 0x0C | [`IdentifiedBatch`] |
+//! | `state`   | 0x0D | [`StateEntry`] |
+//! | `state`   | 0x0E | [`StateSize`] |
+//! | `state`   | 0x0F | [`RemovedState`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -31,7 +34,10 @@ mod named_producer;
 mod partition;
 mod producer;
 mod removed;
+mod removed_state;
 mod settled_run;
+mod state_entry;
+mod state_size;
 mod subscription;
 mod topic;
 mod tried;
@@ -47,7 +53,10 @@ pub use named_producer::NamedProducer;
 pub use partition::PartitionRow;
 pub use producer::{Producer, ProducersOf};
 pub use removed::RemovedPartition;
+pub use removed_state::RemovedState;
 pub use settled_run::{SettledRun, SettledRunsOf};
+pub use state_entry::{StateEntriesOf, StateEntry};
+pub use state_size::StateSize;
 pub use subscription::Subscription;
 pub use topic::Topic;
 pub use tried::{Tried, TriedOf};

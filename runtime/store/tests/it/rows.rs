@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use millstream_store::{
-    Counter, Cursor, CursorsOf, Module, ModuleBlob, Persist, Producer, ProducersOf, Subscription, Topic,
-    VersionsOf,
+    Counter, Cursor, CursorsOf, Module, ModuleBlob, Persist, Producer, ProducersOf, RemovedState,
+    StateEntriesOf, StateEntry, Subscription, Topic, VersionsOf,
 };
 use millstream_types::{ModuleName, TopicName};
 use proptest::prelude::*;
@@ -118,4 +118,52 @@ proptest! {
         let rows: Vec<_> = store.scan::<Counter>().map(|row| row.unwrap()).map(|(key, value)| (key.0, value.to_vec())).collect();
         prop_assert_eq!(rows, model.into_iter().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_scan_goes_on_behind_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mut batch = store.batch();
+    let keys: [&[u8]; 7] = [b"a", b"ab", b"ab\xff", b"ac", b"b", b"\xff", b"\xff\xff"];
+    for (processor, key) in [1, 2, u32::MAX].into_iter().flat_map(|it| keys.iter().map(move |key| (it, *key))) {
+        batch.put(&StateEntry { processor, key: Bytes::from_static(key) }, "");
+    }
+    store.commit(batch, Persist::Buffer).unwrap();
+    for processor in [1, 2, u32::MAX] {
+        let scan = |prefix: &'static [u8], after: &'static [u8]| {
+            let entries = StateEntriesOf { processor, prefix: Bytes::from_static(prefix) };
+            let after = StateEntry { processor, key: Bytes::from_static(after) };
+            let rows = store.scan_after(&entries, &after).map(|row| row.unwrap().0);
+            let rows = rows.inspect(|entry| assert_eq!(entry.processor, processor));
+            rows.map(|entry| entry.key.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(scan(b"", b"ab"), keys[2..]);
+        assert_eq!(scan(b"a", b""), keys[..4], "from before the prefix");
+        assert_eq!(scan(b"a", b"ab"), keys[2..4]);
+        assert_eq!(scan(b"a", b"b"), keys[..0], "from behind it");
+        assert_eq!(scan(b"\xff", b"\xff"), keys[6..]);
+        assert_eq!(scan(b"\xff\xff", b"a"), keys[6..]);
+        assert_eq!(scan(b"", b"\xff\xff"), keys[..0]);
+    }
+}
+
+#[test]
+fn a_state_is_removed_in_parts_and_no_other_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mut batch = store.batch();
+    for (processor, entries) in [(1, 3), (2, 25_000), (3, 3)] {
+        for key in 0..entries {
+            let key = u32::to_be_bytes(key).to_vec().into();
+            batch.put(&StateEntry { processor, key }, "");
+        }
+    }
+    batch.put(&RemovedState(2), "");
+    store.commit(batch, Persist::Buffer).unwrap();
+    assert!(store.remove_state(1).unwrap(), "nothing is to be removed of it");
+    let parts = std::iter::from_fn(|| Some(store.remove_state(2).unwrap())).take_while(|done| !done).count();
+    assert_eq!((parts, store.keys::<RemovedState>().count()), (2, 0));
+    let of = |processor| store.scan_prefix(&StateEntriesOf { processor, prefix: Bytes::new() }).count();
+    assert_eq!((of(1), of(2), of(3)), (3, 0, 3));
 }

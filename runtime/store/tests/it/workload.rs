@@ -9,7 +9,7 @@ use std::{
 
 use millstream_store::{
     Cleanup, CleanupError, Compacted, Counter, Offset, Options, PartitionId, Persist, ReclaimError,
-    RemovedPartition, Rewrite, Store, WriteError,
+    RemovedPartition, Rewrite, StateEntriesOf, StateEntry, Store, WriteError,
 };
 
 use crate::harness::{append, check_whole, records};
@@ -97,6 +97,14 @@ impl Load {
         {
             batch.delete_partition(partition);
         }
+        // As a processor does: what it remembers changes with what it makes.
+        for (key, value) in changes(number) {
+            let entry = StateEntry { processor: PROCESSOR, key: vec![key].into() };
+            match value {
+                Some(value) => batch.put(&entry, value.to_be_bytes().to_vec()),
+                None => batch.remove(&entry),
+            }
+        }
         batch.put(&LAST, number.to_be_bytes().to_vec());
         batch.put(&AGAIN, number.to_be_bytes().to_vec());
         store.commit(batch, self.persist(number))
@@ -131,8 +139,29 @@ impl Load {
         if self == Self::Compacting {
             self.check_compacted(store, last);
         }
+        let mut remembered = BTreeMap::new();
+        for (key, value) in (1..=last).flat_map(changes) {
+            match value {
+                Some(value) => drop(remembered.insert(vec![key], value)),
+                None => drop(remembered.remove([key].as_slice())),
+            }
+        }
+        let entries = StateEntriesOf { processor: PROCESSOR, prefix: Vec::new().into() };
+        let found = store.scan_prefix(&entries).map(|row| {
+            let (entry, value) = row.unwrap();
+            (entry.key.to_vec(), u64::from_be_bytes(value.as_ref().try_into().unwrap()))
+        });
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), remembered, "after commit {last}");
         last
     }
+}
+
+/// Whose state the commits change.
+const PROCESSOR: u32 = 7;
+
+/// What commit `number` changes of it.
+fn changes(number: u64) -> [(u8, Option<u64>); 2] {
+    [((number % 11) as u8, Some(number)), ((number * 5 % 11) as u8, number.is_multiple_of(3).then_some(number))]
 }
 
 /// How often a commit compacts a partition.

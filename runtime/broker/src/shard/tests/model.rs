@@ -286,6 +286,7 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
             let topics = model.topics.keys().filter(read).map(|name| &shard.topics[&topic_name(*name)]);
             let ids: Vec<_> = topics.flat_map(|row| row.partitions.iter().copied()).collect();
             let row = SubscriptionRow {
+                processor: None,
                 name: subscription_name(name),
                 topic: if topic == ALL { "*".parse().unwrap() } else { topic_name(topic).into() },
                 bindings: Bindings::new(vec![module.pinned()], OnFault::Halt, 1),

@@ -154,8 +154,8 @@ impl Bed {
         for batch in batches {
             let (mut at, records) = (0, batch.view().len());
             while at < records {
-                let outcome =
-                    self.pipeline.run(batch, at..records).map_err(|error| Failure::new(error.to_string()))?;
+                let outcome = self.pipeline.run_for_good(batch, at..records);
+                let outcome = outcome.map_err(|error| Failure::new(error.to_string()))?;
                 counters += outcome.counters;
                 if let Some(fault) = outcome.faults.first() {
                     return Err(Failure::new(format!(

@@ -15,7 +15,8 @@ source tree that the folder is made in, or, without one, from the registry by ve
 
 Examples:
   millstream module new late-flights --kind map
-  millstream module new express --kind filter --sdk ~/millstream/sdk";
+  millstream module new express --kind filter --sdk ~/millstream/sdk
+  millstream module new totals --kind processor";
 
 /// See the module's head.
 #[derive(Debug, Args)]
@@ -44,6 +45,8 @@ enum Kind {
     FlatMap,
     /// Sends it to topics
     Route,
+    /// Remembers, and makes of it and of what it remembers any number of others
+    Processor,
 }
 
 /// What a kind's template is made of.
@@ -52,7 +55,16 @@ struct Template {
     source: &'static str,
     config: &'static str,
     expected: &'static str,
+    /// The command that uses the module, and what it does.
+    usage: (&'static str, &'static str),
 }
+
+const SUBSCRIBE: (&str, &str) =
+    ("subscribe TOPIC --module {{name}} --config @samples/config.json", "reads a topic through it");
+const PROCESS: (&str, &str) = (
+    "processor create {{name}} --from TOPIC --to OTHER_TOPIC --module {{name}} --config @samples/config.json",
+    "runs it over a topic, from then on",
+);
 
 impl Kind {
     fn template(self) -> Template {
@@ -62,24 +74,35 @@ impl Kind {
                 source: include_str!("template/filter.rs.tmpl"),
                 config: "{\"carrier\": \"UA\"}\n",
                 expected: include_str!("template/filter.ndjson.tmpl"),
+                usage: SUBSCRIBE,
             },
             Self::Map => Template {
                 description: "a summary of each late flight",
                 source: include_str!("template/map.rs.tmpl"),
                 config: "{\"over_minutes\": 60}\n",
                 expected: include_str!("template/map.ndjson.tmpl"),
+                usage: SUBSCRIBE,
             },
             Self::FlatMap => Template {
                 description: "takes lists apart",
                 source: include_str!("template/flat_map.rs.tmpl"),
                 config: "{\"field\": \"legs\"}\n",
                 expected: include_str!("template/flat_map.ndjson.tmpl"),
+                usage: SUBSCRIBE,
             },
             Self::Route => Template {
                 description: "sends each record to the topic of its carrier",
                 source: include_str!("template/route.rs.tmpl"),
                 config: "{\"rest\": \"flights.rest\"}\n",
                 expected: include_str!("template/route.ndjson.tmpl"),
+                usage: SUBSCRIBE,
+            },
+            Self::Processor => Template {
+                description: "adds up the delays of each carrier",
+                source: include_str!("template/processor.rs.tmpl"),
+                config: "{\"from_minutes\": 0}\n",
+                expected: include_str!("template/processor.ndjson.tmpl"),
+                usage: PROCESS,
             },
         }
     }
@@ -94,7 +117,9 @@ impl New {
         fs::create_dir(&dir).map_err(|error| Failure::file("make the folder", &dir, &error))?;
         let template = self.kind.template();
         let filled = |text: &str| {
-            text.replace("{{name}}", &self.name)
+            text.replace("{{usage}}", template.usage.0)
+                .replace("{{what}}", template.usage.1)
+                .replace("{{name}}", &self.name)
                 .replace("{{function}}", &self.name.replace('-', "_"))
                 .replace("{{description}}", template.description)
                 .replace("{{sdk}}", &sdk)

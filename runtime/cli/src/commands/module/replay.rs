@@ -7,9 +7,9 @@ use bytes::Bytes;
 use clap::Args;
 use millstream_client::{Client, StartAt, SubscribeOptions, TopicName, TopicPattern};
 use millstream_engine::{
-    Differences, Engine, Limits, LogSink, Made, Outcome, Pipeline, Settings, Setup, Stop,
+    Differences, Engine, Limits, LogSink, Made, Outcome, Pipeline, Settings, Setup, State, Stop,
 };
-use millstream_types::RecordBatch;
+use millstream_types::{ProcessorConfig, RecordBatch};
 use serde_json::{Value, json};
 
 use crate::{
@@ -138,8 +138,12 @@ impl Replay {
             let refused = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
             let module = engine.load(&wasm, &limits).map_err(|error| refused(&error))?;
             let log = LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug()));
-            let setup =
-                Setup { topic: self.topic.to_string(), subscription: "module-replay".to_owned(), config };
+            let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
+            if let Some(state) = &state {
+                state.set_source(self.topic.as_str(), 0);
+            }
+            let (topic, subscription) = (self.topic.to_string(), "module-replay".to_owned());
+            let setup = Setup { topic, subscription, config, state };
             module.bind(&setup, &limits, log).map_err(|error| refused(&error))
         });
         Ok(Pipeline::new(bound.collect::<Result<_, _>>()?))
@@ -267,7 +271,7 @@ fn run(
 ) -> Result<Vec<Outcome>, Failure> {
     let (mut outcomes, mut at, mut retries) = (Vec::new(), records.start, 0);
     while at < records.end {
-        let outcome = pipeline.run(batch, at..records.end);
+        let outcome = pipeline.run_for_good(batch, at..records.end);
         let outcome = outcome.map_err(|error| Failure::new(format!("the batch cannot be read: {error}")))?;
         retries = if outcome.done.end > at { 0 } else { retries };
         at = outcome.done.end;

@@ -108,7 +108,7 @@ impl Run<'_> {
         while at < records {
             let started = Instant::now();
             let outcome = pipeline
-                .run(batch, at..records)
+                .run_for_good(batch, at..records)
                 .map_err(|error| Failure::new(format!("the batch cannot be read: {error}")))?;
             self.report.took += started.elapsed();
             if outcome.done.end > at {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use clap::Args;
-use millstream_engine::{Bound, Engine, Limits, LogSink, Settings, Setup};
-use millstream_types::{BatchBuilder, RecordBatch, TopicName};
+use millstream_engine::{Bound, Engine, Limits, LogSink, Settings, Setup, State};
+use millstream_types::{BatchBuilder, ProcessorConfig, RecordBatch, TopicName};
 
 use crate::{
     bindings,
@@ -77,7 +77,12 @@ impl Trial {
         let limits = Limits::default();
         let module = engine.load(wasm, &limits).map_err(|error| error.to_string())?;
         let log = LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug()));
-        let setup = Setup { topic: self.topic.to_string(), subscription: "module-test".to_owned(), config };
+        let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
+        if let Some(state) = &state {
+            state.set_source(self.topic.as_str(), 0);
+        }
+        let setup =
+            Setup { topic: self.topic.to_string(), subscription: "module-test".to_owned(), config, state };
         module.bind(&setup, &limits, log).map_err(|error| error.to_string())
     }
 

@@ -1,0 +1,212 @@
+//! Windows of time over a state: tumbling and sliding, by whatever time the module says a record has.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{State, StateError};
+
+/// Windows that one record closes at most; others follow with the next ones.
+const CLOSED_MAX: usize = 1_000;
+
+/// Windows of time, each with a value for each key. The time is that of the records: it goes on with the latest of them, and
+/// a window is closed once that is `lateness` past its end.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream_sdk::{prelude::*, Count, Windows};
+///
+/// const HOURS: Windows = Windows::tumbling("hours", Duration::from_secs(3600)).lateness(Duration::from_secs(60));
+///
+/// #[processor(reads = "headers")]
+/// fn per_hour(record: &Record, state: &mut State) -> Result<Vec<Output>, WindowError> {
+///     let carrier = record.header("carrier").unwrap_or("?");
+///     HOURS.update(state, carrier, record.timestamp(), Count::add)?;
+///     let closed = HOURS.close::<Count>(state)?;
+///     Ok(closed.into_iter().map(|it| Output::json(&it.value).with_key(it.key)).collect())
+/// }
+/// # let hour = 3_600_000;
+/// # let at = |time: i64| test::record().header("carrier", "UA").timestamp(time);
+/// # assert_eq!(test::run::<per_hour>(json!({}), [at(0)]), [test::Verdict::Drop]);
+/// # let closed = test::run_on::<per_hour>(json!({}), [at(hour + 60_000)]);
+/// # assert_eq!(closed[0].emitted().text(), "1");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    name: &'static str,
+    size_ms: i64,
+    every_ms: i64,
+    lateness_ms: i64,
+}
+
+/// One window of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window<A> {
+    /// Whose.
+    pub key: Vec<u8>,
+    /// Where it begins, ms since the Unix epoch.
+    pub start_ms: i64,
+    /// Where it ends; that time is the next one's.
+    pub end_ms: i64,
+    /// What the records made of it.
+    pub value: A,
+}
+
+/// Why a record is not counted.
+#[derive(Debug)]
+pub enum WindowError {
+    /// All windows that its time lies in are closed.
+    Late {
+        /// Time of the record, ms since the Unix epoch.
+        time_ms: i64,
+        /// The latest time of all records before.
+        latest_ms: i64,
+    },
+    /// The value of a window is none of this type.
+    State(StateError),
+}
+
+impl Windows {
+    /// Windows of `size` that begin where others end. `name` tells them from what else the module remembers; a state keeps it.
+    pub const fn tumbling(name: &'static str, size: Duration) -> Self {
+        Self::sliding(name, size, size)
+    }
+
+    /// Windows of `size`, one of which begins `every` so often: a time lies in several.
+    ///
+    /// # Panics
+    /// If one of them is below a millisecond, or windows would have times between them.
+    pub const fn sliding(name: &'static str, size: Duration, every: Duration) -> Self {
+        let (size_ms, every_ms) = (size.as_millis() as i64, every.as_millis() as i64);
+        assert!(every_ms > 0 && every_ms <= size_ms, "windows begin at least once in their size");
+        Self { name, size_ms, every_ms, lateness_ms: 0 }
+    }
+
+    /// The same, waiting so long for records that come late.
+    #[must_use]
+    pub const fn lateness(self, lateness: Duration) -> Self {
+        Self { lateness_ms: lateness.as_millis() as i64, ..self }
+    }
+
+    /// Changes the value of `key` in each window that `time_ms` lies in and that is not closed, and returns those.
+    ///
+    /// # Errors
+    /// [`WindowError::Late`] when there is none; [`WindowError::State`].
+    pub fn update<A: Serialize + DeserializeOwned + Default>(
+        &self,
+        state: &mut State,
+        key: impl AsRef<[u8]>,
+        time_ms: i64,
+        change: impl Fn(&mut A),
+    ) -> Result<Vec<Window<A>>, WindowError> {
+        let key = key.as_ref();
+        let before = self.latest(state);
+        let latest_ms = before.map_or(time_ms, |before| before.max(time_ms));
+        if before != Some(latest_ms) {
+            state.put(self.time_key(), ordered(latest_ms).to_vec());
+        }
+        let mut updated = Vec::new();
+        let mut start_ms = time_ms - time_ms.rem_euclid(self.every_ms);
+        while start_ms + self.size_ms > time_ms {
+            let end_ms = start_ms + self.size_ms;
+            if end_ms + self.lateness_ms > latest_ms {
+                let value = state.update::<A>(self.key(end_ms, key), &change)?;
+                updated.push(Window { key: key.to_vec(), start_ms, end_ms, value });
+            }
+            start_ms -= self.every_ms;
+        }
+        match updated.is_empty() {
+            true => Err(WindowError::Late { time_ms, latest_ms }),
+            false => {
+                updated.reverse();
+                Ok(updated)
+            }
+        }
+    }
+
+    /// The windows that are closed by now, oldest first, each once: they are forgotten.
+    ///
+    /// # Errors
+    /// [`WindowError::State`].
+    pub fn close<A: DeserializeOwned>(&self, state: &mut State) -> Result<Vec<Window<A>>, WindowError> {
+        let Some(latest_ms) = self.latest(state) else { return Ok(Vec::new()) };
+        let prefix = self.prefix(b'w');
+        let mut closed = Vec::new();
+        let mut wanted = 1;
+        loop {
+            let entries = state.scan(&prefix, wanted);
+            let came = entries.len();
+            for (entry, value) in entries {
+                let Some((end, key)) = entry.get(prefix.len()..).and_then(<[u8]>::split_first_chunk) else {
+                    continue;
+                };
+                let end_ms = from_ordered(*end);
+                if end_ms + self.lateness_ms > latest_ms || closed.len() >= CLOSED_MAX {
+                    return Ok(closed);
+                }
+                let value = serde_json::from_slice(&value).map_err(|cause| StateError::of(&entry, cause))?;
+                let (key, start_ms) = (key.to_vec(), end_ms - self.size_ms);
+                closed.push(Window { key, start_ms, end_ms, value });
+                state.delete(entry);
+            }
+            if came < wanted {
+                return Ok(closed);
+            }
+            // Most records close nothing.
+            wanted = 100;
+        }
+    }
+
+    /// The latest time of all records up to now.
+    fn latest(&self, state: &State) -> Option<i64> {
+        let latest = state.get(self.time_key())?;
+        latest.try_into().ok().map(from_ordered)
+    }
+
+    fn time_key(&self) -> Vec<u8> {
+        self.prefix(b't')
+    }
+
+    /// By their ends, so that those to be closed come first.
+    fn key(&self, end_ms: i64, key: &[u8]) -> Vec<u8> {
+        [&self.prefix(b'w'), ordered(end_ms).as_slice(), key].concat()
+    }
+
+    fn prefix(&self, what: u8) -> Vec<u8> {
+        [self.name.as_bytes(), &[0, what]].concat()
+    }
+}
+
+/// Eight bytes that are in the order of the times.
+fn ordered(time_ms: i64) -> [u8; 8] {
+    (time_ms ^ i64::MIN).to_be_bytes()
+}
+
+fn from_ordered(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
+impl fmt::Display for WindowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late { time_ms, latest_ms } => {
+                let behind = latest_ms - time_ms;
+                write!(f, "it is {behind} ms behind the latest record, and the windows that it lies in are closed")
+            }
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for WindowError {}
+
+impl From<StateError> for WindowError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;
