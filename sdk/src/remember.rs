@@ -175,6 +175,3 @@ impl<const K: usize> TopK<K> {
 pub fn count(state: &mut State, key: impl AsRef<[u8]>) -> Result<u64, StateError> {
     state.update::<Count>(key, Count::add).map(|count| count.0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -207,6 +207,3 @@ impl From<StateError> for WindowError {
         Self::State(error)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -22,10 +22,11 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// As it is now, but for `left_out`, which is written to.
-    pub(crate) async fn read(client: &Client, plans: &[Plan], left_out: &TopicName) -> Result<Self, Error> {
+    /// As it is now, but for `left_out`, which are written to.
+    pub(crate) async fn read(client: &Client, plans: &[Plan], left_out: &[&str]) -> Result<Self, Error> {
         let mut topics = BTreeMap::new();
-        for topic in client.list_topics().await?.into_iter().filter(|topic| topic.name != *left_out) {
+        let all = client.list_topics().await?.into_iter();
+        for topic in all.filter(|topic| !left_out.contains(&topic.name.as_str())) {
             let topic = client.describe_topic(topic.name).await?;
             topics.insert(topic.name.to_string(), topic.offsets.iter().map(|one| one.latest).collect());
         }

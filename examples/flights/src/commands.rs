@@ -77,8 +77,8 @@ fn quoted(arg: &str) -> String {
     }
 }
 
-/// The folder of the module that the demo builds.
-pub(crate) fn module_dir() -> PathBuf {
+/// The folder of a module that the demo builds.
+pub(crate) fn module_dir(name: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).join("late-departures")
+    here.parent().unwrap_or(here).join(name)
 }

@@ -22,6 +22,8 @@ pub(crate) struct Flight {
     origin: String,
     /// Minutes; none of a flight that was cancelled.
     dep_delay: Option<i64>,
+    /// The hour that it was to leave in.
+    time_hour: String,
     /// The row as the JSON object that is published.
     pub(crate) json: String,
 }
@@ -31,6 +33,16 @@ struct Row<'a> {
     carrier: &'a str,
     origin: &'a str,
     dep_delay: &'a str,
+    time_hour: &'a str,
+}
+
+/// The flights of a carrier that left in an hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Hour {
+    pub(crate) flights: u64,
+    /// By which they were late, together.
+    pub(crate) minutes: i64,
+    pub(crate) worst: i64,
 }
 
 impl Flights {
@@ -59,6 +71,19 @@ impl Flights {
             *carriers.entry(flight.carrier.clone()).or_default() += 1;
         }
         carriers
+    }
+
+    /// By carrier and hour.
+    pub(crate) fn hours(&self) -> BTreeMap<(String, String), Hour> {
+        let mut hours = BTreeMap::<_, Hour>::new();
+        for flight in &self.rows {
+            let Some(delay) = flight.dep_delay else { continue };
+            let hour = hours.entry((flight.carrier.clone(), flight.time_hour.clone())).or_default();
+            hour.worst = if hour.flights == 0 { delay } else { hour.worst.max(delay) };
+            hour.flights += 1;
+            hour.minutes += delay;
+        }
+        hours
     }
 
     /// Checksum of the flights of these carriers, in order.
@@ -97,6 +122,7 @@ fn rows(csv: &[u8]) -> Result<Vec<Flight>, csv::Error> {
             carrier: row.carrier.to_owned(),
             origin: row.origin.to_owned(),
             dep_delay: row.dep_delay.parse().ok(),
+            time_hour: row.time_hour.to_owned(),
             json: json(names.iter().zip(&record)),
         });
     }

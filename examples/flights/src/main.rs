@@ -1,4 +1,4 @@
-//! `make demo`: a broker on an empty directory, a month of flights, four modules on four subscriptions, a SIGKILL; and
+//! `make demo`: a broker on an empty directory, a month of flights, four modules on four subscriptions, a processor, a SIGKILL; and
 //! everything compared with what plain CSV reading gives.
 
 mod after;
@@ -6,6 +6,7 @@ mod broker;
 mod commands;
 mod error;
 mod flights;
+mod hours;
 mod live;
 mod reading;
 mod report;

@@ -15,6 +15,7 @@ use crate::{
     broker::Broker,
     commands::{Cli, module_dir},
     flights::Flights,
+    hours,
     live::{self, Live},
     reading::consume,
     report::Report,
@@ -24,6 +25,8 @@ use crate::{
 const TOPIC: &str = "flights";
 /// Where flights are published while the broker is killed.
 const LIVE_TOPIC: &str = "live";
+/// What is written to around the kill.
+const WRITTEN: [&str; 2] = [LIVE_TOPIC, hours::TOPIC];
 const PARTITIONS: &str = "4";
 /// Acknowledged records of the live topic before the broker is killed.
 const LIVE_RECORDS: usize = 50_000;
@@ -92,12 +95,13 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Error> {
         report.subscription(plan, brought, flights.rows.len() as u64);
     }
     report.table();
-    let before = runtime.block_on(Standing::read(&client, &plans, &live_topic))?;
+    let before = runtime.block_on(Standing::read(&client, &plans, &WRITTEN))?;
     compare_carriers(&before, &flights, report);
     runtime.block_on(client.close());
 
-    report.heading("The broker is killed while flights are published to another topic");
+    report.heading("The broker is killed while a processor runs and flights are published to another topic");
     let cli = Cli { binary, url: &broker.url, report: &*report };
+    hours::start(&cli, TOPIC, work)?;
     cli.run(&["topic", "create", LIVE_TOPIC, "--partitions", PARTITIONS])?;
     let live = runtime.block_on(Live::start(&broker.url, &live_topic, &flights, LIVE_RECORDS))?;
     broker.kill(report)?;
@@ -112,7 +116,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Error> {
     let client = runtime.block_on(connect(&broker))?;
 
     let from = report.checks();
-    let after = runtime.block_on(Standing::read(&client, &plans, &live_topic))?;
+    let after = runtime.block_on(Standing::read(&client, &plans, &WRITTEN))?;
     compare_standing(&before, &after, report);
     report.say_since(from, "offsets of every partition, positions of every subscription");
 
@@ -130,6 +134,10 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Error> {
     ));
 
     let from = report.checks();
+    runtime.block_on(hours::compare(&client, &flights, report))?;
+    report.say_since(from, "the processor: each flight counted once, in its carrier's hour");
+
+    let from = report.checks();
     runtime.block_on(compare_contents(&client, &topic, &flights, report))?;
     report.say_since(from, "every record read again, checksums against the CSV file");
 
@@ -138,7 +146,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Error> {
     for (plan, brought) in plans.iter().zip(&again) {
         report.check(format!("{}: records read again", plan.name), 0, brought.records);
     }
-    let at_last = runtime.block_on(Standing::read(&client, &plans, &live_topic))?;
+    let at_last = runtime.block_on(Standing::read(&client, &plans, &WRITTEN))?;
     compare_standing(&before, &at_last, report);
     report.say_since(from, "the subscriptions taken up again: nothing comes twice, nothing is routed twice");
     runtime.block_on(client.close());
@@ -162,7 +170,7 @@ fn prepare(cli: &Cli<'_>, flights: &Flights, plans: &[Plan], work: &Path) -> Res
         cli.run_with(&publish, &flights.csv, "zstd -dc examples/flights/flights-2013-01.csv.zst")?;
 
     cli.report.heading("A module of one's own");
-    let (module, source) = (work.join("late-departures.wasm"), module_dir());
+    let (module, source) = (work.join("late-departures.wasm"), module_dir("late-departures"));
     let (module, source) = (module.to_string_lossy(), source.to_string_lossy());
     cli.run(&["module", "build", &source, "-o", &module])?;
     cli.run(&["module", "push", &module, "--name", OWN_MODULE])?;

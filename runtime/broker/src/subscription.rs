@@ -404,6 +404,9 @@ impl Subscription {
         if let Some(processing) = &self.processing {
             processing.set_size(size);
         }
+        if let Some(unrouted) = self.lock_unrouted().get_mut(&partition) {
+            unrouted.retain(|offset| !range.contains(offset));
+        }
         if let Some(index) = self.sources.index(partition) {
             self.group().processed(index, range);
         }

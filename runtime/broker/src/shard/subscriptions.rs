@@ -328,7 +328,7 @@ impl PartitionCursor {
         batch.put(&Tried { subscription, partition, offset }, rows::encode(row));
     }
 
-    fn reopen(
+    pub(super) fn reopen(
         &mut self,
         offset: Offset,
         subscription: u32,

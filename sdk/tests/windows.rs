@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate as millstream_sdk;
-use crate::prelude::*;
-use crate::{Stats, Window};
+use millstream_sdk::prelude::*;
+use millstream_sdk::{Stats, Window};
 
 const TENS: Windows = Windows::tumbling("tens", Duration::from_millis(10)).lateness(Duration::from_millis(5));
 const SLIDING: Windows = Windows::sliding("sliding", Duration::from_millis(30), Duration::from_millis(10));
