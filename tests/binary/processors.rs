@@ -26,7 +26,7 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
     broker.run_with(["publish", "orders", "--format", "ndjson", "--header", "id"], orders).ok();
     let described = || json(&broker.run(["--json", "processor", "describe", "once"]).ok());
     while described()["unscanned"] != 0 {}
-    let found = broker.run(["subscribe", "orders-once", "--until-end", "--output", "raw"]).ok();
+    let found = broker.run(["subscribe", "orders-once", "--until-end"]).ok();
     assert_eq!(found.lines().count(), 2, "{found}");
 
     let shown = broker.run(["processor", "describe", "once"]).ok();

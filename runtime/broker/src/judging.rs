@@ -56,6 +56,8 @@ pub(crate) async fn judged(
         work = returned;
         if processes.is_some() {
             let (made, state) = (work.take_made(), work.pipeline.state());
+            // Before anybody sees how far it came.
+            subscription.count(std::mem::take(&mut work.fetched.counted));
             let place = &work.source.place;
             processing::commit(shared, subscription, revision, place, committed, &made, state.as_ref()).await?;
             committed = made.next;
