@@ -293,7 +293,8 @@ async fn many_records_of_many_partitions_count_once() {
     let (client, source) = server.topic("t", 4).await;
     client.create_processor(processor(&["t"], first(FIRST))).await.unwrap();
     for part in 0..10 {
-        let records = (part * 500..(part + 1) * 500).map(|number| record(&format!("k{}", number % KEYS), number));
+        let records =
+            (part * 500..(part + 1) * 500).map(|number| record(&format!("k{}", number % KEYS), number));
         publish(&client, &source, records).await;
     }
     let info = done(&client).await;

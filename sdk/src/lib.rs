@@ -61,10 +61,10 @@ pub use output::{IntoOutput, Json, Output};
 pub use record::{PayloadError, Record};
 pub use remember::{Count, Dedup, Latest, Stats, TopK, count};
 pub use schema::{ConfigSchema, SchemaFields, SchemaText};
-pub use state::{State, StateError};
-pub use windows::{Window, WindowError, Windows};
 pub use serde;
 pub use serde_json;
+pub use state::{State, StateError};
+pub use windows::{Window, WindowError, Windows};
 
 /// Version of the contract between broker and module that this SDK speaks.
 pub const CONTRACT: u32 = 1;

@@ -3,7 +3,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 pub use crate::test;
 pub use crate::{
-    Json, ModuleConfig, Output, PayloadError, Record, State, StateError, TopicName, WindowError, Windows, filter,
-    flat_map, log, map, processor, route,
+    Json, ModuleConfig, Output, PayloadError, Record, State, StateError, TopicName, WindowError, Windows,
+    filter, flat_map, log, map, processor, route,
 };
 pub use serde_json::{Value, json};

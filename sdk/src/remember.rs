@@ -43,7 +43,9 @@ impl Dedup {
     fn forget(&self, state: &mut State, time_ms: i64) {
         let prefix = [self.name.as_bytes(), &[0, b'e']].concat();
         for (entry, _) in state.scan(&prefix, FORGOTTEN_MAX) {
-            let Some((seen, key)) = entry.get(prefix.len()..).and_then(<[u8]>::split_first_chunk) else { continue };
+            let Some((seen, key)) = entry.get(prefix.len()..).and_then(<[u8]>::split_first_chunk) else {
+                continue;
+            };
             let seen_ms = i64::from_be_bytes(*seen) ^ i64::MIN;
             if time_ms < seen_ms.saturating_add(self.within_ms) {
                 return;

@@ -67,7 +67,8 @@ impl State {
     /// The entries whose keys start with `prefix`, in the order of their keys, `limit` at most.
     pub fn scan(&self, prefix: impl AsRef<[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let prefix = prefix.as_ref();
-        let mut written = self.written.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let mut written =
+            self.written.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         let mut next = written.next();
         let mut found = Vec::new();
         let mut after: Option<Vec<u8>> = None;

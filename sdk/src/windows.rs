@@ -193,7 +193,10 @@ impl fmt::Display for WindowError {
         match self {
             Self::Late { time_ms, latest_ms } => {
                 let behind = latest_ms - time_ms;
-                write!(f, "it is {behind} ms behind the latest record, and the windows that it lies in are closed")
+                write!(
+                    f,
+                    "it is {behind} ms behind the latest record, and the windows that it lies in are closed"
+                )
             }
             Self::State(error) => error.fmt(f),
         }

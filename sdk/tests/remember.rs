@@ -20,7 +20,8 @@ fn join(record: &Record<'_>, state: &mut State) -> Result<Option<Output>, Payloa
         return Ok(None);
     }
     let customer: Option<Value> = CUSTOMERS.json_of(state, record.key().unwrap_or_default())?;
-    Ok(customer.map(|customer| Output::json(&json!({ "order": record.json::<Value>().ok(), "customer": customer }))))
+    Ok(customer
+        .map(|customer| Output::json(&json!({ "order": record.json::<Value>().ok(), "customer": customer }))))
 }
 
 #[processor]
@@ -41,7 +42,10 @@ fn at(key: &str, time: i64) -> test::TestRecord {
 #[test]
 fn a_key_is_seen_once_within_the_time() {
     let (keep, drop) = (test::Verdict::Keep, test::Verdict::Drop);
-    let verdicts = test::run::<once>(json!({}), [at("a", 1_000), at("a", 1_050), at("b", 1_050), at("a", 1_100), at("a", 1_101)]);
+    let verdicts = test::run::<once>(
+        json!({}),
+        [at("a", 1_000), at("a", 1_050), at("b", 1_050), at("a", 1_100), at("a", 1_101)],
+    );
     assert_eq!(verdicts, [keep.clone(), drop.clone(), keep.clone(), keep, drop]);
 }
 
@@ -85,7 +89,9 @@ fn a_scan_sees_what_was_written_for_the_record() {
     state.put("a3", "new");
     state.delete("a1");
     state.put("a9", "new");
-    let keys = |limit| state.scan("a", limit).into_iter().map(|(key, value)| [key, value].concat()).collect::<Vec<_>>();
+    let keys = |limit| {
+        state.scan("a", limit).into_iter().map(|(key, value)| [key, value].concat()).collect::<Vec<_>>()
+    };
     assert_eq!(keys(9), [b"a2new", b"a3new", b"a9new"]);
     assert_eq!(keys(1), [b"a2new"]);
     assert_eq!((state.get("a1"), state.get("a3")), (None, Some(b"new".to_vec())));

@@ -10,7 +10,9 @@ const TENS: Windows = Windows::tumbling("tens", Duration::from_millis(10)).laten
 const SLIDING: Windows = Windows::sliding("sliding", Duration::from_millis(30), Duration::from_millis(10));
 
 fn told(windows: Vec<Window<Stats>>) -> Vec<Output> {
-    let told = windows.into_iter().map(|it| Output::json(&json!([it.start_ms, it.end_ms, it.value.sum])).with_key(it.key));
+    let told = windows
+        .into_iter()
+        .map(|it| Output::json(&json!([it.start_ms, it.end_ms, it.value.sum])).with_key(it.key));
     told.collect()
 }
 
@@ -47,13 +49,17 @@ fn emitted(verdicts: &[test::Verdict]) -> Vec<Value> {
 
 #[test]
 fn a_window_is_closed_once_its_lateness_is_over() {
-    let verdicts = test::run::<tens>(json!({}), [at(1, 1), at(12, 2), at(14, 3), at(9, 4), at(15, 5), at(9, 6)]);
+    let verdicts =
+        test::run::<tens>(json!({}), [at(1, 1), at(12, 2), at(14, 3), at(9, 4), at(15, 5), at(9, 6)]);
     assert_eq!(emitted(&verdicts), [json!([0, 10, 5.0])]);
     assert!(matches!(verdicts[4], test::Verdict::Emit(_)), "{verdicts:?}");
     let late = "it is 6 ms behind the latest record, and the windows that it lies in are closed";
     assert_eq!(verdicts[5].reason(), late);
     // Two at once, the older one first, and times before 1970.
-    assert_eq!(emitted(&test::run_on::<tens>(json!({}), [at(26, 1), at(99, 7)])), [json!([10, 20, 10.0]), json!([20, 30, 1.0])]);
+    assert_eq!(
+        emitted(&test::run_on::<tens>(json!({}), [at(26, 1), at(99, 7)])),
+        [json!([10, 20, 10.0]), json!([20, 30, 1.0])]
+    );
     assert_eq!(emitted(&test::run::<tens>(json!({}), [at(-1, 2), at(6, 0)])), [json!([-10, 0, 2.0])]);
 }
 

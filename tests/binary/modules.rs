@@ -44,15 +44,13 @@ fn parse(text: &str) -> Value {
 fn a_new_module_works_at_once() {
     let desk = Desk::new();
     let sdk = root().join("sdk").display().to_string();
-    for (kind, name) in
-        [
-            ("filter", "one-carrier"),
-            ("map", "late"),
-            ("flat_map", "legs"),
-            ("route", "by_carrier"),
-            ("processor", "totals"),
-        ]
-    {
+    for (kind, name) in [
+        ("filter", "one-carrier"),
+        ("map", "late"),
+        ("flat_map", "legs"),
+        ("route", "by_carrier"),
+        ("processor", "totals"),
+    ] {
         desk.millstream(Path::new(""), &["module", "new", name, "--kind", kind, "--sdk", &sdk]).ok();
         let dir = desk.path().join(name);
         // The versions that the rest of the tree is tested with, and no need of a network.

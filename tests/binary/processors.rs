@@ -19,7 +19,8 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
     let broker = Binary::serve(dir.path());
     broker.run(["topic", "create", "orders"]).ok();
     let config = r#"{"by": {"header": "id"}, "within_seconds": 600}"#;
-    let create = ["processor", "create", "once", "--from", "orders", "--to", "orders-once", "--module", "std/dedup"];
+    let create =
+        ["processor", "create", "once", "--from", "orders", "--to", "orders-once", "--module", "std/dedup"];
     let created = broker.run(create.iter().copied().chain(["--config", config])).ok();
     assert!(created.contains("processor once runs over orders"), "{created}");
     let orders = "{\"id\": 1}\n{\"id\": 2}\n{\"id\": 1}\n";
@@ -30,7 +31,8 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
     assert_eq!(found.lines().count(), 2, "{found}");
 
     let shown = broker.run(["processor", "describe", "once"]).ok();
-    for part in ["from          orders", "to            orders-once", "remembers     4 entries", "at most 64"] {
+    for part in ["from          orders", "to            orders-once", "remembers     4 entries", "at most 64"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let listed = broker.run(["processor", "list"]).ok();
@@ -49,7 +51,9 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
     let refused = broker.run(["subscribe", "orders", "--module", "std/dedup", "--config", config]).fails(1);
     assert!(refused.contains("millstream processor create"), "{refused}");
     broker.run(["subscription", "create", "s", "orders"]).ok();
-    assert!(broker.run(["processor", "describe", "s"]).fails(1).contains("is a subscription, not a processor"));
+    assert!(
+        broker.run(["processor", "describe", "s"]).fails(1).contains("is a subscription, not a processor")
+    );
     assert!(broker.run(["processor", "delete", "s"]).fails(1).contains("is a subscription, not a processor"));
     broker.run(["processor", "delete", "once"]).ok();
     assert_eq!(broker.run(["--json", "processor", "list"]).ok().trim(), "[]");
@@ -70,7 +74,10 @@ async fn each_record_counts_once_over_kills() {
     let mut broker = Binary::serve(dir.path());
     let mut client = connect(&broker).await;
     for topic in [&source, &sink, &over] {
-        client.create_topic(topic.clone(), TopicConfig { partitions: 3, ..TopicConfig::default() }).await.unwrap();
+        client
+            .create_topic(topic.clone(), TopicConfig { partitions: 3, ..TopicConfig::default() })
+            .await
+            .unwrap();
     }
     let config = format!(r#"{{"records": {FIRST}, "per_seconds": 31622400, "over": "over"}}"#);
     client
@@ -121,13 +128,17 @@ async fn each_record_counts_once_over_kills() {
     }
     for (topic, wanted) in [(&sink, wanted.0), (&over, wanted.1)] {
         let options = SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Earliest);
-        let mut found: Vec<usize> =
-            read_all(&client, options).await.into_iter().map(|(_, _, payload)| payload.parse().unwrap()).collect();
+        let mut found: Vec<usize> = read_all(&client, options)
+            .await
+            .into_iter()
+            .map(|(_, _, payload)| payload.parse().unwrap())
+            .collect();
         found.sort_unstable();
         assert!(found == wanted, "{topic}: {} records, and {} are to be there", found.len(), wanted.len());
     }
     let state = client.processor_state(name, Vec::new(), None, 100).await.unwrap();
-    let counted = state.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+    let counted =
+        state.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
     assert_eq!(counted.sum::<usize>(), records, "what is remembered");
 }
 

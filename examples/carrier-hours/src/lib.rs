@@ -9,8 +9,8 @@ use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Flights come carrier by carrier, and one carrier may be a month ahead of another.
-const HOURS: Windows = Windows::tumbling("hours", Duration::from_secs(3_600))
-    .lateness(Duration::from_secs(31 * 24 * 3_600));
+const HOURS: Windows =
+    Windows::tumbling("hours", Duration::from_secs(3_600)).lateness(Duration::from_secs(31 * 24 * 3_600));
 
 /// The fields of a flight that are read; the others are skipped.
 #[derive(Deserialize)]

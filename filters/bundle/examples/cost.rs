@@ -74,7 +74,8 @@ fn main() {
             let stock =
                 millstream_filters::stock().iter().find(|stock| stock.name == name).expect("a stock module");
             let module = engine.load(stock.wasm, &Limits::default()).expect("a module");
-            let setup = Setup { topic: "t".into(), subscription: "s".into(), config: config.into(), state: None };
+            let setup =
+                Setup { topic: "t".into(), subscription: "s".into(), config: config.into(), state: None };
             let bound = module.bind(&setup, &Limits::default(), LogSink::none()).expect("bound");
             let mut pipeline = Pipeline::new(vec![bound]);
             let round = |pipeline: &mut Pipeline| {

@@ -16,7 +16,8 @@ fn pipeline(name: &str, config: &str) -> Result<Pipeline, String> {
     let module = LOADED.lock().expect("no test panicked").entry(stock.name).or_insert_with(load).clone();
     let manifest = module.manifest().expect("a manifest").clone();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), (stock.name, stock.version));
-    let setup = Setup { topic: "flights".into(), subscription: "test".into(), config: config.into(), state: None };
+    let setup =
+        Setup { topic: "flights".into(), subscription: "test".into(), config: config.into(), state: None };
     let bound =
         module.bind(&setup, &Limits::default(), LogSink::none()).map_err(|error| error.to_string())?;
     Ok(Pipeline::new(vec![bound]))

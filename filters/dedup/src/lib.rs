@@ -56,7 +56,9 @@ pub fn dedup(record: &Record, state: &mut State, config: &Config) -> Result<Opti
     let Some(value) = found.to_bytes() else { return Ok(Some(Output::same())) };
     if value.len() > VALUE_BYTES_MAX {
         let len = value.len();
-        return Err(format!("the value that it is told apart by has {len} bytes; {VALUE_BYTES_MAX} are the most"));
+        return Err(format!(
+            "the value that it is told apart by has {len} bytes; {VALUE_BYTES_MAX} are the most"
+        ));
     }
     Ok(config.seen.is_first(state, &value, record.timestamp()).then(Output::same))
 }

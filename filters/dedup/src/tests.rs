@@ -21,7 +21,8 @@ fn a_value_goes_through_once_within_the_time() {
 #[test]
 fn a_field_tells_records_apart() {
     let config = json!({ "by": { "pointer": "/id" }, "within_seconds": 60 });
-    let records = [json!({"id": 7}), json!({"id": "7"}), json!({"id": 8}), json!({"other": 1}), json!({"other": 1})];
+    let records =
+        [json!({"id": 7}), json!({"id": "7"}), json!({"id": 8}), json!({"other": 1}), json!({"other": 1})];
     let verdicts = test::run::<dedup>(config, records.map(|record| at(1).json(record)));
     assert_eq!(verdicts, [Keep, Drop, Keep, Keep, Keep], "a number and its text are one");
 }

@@ -74,9 +74,12 @@ pub fn throttle(record: &Record, state: &mut State, config: &Config) -> Result<O
     let value = found.to_bytes().unwrap_or_default();
     if value.len() > VALUE_BYTES_MAX {
         let len = value.len();
-        return Err(format!("the value that it is counted by has {len} bytes; {VALUE_BYTES_MAX} are the most"));
+        return Err(format!(
+            "the value that it is counted by has {len} bytes; {VALUE_BYTES_MAX} are the most"
+        ));
     }
-    let count = |state: &mut State, time_ms| config.windows.update::<Count>(state, &value, time_ms, Count::add);
+    let count =
+        |state: &mut State, time_ms| config.windows.update::<Count>(state, &value, time_ms, Count::add);
     let counted = match count(state, record.timestamp()) {
         // Of another partition, perhaps, whose records lie a little behind: it counts now.
         Err(WindowError::Late { latest_ms, .. }) => count(state, latest_ms),

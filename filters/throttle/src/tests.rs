@@ -10,9 +10,14 @@ fn at(key: &str, seconds: i64) -> test::TestRecord {
 #[test]
 fn so_many_of_each_key_go_through_in_each_window() {
     let config = json!({ "records": 2, "per_seconds": 60 });
-    let records = [at("a", 0), at("a", 1), at("b", 2), at("a", 3), at("b", 59), at("b", 59), at("a", 60), at("a", 5)];
+    let records =
+        [at("a", 0), at("a", 1), at("b", 2), at("a", 3), at("b", 59), at("b", 59), at("a", 60), at("a", 5)];
     let verdicts = test::run::<throttle>(&config, records);
-    assert_eq!(verdicts, [Keep, Keep, Keep, Drop, Keep, Drop, Keep, Keep], "the last one is late, and counts now");
+    assert_eq!(
+        verdicts,
+        [Keep, Keep, Keep, Drop, Keep, Drop, Keep, Keep],
+        "the last one is late, and counts now"
+    );
     assert_eq!(test::run_on::<throttle>(&config, [at("a", 61)]), [Drop]);
     test::run_on::<throttle>(&config, [at("c", 600)]);
     assert_eq!(test::state().len(), 2, "the time, and the one key of this window");
@@ -28,7 +33,11 @@ fn the_others_may_go_elsewhere() {
         _ => None,
     });
     let slow = || Some("slow.lane".to_owned());
-    assert_eq!(over.collect::<Vec<_>>(), [None, slow(), None, None, slow()], "those without the header are one");
+    assert_eq!(
+        over.collect::<Vec<_>>(),
+        [None, slow(), None, None, slow()],
+        "those without the header are one"
+    );
 }
 
 #[test]

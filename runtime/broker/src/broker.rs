@@ -339,9 +339,7 @@ impl Broker {
 }
 
 impl Shared {
-    pub(crate) fn processors(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<u32, tokio::task::JoinHandle<()>>> {
+    pub(crate) fn processors(&self) -> std::sync::MutexGuard<'_, HashMap<u32, tokio::task::JoinHandle<()>>> {
         self.processors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

@@ -59,7 +59,8 @@ pub(crate) async fn judged(
             // Before anybody sees how far it came.
             subscription.count(std::mem::take(&mut work.fetched.counted));
             let place = &work.source.place;
-            processing::commit(shared, subscription, revision, place, committed, &made, state.as_ref()).await?;
+            processing::commit(shared, subscription, revision, place, committed, &made, state.as_ref())
+                .await?;
             committed = made.next;
         }
         for outcome in std::mem::take(&mut work.routes) {
@@ -191,7 +192,8 @@ impl Work {
             if let Some(pause) = self.take(&batch, run)? {
                 return Ok(pause);
             }
-            let changed = self.pipeline.state().is_some_and(|state| state.kept_bytes() > PROCESSOR_STEP_BYTES);
+            let changed =
+                self.pipeline.state().is_some_and(|state| state.kept_bytes() > PROCESSOR_STEP_BYTES);
             if changed || started.elapsed() > JUDGED_TURN {
                 return Ok(Pause::Turn);
             }

@@ -122,7 +122,9 @@ impl StateStore for Stored {
             }
             None => self.store.scan_prefix(&prefix),
         };
-        Box::new(rows.map(|row| row.map(|(entry, value)| (entry.key, value)).map_err(|error| error.to_string())))
+        Box::new(
+            rows.map(|row| row.map(|(entry, value)| (entry.key, value)).map_err(|error| error.to_string())),
+        )
     }
 }
 
@@ -243,7 +245,12 @@ impl Driver {
         for (place, settled) in self.subscription.places() {
             let open = self.subscription.unsettled(place.index, settled..place.end().max(settled));
             if let Some(open) = open.into_iter().find(|open| !open.is_empty()) {
-                behind.push(Source { place, from: open.start, end: open.end, judged_bytes: FIRST_JUDGED_BYTES });
+                behind.push(Source {
+                    place,
+                    from: open.start,
+                    end: open.end,
+                    judged_bytes: FIRST_JUDGED_BYTES,
+                });
             }
         }
         if behind.len() < 2 {
@@ -284,7 +291,8 @@ fn oldest(
     let batches = batches(store, &source, PROCESSOR_MERGE_BYTES)?;
     let first_after = batches.iter().skip(1).find(|batch| batch.view().timestamp() > other);
     let read = batches.last().map_or(source.end, |batch| batch.view().next_offset());
-    source.end = first_after.map_or(read, |batch| batch.view().base_offset()).clamp(source.from + 1, source.end);
+    source.end =
+        first_after.map_or(read, |batch| batch.view().base_offset()).clamp(source.from + 1, source.end);
     Ok(Some(source))
 }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_engine::Bound;
 use millstream_store::{StateEntriesOf, StateEntry};
-use millstream_types::{
-    BatchBuilder, ProcessorConfig, Record, RecordBatch, SubscriptionName, TopicName,
-};
+use millstream_types::{BatchBuilder, ProcessorConfig, Record, RecordBatch, SubscriptionName, TopicName};
 
 use crate::{
     Broker, Error, NewSubscription, Subscription,

@@ -7,8 +7,8 @@ use std::{
 
 use millstream_engine::Outcome;
 use millstream_types::{
-    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, RecordView, TopicConfig, TopicName,
-    partition_for_key,
+    BatchBuilder, Durability, Offset, PartitionId, RecordBatch, RecordParts, RecordView, TopicConfig,
+    TopicName, partition_for_key,
 };
 
 use crate::{

@@ -188,7 +188,11 @@ impl Broker {
         Ok(ending)
     }
 
-    pub(crate) fn row(&self, name: SubscriptionName, wanted: &NewSubscription) -> Result<SubscriptionRow, Error> {
+    pub(crate) fn row(
+        &self,
+        name: SubscriptionName,
+        wanted: &NewSubscription,
+    ) -> Result<SubscriptionRow, Error> {
         let pipeline = self.pin(wanted.pipeline.as_deref().unwrap_or_default())?;
         let now = now();
         Ok(SubscriptionRow {

@@ -25,7 +25,8 @@ fn main() {
         let modules = names.iter().map(|name| {
             let module =
                 engine.load(&millstream_test_guests::guest(name), &Limits::default()).expect("a module");
-            let setup = Setup { topic: "t".into(), subscription: "s".into(), config: "{}".into(), state: None };
+            let setup =
+                Setup { topic: "t".into(), subscription: "s".into(), config: "{}".into(), state: None };
             module.bind(&setup, &Limits::default(), LogSink::none()).expect("bound")
         });
         Pipeline::new(modules.collect())

@@ -140,7 +140,9 @@ impl Engine {
                         .map(|(name, _)| name.to_owned())
                         .take(8)
                         .collect();
-                    if [LOG, STATE, SOURCE].contains(&name) || (functions.is_empty() && name.starts_with(PACKAGE)) {
+                    if [LOG, STATE, SOURCE].contains(&name)
+                        || (functions.is_empty() && name.starts_with(PACKAGE))
+                    {
                         continue;
                     }
                     functions
@@ -153,7 +155,10 @@ impl Engine {
     }
 
     fn needs_state(&self, component: &Component) -> bool {
-        component.component_type().imports(&self.shared.wasmtime).any(|(name, _)| [STATE, SOURCE].contains(&name))
+        component
+            .component_type()
+            .imports(&self.shared.wasmtime)
+            .any(|(name, _)| [STATE, SOURCE].contains(&name))
     }
 
     fn check_exports(&self, component: &Component) -> Result<(), LoadError> {

@@ -7,7 +7,6 @@ use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentNamedList, Func, InstancePre, Lift, Lower};
 
-use crate::{LoadError, State};
 use crate::contract::{
     CONFIGURE, ConfigureParams, ConfigureResults, GuestFailure, GuestSetup, GuestSpec, PROCESS,
     ProcessParams, ProcessResults,
@@ -17,6 +16,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::host::Host;
 use crate::limits::{Limits, TEXT_BYTES_MAX};
 use crate::log::{Log, cut};
+use crate::{LoadError, State};
 
 /// One instance. Of no more use once a call has failed.
 pub(crate) struct Instance {

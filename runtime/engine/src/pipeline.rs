@@ -160,13 +160,12 @@ impl Pipeline {
                     chunk_records = CALL_RECORDS_MAX;
                     match &state {
                         // A module behind it did not come so far as what was written: again, without the rest.
-                        Some((_, false)) if done < range.len() => {
-                            if done > 0 {
-                                chunk_records = done;
-                                self.faults_in_row = faults_before;
-                                continue;
-                            }
+                        Some((_, false)) if (1..range.len()).contains(&done) => {
+                            chunk_records = done;
+                            self.faults_in_row = faults_before;
+                            continue;
                         }
+                        Some((_, false)) if done == 0 => {}
                         Some((state, _)) => state.merge(Layer::Chunk),
                         None => {}
                     }

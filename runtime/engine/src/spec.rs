@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use millstream_types::{TopicName, TopicPattern, Verdict, VerdictsView};
 
-use crate::{BindError, State};
 use crate::contract::{GuestFields, GuestSpec, GuestVerdicts};
 use crate::fault::{Fault, FaultKind};
 use crate::limits::{SPEC_TOPICS_MAX, TOPICS_KNOWN_MAX};
+use crate::{BindError, State};
 
 /// Where a module is bound.
 #[derive(Debug, Clone)]

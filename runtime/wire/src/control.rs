@@ -1,8 +1,8 @@
 //! The first frame of every stream, requests and their answers.
 
 use millstream_types::{
-    DeadLetters, DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProcessorConfig, ProducerId, ProducerName, Rebinding,
-    SubscriptionName, TopicName, TopicPattern,
+    DeadLetters, DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProcessorConfig, ProducerId,
+    ProducerName, Rebinding, SubscriptionName, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize};
 

@@ -91,10 +91,19 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Act {
         /// From where it is, or elsewhere; to a sink that is there, or is not.
-        Process { off: bool, records: u64, gone: bool, changes: Vec<(u8, Option<u8>)> },
+        Process {
+            off: bool,
+            records: u64,
+            gone: bool,
+            changes: Vec<(u8, Option<u8>)>,
+        },
         /// A record is to be processed again, as a dead letter that is sent back.
-        Reopen { offset: Offset },
-        Pause { paused: bool },
+        Reopen {
+            offset: Offset,
+        },
+        Pause {
+            paused: bool,
+        },
         Restart,
     }
 

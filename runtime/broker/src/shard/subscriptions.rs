@@ -52,11 +52,10 @@ impl Shard {
         }
         let cursors: Vec<_> =
             cursors.into_iter().map(|(partition, row)| (partition, PartitionCursor::from(row))).collect();
-        self.subscriptions.insert(id, SubscriptionState {
-            row: row.clone(),
-            cursors: cursors.clone(),
-            state: StateSize::default(),
-        });
+        self.subscriptions.insert(
+            id,
+            SubscriptionState { row: row.clone(), cursors: cursors.clone(), state: StateSize::default() },
+        );
         effects.push(Effect::SubscriptionCreated { id, row: Box::new(row), cursors });
         Ok(Outcome::Subscription(id))
     }
@@ -284,7 +283,11 @@ impl Shard {
     }
 
     /// Where a subscription is in a partition.
-    pub(super) fn cursor(&mut self, subscription: u32, partition: PartitionId) -> Option<&mut PartitionCursor> {
+    pub(super) fn cursor(
+        &mut self,
+        subscription: u32,
+        partition: PartitionId,
+    ) -> Option<&mut PartitionCursor> {
         let cursors = &mut self.subscriptions.get_mut(&subscription)?.cursors;
         let index = cursors.binary_search_by_key(&partition, |(partition, _)| *partition).ok()?;
         cursors.get_mut(index).map(|(_, cursor)| cursor)
@@ -306,7 +309,13 @@ impl PartitionCursor {
         }
     }
 
-    pub(super) fn settle(&mut self, range: Range<Offset>, subscription: u32, partition: PartitionId, batch: &mut Batch) {
+    pub(super) fn settle(
+        &mut self,
+        range: Range<Offset>,
+        subscription: u32,
+        partition: PartitionId,
+        batch: &mut Batch,
+    ) {
         if range.is_empty() {
             return;
         }
@@ -367,7 +376,8 @@ impl SubscriptionRow {
             ("topic", self.topic != wanted.topic),
             ("pipeline or fault policy", !self.bindings.had(&wanted.bindings.current)),
             ("source, sink or state limit", {
-                let settings = |row: &Self| row.processor.clone().map(|it| ProcessorRow { paused: false, ..it });
+                let settings =
+                    |row: &Self| row.processor.clone().map(|it| ProcessorRow { paused: false, ..it });
                 settings(self) != settings(wanted)
             }),
             ("delivery mode", self.delivery.mode != wanted.delivery.mode),

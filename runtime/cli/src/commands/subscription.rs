@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
-    DeadLetters, DeliveryMode, NewSubscription, OnFault, ProcessorInfo, StartAt, SubscriptionInfo, SubscriptionName,
-    TopicPattern,
+    DeadLetters, DeliveryMode, NewSubscription, OnFault, ProcessorInfo, StartAt, SubscriptionInfo,
+    SubscriptionName, TopicPattern,
 };
 use serde_json::json;
 
 use crate::{
-    bindings::Pipeline, broker::connect, cli::Common, commands::{module, processor}, delivery::Delivery, failure::Failure,
+    bindings::Pipeline,
+    broker::connect,
+    cli::Common,
+    commands::{module, processor},
+    delivery::Delivery,
+    failure::Failure,
     output, start,
 };
 

@@ -76,7 +76,10 @@ impl Stage {
     /// Notes that a call with `records` records failed: when they may have been too many, the next have fewer.
     pub(crate) fn failed(&mut self, records: usize, kind: FaultKind) {
         self.successes = 0;
-        if matches!(kind, FaultKind::Deadline | FaultKind::Memory | FaultKind::OutputTooLarge | FaultKind::State) {
+        if matches!(
+            kind,
+            FaultKind::Deadline | FaultKind::Memory | FaultKind::OutputTooLarge | FaultKind::State
+        ) {
             self.slow_down(records);
         }
     }

@@ -19,7 +19,9 @@ fn counting(more: &[&str]) -> (Pipeline, State) {
 fn counts(state: &State) -> Vec<(char, u32)> {
     let (changes, _) = state.changes();
     let of_one = changes.into_iter().filter(|(key, _)| key.len() == 1);
-    let count = |value: Option<bytes::Bytes>| u32::from_le_bytes(value.unwrap().as_ref().try_into().unwrap());
+    let count = |value: Option<bytes::Bytes>| {
+        u32::from_le_bytes(value.expect("counted").as_ref().try_into().expect("four bytes"))
+    };
     of_one.map(|(key, value)| (char::from(key[0]), count(value))).collect()
 }
 

@@ -126,7 +126,8 @@ fn a_scan_goes_on_behind_a_key() {
     let (store, _) = open(dir.path());
     let mut batch = store.batch();
     let keys: [&[u8]; 7] = [b"a", b"ab", b"ab\xff", b"ac", b"b", b"\xff", b"\xff\xff"];
-    for (processor, key) in [1, 2, u32::MAX].into_iter().flat_map(|it| keys.iter().map(move |key| (it, *key))) {
+    for (processor, key) in [1, 2, u32::MAX].into_iter().flat_map(|it| keys.iter().map(move |key| (it, *key)))
+    {
         batch.put(&StateEntry { processor, key: Bytes::from_static(key) }, "");
     }
     store.commit(batch, Persist::Buffer).unwrap();

@@ -161,7 +161,10 @@ const PROCESSOR: u32 = 7;
 
 /// What commit `number` changes of it.
 fn changes(number: u64) -> [(u8, Option<u64>); 2] {
-    [((number % 11) as u8, Some(number)), ((number * 5 % 11) as u8, number.is_multiple_of(3).then_some(number))]
+    [
+        ((number % 11) as u8, Some(number)),
+        ((number * 5 % 11) as u8, number.is_multiple_of(3).then_some(number)),
+    ]
 }
 
 /// How often a commit compacts a partition.
