@@ -74,6 +74,8 @@ enum Command {
     Subscription(commands::subscription::Subscription),
     /// Measure this machine and Millstream on it
     Bench(commands::bench::Bench),
+    #[command(hide = true)]
+    CompileModule(commands::compile_module::CompileModule),
 }
 
 impl Cli {
@@ -83,6 +85,7 @@ impl Cli {
         match command {
             Command::Serve(serve) => wait(serve.run(&common)),
             Command::Bench(bench) => wait(bench.run(&common)),
+            Command::CompileModule(compile) => compile.run(),
             Command::Topic(topic) => wait(topic.run(&common)),
             Command::Publish(publish) => wait(publish.run(&common)),
             Command::Subscribe(subscribe) => wait(subscribe.run(&common)),

@@ -4,6 +4,7 @@
 mod bound;
 mod cache;
 mod compiled;
+pub mod compiler;
 mod contract;
 mod engine;
 mod error;
@@ -21,12 +22,14 @@ mod sections;
 mod settings;
 pub mod signature;
 mod spec;
+mod structure;
 mod ticker;
 mod trust;
 mod turns;
 mod workers;
 
 pub use bound::{Bound, VerdictBuffer};
+pub use compiler::Compiler;
 pub use contract::CONTRACT;
 pub use engine::Engine;
 pub use error::{BindError, EngineError, LoadError};
