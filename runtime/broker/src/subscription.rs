@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use millstream_types::{
-    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
-    StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, ModuleUsage, Offset, OnFault, PartitionId,
+    PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
 };
 use tokio::sync::watch;
 
@@ -17,6 +17,7 @@ use crate::{
     bindings::{Bindings, PinnedBinding, Revision},
     breaker::Breaker,
     group::Group,
+    limits::MODULES_COUNTED_MAX,
     pump::Pump,
     rows::{CursorRow, SubscriptionRow},
     shadow::Shadow,
@@ -60,6 +61,8 @@ pub struct Subscription {
     /// Records that were dead letters made by modules, and are judged again: what is routed of them is not appended.
     unrouted: Mutex<BTreeMap<PartitionId, BTreeSet<Offset>>>,
     counters: Mutex<Counters>,
+    /// Of each module, the latest last.
+    usage: Mutex<Vec<ModuleUsage>>,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
     /// What its consumers share.
@@ -133,6 +136,7 @@ impl Subscription {
             sources,
             unrouted: Mutex::new(unrouted),
             counters: Mutex::default(),
+            usage: Mutex::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
             pump: Pump::default(),
@@ -420,6 +424,41 @@ impl Subscription {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) += counted;
     }
 
+    /// Counts what the modules of `revision` have used, in order.
+    pub(crate) fn count_modules(
+        &self,
+        revision: &Revision,
+        budget_ms: u64,
+        used: impl Iterator<Item = millstream_engine::Usage>,
+    ) {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        for (binding, used) in revision.pipeline.iter().zip(used).filter(|(_, used)| used.calls > 0) {
+            let used = ModuleUsage {
+                module: String::new(),
+                calls: used.calls,
+                faults: used.faults,
+                records: used.records,
+                module_ns: used.guest_ns,
+                longest_ns: used.longest_ns,
+                budget_ms,
+            };
+            match usage.iter_mut().find(|known| known.module == binding.module) {
+                Some(known) => known.add(&used),
+                None => {
+                    if usage.len() >= MODULES_COUNTED_MAX {
+                        usage.remove(0);
+                    }
+                    usage.push(ModuleUsage { module: binding.module.clone(), ..used });
+                }
+            }
+        }
+    }
+
+    /// What the modules bound here have used.
+    pub(crate) fn usage(&self) -> Vec<ModuleUsage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn set_fault(&self, fault: String) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
@@ -484,6 +523,7 @@ impl Subscription {
             oldest_unsettled_ms: None,
             positions,
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
+            modules: self.usage(),
         }
     }
 }

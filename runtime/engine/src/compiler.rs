@@ -229,7 +229,8 @@ mod tests {
     fn who_compiles_needs_no_pool_to_make_the_same_code() {
         let settings = Settings { instances_max: 2, ..Settings::default() };
         for target in [Target::roomy(&settings), Target::cramped(&settings)] {
-            let wasm = wat::parse_str("(component (core module (func (export \"f\") (result i32) i32.const 7)))");
+            let wasm =
+                wat::parse_str("(component (core module (func (export \"f\") (result i32) i32.const 7)))");
             let mut compiled = Vec::new();
             let order = Order { target, cpu_ms: 1, address_bytes: 1 };
             compile(&order, wasm.unwrap().as_slice(), &mut compiled).unwrap();

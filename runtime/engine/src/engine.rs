@@ -45,7 +45,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the host does not let it, or the cache directory cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let with = |target| wasmtime::Engine::new(&settings::running(settings, target)).map(|made| (made, target));
+        let with =
+            |target| wasmtime::Engine::new(&settings::running(settings, target)).map(|made| (made, target));
         let made = with(Target::roomy(settings)).or_else(|error| {
             tracing::warn!(%error, "modules run with less address space, and slower");
             with(Target::cramped(settings))
@@ -102,12 +103,7 @@ impl Engine {
     }
 
     /// Has the component compiled, unless it is in the cache, and checks it against the contract.
-    fn prepare(
-        &self,
-        digest: ModuleDigest,
-        wasm: &[u8],
-        limits: &Limits,
-    ) -> Result<Arc<Loaded>, LoadError> {
+    fn prepare(&self, digest: ModuleDigest, wasm: &[u8], limits: &Limits) -> Result<Arc<Loaded>, LoadError> {
         structure::check(wasm)?;
         let manifest = Manifest::find(wasm)?;
         let schema = manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref());
@@ -147,9 +143,9 @@ impl Engine {
         let engine = &self.shared.wasmtime;
         let compiled = match &self.shared.compiler {
             Some(compiler) => compiler.compile(wasm, self.shared.target, limits.compile_ms)?,
-            None => engine
-                .precompile_component(wasm)
-                .map_err(|error| LoadError::Invalid(format!("{error:#}")))?,
+            None => {
+                engine.precompile_component(wasm).map_err(|error| LoadError::Invalid(format!("{error:#}")))?
+            }
         };
         let component = compiled::load(engine, &compiled).map_err(|error| {
             LoadError::CompilerUnavailable(format!("what it made does not load: {error:#}"))

@@ -39,7 +39,7 @@ pub use log::{LogLevel, LogLine, LogSink};
 pub use made::{Differences, Made};
 pub use manifest::{MANIFEST_SECTION, Manifest};
 pub use module::{Module, ModuleDigest, digest};
-pub use pipeline::{Counters, Delivery, Outcome, Pipeline, RecordFault, Reject, RoutedRecord, Stop};
+pub use pipeline::{Counters, Delivery, Outcome, Pipeline, RecordFault, Reject, RoutedRecord, Stop, Usage};
 pub use schema::{ConfigSchema, FieldFault};
 pub use settings::Settings;
 pub use signature::{PrivateKey, PublicKey, SignatureError};

@@ -5,8 +5,8 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, Revision, ShadowInfo, SubscriptionName,
-    Timestamp, TopicName, TopicPattern,
+    Binding, DeliveryConfig, DeliveryMode, ModuleUsage, Offset, OnFault, Revision, ShadowInfo,
+    SubscriptionName, Timestamp, TopicName, TopicPattern,
 };
 
 /// Where a new subscription starts.
@@ -100,6 +100,10 @@ pub struct SubscriptionInfo {
     pub positions: Vec<PositionInfo>,
     /// Since the broker started.
     pub counters: Counters,
+    /// What its modules have used since the broker started, those bound before included as far as they are remembered. Left out of
+    /// lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleUsage>,
 }
 
 /// How far a subscription is in one partition.

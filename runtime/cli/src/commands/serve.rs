@@ -70,7 +70,8 @@ impl Serve {
         }
         config.accept_data_loss = self.accept_data_loss;
         let compiler = compile_module::compiler();
-        let compiler = compiler.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
+        let compiler =
+            compiler.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
         config.module_compiler = Some(compiler);
         let stock = millstream_filters::stock().iter();
         config.stock = stock

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
-    DeadLetters, DeliveryMode, NewSubscription, OnFault, StartAt, SubscriptionInfo, SubscriptionName,
-    TopicPattern,
+    DeadLetters, DeliveryMode, ModuleUsage, NewSubscription, OnFault, StartAt, SubscriptionInfo,
+    SubscriptionName, TopicPattern,
 };
 use serde_json::json;
 
@@ -201,7 +201,24 @@ fn describe(subscription: &SubscriptionInfo) -> String {
         counters.module_ns as f64 / 1e6,
         counters.module_calls
     ));
+    lines.extend(
+        subscription.modules.iter().map(|used| format!("module used   {}: {}", used.module, usage(used))),
+    );
     format!("{}\n\n{positions}", lines.join("\n"))
+}
+
+/// What a module has used, beside what a call may.
+pub(crate) fn usage(used: &ModuleUsage) -> String {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    format!(
+        "{:.3} ms in {} calls with {} records, {} faults; the longest {:.3} ms, of {} ms that one may use",
+        ms(used.module_ns),
+        output::count(used.calls),
+        output::count(used.records),
+        output::count(used.faults),
+        ms(used.longest_ns),
+        used.budget_ms
+    )
 }
 
 fn duration(ms: u32) -> String {

@@ -18,5 +18,11 @@ mod refusals;
 /// Compiled code on disk.
 mod cache;
 
+/// Modules that nobody wrote, what instances leave behind, lines without end.
+mod hostile;
+
+/// Compiling in another process, which may fail in any way.
+mod compiler;
+
 /// Threads for module code.
 mod workers;
