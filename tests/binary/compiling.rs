@@ -51,7 +51,7 @@ async fn a_compile_bomb_is_ended_and_the_broker_lives() {
     assert_eq!(judged(&client, &topic).await, 3);
     assert_eq!(compiled(&data), 1, "in a process of its own");
     // 9 MB that take an optimising compiler tens of seconds.
-    let bomb = compile_bomb(150, 3_700);
+    let bomb = compile_bomb(190, 3_700);
     assert!(bomb.len() > 8 << 20 && bomb.len() < 10 << 20, "{}", bomb.len());
     let refused = client.put_module("bomb@1".parse().unwrap(), bomb.into()).await.unwrap_err();
     assert_eq!(refused.code(), Some(ErrorCode::ModuleRefused), "{refused}");
@@ -110,6 +110,7 @@ async fn memory_returns_after_storms_of_hostile_modules() {
     let before = resident_mib(&broker);
     // Takes all its memory, answers too much, writes lines without end, overflows its stack, grows its table, traps.
     let poison = topic(&client, "poison", ["M", "O", "V", "S", "G", "T", "E", "W", "-", "M", "O", "-"]).await;
+    client.put_module("hostile@1".parse().unwrap(), guest("hostile").into()).await.unwrap();
     let mut most = before;
     for _ in 0..4 {
         let mut storm = tokio::task::JoinSet::new();
@@ -118,7 +119,7 @@ async fn memory_returns_after_storms_of_hostile_modules() {
             storm.spawn(async move {
                 let mut options = SubscribeOptions::ephemeral(poison)
                     .from(StartAt::Earliest)
-                    .with_private_module(guest("hostile").into(), "\"\"")
+                    .with_module("hostile@1", "\"\"")
                     .until_end();
                 options.on_fault = OnFault::Skip;
                 let mut consumer = client.subscribe(options).await.unwrap();

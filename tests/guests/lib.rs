@@ -63,19 +63,39 @@ pub fn strangers() -> Vec<&'static [u8]> {
     modules
 }
 
-/// A component that costs a compiler much: a core module of so many functions, each of so many additions. It has no exports, which
-/// is seen only once it is compiled.
+/// A component that costs a compiler much: a core module of so many functions, each so many times 13 bytes of arithmetic. It has no
+/// exports, which is seen only once it is compiled.
 ///
 /// # Panics
-/// Never: the text is valid.
-pub fn compile_bomb(functions: usize, additions: usize) -> Vec<u8> {
-    let addition = "local.get 0 i64.const 7 i64.rotl local.tee 1 i64.add local.tee 0 ";
-    let function = format!(
-        "(func (param i64) (result i64) (local i64) local.get 0 {} i64.const 1 i64.xor)",
-        format!("local.get 1 i64.xor {addition}").repeat(additions)
-    );
-    let text = format!("(component (core module {}))", function.repeat(functions));
-    wat::parse_str(text).expect("valid text")
+/// Where it would have 4 GiB.
+pub fn compile_bomb(functions: usize, rounds: usize) -> Vec<u8> {
+    // One more local variable, an i64; local.get 0; the rounds; i64.const 1; i64.xor; end.
+    let (start, end) = ([1, 1, 0x7e, 0x20, 0], [0x42, 1, 0x85, 0x0b]);
+    // local.get 1; i64.xor; local.get 0; i64.const 7; i64.rotl; local.tee 1; i64.add; local.tee 0.
+    let round = [0x20, 1, 0x85, 0x20, 0, 0x42, 7, 0x89, 0x22, 1, 0x7c, 0x22, 0];
+    let body = [start.as_slice(), &round.repeat(rounds), &end].concat();
+    let mut entry = Vec::new();
+    push_leb128(&mut entry, body.len());
+    entry.extend(body);
+    let counted = |content: Vec<u8>| {
+        let mut out = Vec::new();
+        push_leb128(&mut out, functions);
+        out.extend(content);
+        out
+    };
+    let section = |id: u8, content: Vec<u8>| {
+        let mut out = vec![id];
+        push_leb128(&mut out, content.len());
+        out.extend(content);
+        out
+    };
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, vec![1, 0x60, 1, 0x7e, 1, 0x7e]),
+        section(3, counted(vec![0; functions])),
+        section(10, counted(entry.repeat(functions))),
+    ];
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, module.concat())].concat()
 }
 
 fn text(name: &str) -> String {

@@ -147,9 +147,9 @@ impl Engine {
                 engine.precompile_component(wasm).map_err(|error| LoadError::Invalid(format!("{error:#}")))?
             }
         };
-        let component = compiled::load(engine, &compiled).map_err(|error| {
-            LoadError::CompilerUnavailable(format!("what it made does not load: {error:#}"))
-        })?;
+        // Some of what can be wrong with it shows only here: memories and tables for which there is no room.
+        let component =
+            compiled::load(engine, &compiled).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         if let Some(cache) = &self.shared.cache {
             cache.write(digest, &compiled);
         }

@@ -121,8 +121,9 @@ pub(crate) mod structure {
     pub(crate) const LOCALS_MAX: usize = 10_000;
 }
 
-/// Addresses that compiling may take: so many, and so many more for each byte of the component.
-pub(crate) const COMPILE_ADDRESS_BYTES: u64 = 1 << 30;
+/// Addresses that compiling may take: so many, and so many more for each byte of the component. An allocator sets a GiB aside at
+/// once.
+pub(crate) const COMPILE_ADDRESS_BYTES: u64 = 2 << 30;
 /// See [`COMPILE_ADDRESS_BYTES`].
 pub(crate) const COMPILE_ADDRESSES_PER_BYTE: u64 = 128;
 /// Largest compiled form: so many bytes, and so many more for each byte of the component.

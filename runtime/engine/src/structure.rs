@@ -126,14 +126,15 @@ impl Counts {
             Payload::DataSection(section) => self.core_parts.add(len(section.count())),
             Payload::FunctionSection(section) => self.functions.add(len(section.count())),
             Payload::CodeSectionEntry(body) => {
-                at_most("one of its functions has bytes:", body.as_bytes().len(), FUNCTION_BYTES_MAX, SPLIT)?;
+                let bytes = body.as_bytes().len();
+                at_most("the size in bytes of one of its functions is", bytes, FUNCTION_BYTES_MAX, SPLIT)?;
                 let locals = body.get_locals_reader().map_err(|error| invalid(&error))?;
                 let mut found = 0_usize;
                 for local in locals {
                     let (count, _) = local.map_err(|error| invalid(&error))?;
                     found = found.saturating_add(len(count));
                 }
-                at_most("one of its functions has local variables:", found, LOCALS_MAX, SPLIT)
+                at_most("the number of local variables of one of its functions is", found, LOCALS_MAX, SPLIT)
             }
             _ => Ok(()),
         }

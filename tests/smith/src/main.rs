@@ -1,9 +1,9 @@
 //! Writes `tests/guests/strangers.bin`: for each seed the length of a module (u32, little-endian) and the module.
 
 use arbitrary::Unstructured;
-use wasm_smith::{Config, Module};
+use wasm_smith::{Config, MemoryOffsetChoices, Module};
 
-const STRANGERS: u64 = 120;
+const STRANGERS: u64 = 100;
 const EXPORTS: &str = "(module (func (export \"process\") (param i32 i32) (result i32) unreachable))";
 
 fn main() {
@@ -23,8 +23,12 @@ fn stranger(seed: u64) -> Vec<u8> {
     let config = Config {
         exports: Some(wat::parse_str(EXPORTS).expect("valid text")),
         max_imports: 0,
-        max_memories: 3,
-        max_tables: 3,
+        max_memories: if all { 3 } else { 1 },
+        max_tables: if all { 3 } else { 1 },
+        memory_offset_choices: MemoryOffsetChoices(1, 0, 0),
+        max_data_segments: 3,
+        max_element_segments: 3,
+        allow_start_export: seed.is_multiple_of(7),
         max_memory32_bytes: if seed.is_multiple_of(3) { 1 << 32 } else { 1 << 20 },
         max_table_elements: if seed.is_multiple_of(5) { 1_000_000 } else { 100 },
         max_instructions: 500,
