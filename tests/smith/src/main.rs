@@ -33,6 +33,7 @@ fn stranger(seed: u64) -> Vec<u8> {
         max_table_elements: if seed.is_multiple_of(5) { 1_000_000 } else { 100 },
         max_instructions: 500,
         gc_enabled: all,
+        reference_types_enabled: all,
         exceptions_enabled: all,
         memory64_enabled: all,
         relaxed_simd_enabled: all,
