@@ -67,8 +67,10 @@ pub(crate) struct Bed<'a> {
 
 impl<'a> Bed<'a> {
     /// One that runs the records of `batch` through `pipeline`.
-    pub(crate) fn pipeline(mut pipeline: Pipeline, batch: &'a RecordBatch) -> Self {
+    pub(crate) fn pipeline(pipeline: Pipeline, batch: &'a RecordBatch) -> Self {
         let records = batch.view().len();
+        // Without breaks for others: there are none.
+        let mut pipeline = pipeline.with_turn(Duration::from_secs(60));
         Self::native(records, move || {
             let outcome = pipeline.run(batch, 0..records).map_err(Error::engine("run a module"))?;
             match outcome.done.len() == records && outcome.faults.is_empty() {

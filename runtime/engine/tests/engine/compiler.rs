@@ -12,17 +12,17 @@ fn load(script: &str, limits: &Limits) -> LoadError {
 }
 
 fn refusal(compiler: Compiler, limits: &Limits) -> LoadError {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
     let cache_dir = Some(dir.path().to_owned());
     let settings = Settings { compiler: Some(compiler), cache_dir, instances_max: 1, ..Settings::default() };
-    let engine = Engine::new(&settings).unwrap();
+    let engine = Engine::new(&settings).expect("an engine");
     let refused = engine.load(&guest("keep_all"), limits).expect_err("refused");
     assert!(nothing_cached(dir.path()), "{refused}");
     refused
 }
 
 fn nothing_cached(dir: &Path) -> bool {
-    let mut files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = std::fs::read_dir(dir).expect("the cache").map(|entry| entry.expect("an entry").path());
     files.all(|path| path.extension().is_none())
 }
 

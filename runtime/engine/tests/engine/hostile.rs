@@ -103,7 +103,8 @@ fn contents_of(outcome: &millstream_engine::Outcome) -> Vec<(u64, String)> {
 
 /// A component with this text is refused for having `found` of `what`, of which there may be `max`.
 fn too_many(text: &str, what: &str, found: usize, max: usize) {
-    let error = engine().load(&wat::parse_str(text).unwrap(), &Limits::default()).unwrap_err();
+    let wasm = wat::parse_str(text).expect("valid text");
+    let error = engine().load(&wasm, &Limits::default()).expect_err("refused");
     let text = error.to_string();
     assert!(
         text.contains(what) && text.contains(&found.to_string()) && text.contains(&max.to_string()),
