@@ -4,6 +4,7 @@
 
 mod compaction; // topics of which the newest record of each key is kept
 mod durable; // subscriptions that keep their place
+mod hostile_beside; // all of them at once, beside those that are honest
 mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol
 mod messages; // publish and subscribe, over real QUIC

@@ -7,6 +7,8 @@
 mod cli; // commands, exit codes, bad input
 #[path = "binary/compaction.rs"]
 mod compaction; // the newest record of each key, to the disk and over kills
+#[path = "binary/compiling.rs"]
+mod compiling; // modules that cost a compiler much, and memory after hostile ones
 #[path = "binary/crash.rs"]
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]

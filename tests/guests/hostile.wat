@@ -102,6 +102,13 @@
               (call $log (i32.const 2) (i32.const 1024) (i32.const 46))
               (local.set $how (i32.sub (local.get $how) (i32.const 1)))
               (br_if $line (local.get $how)))))
+        (if (i32.eq (local.get $how) (i32.const 0x59)) ;; Y: writes 100,000 lines to the log
+          (then
+            (local.set $how (i32.const 100000))
+            (loop $line
+              (call $log (i32.const 2) (i32.const 1024) (i32.const 46))
+              (local.set $how (i32.sub (local.get $how) (i32.const 1)))
+              (br_if $line (local.get $how)))))
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br $next)))
     (call $ok (local.get $out) (i32.add (local.get $n) (i32.const 16)))))

@@ -16,7 +16,8 @@ pub fn stock() -> &'static [Stock] {
     &STOCK
 }
 
-/// A module that keeps every record, the least that one can cost; `{"payload": true}` has payloads copied in.
+/// A module that keeps every record, the least that one can cost; `{"payload": true}` has payloads copied in,
+/// `{"spin": N}` uses CPU time up.
 pub fn floor() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/floor.wasm"))
 }

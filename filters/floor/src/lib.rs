@@ -8,11 +8,17 @@ pub struct Config {
     /// Whether payloads are.
     #[config(default = false)]
     payload: bool,
+    /// How often a loop goes round for each record, to use up CPU time: for `millstream bench fairness`.
+    #[config(default = 0)]
+    spin: u32,
 }
 
 /// Keeps every record.
 #[filter(name = "bench/floor", reads_from = Config::reads_payload)]
-pub fn floor(_record: &Record, _config: &Config) -> bool {
+pub fn floor(_record: &Record, config: &Config) -> bool {
+    for round in 0..config.spin {
+        std::hint::black_box(round);
+    }
     true
 }
 

@@ -32,6 +32,12 @@ pub enum Command {
     Latency(Settings),
     /// Start-up time and memory of a broker that has nothing to do.
     Idle(Settings),
+    /// The module engine without a broker: header filter and JSON predicate beside native closures, instances, memory, binding.
+    Engine(Settings),
+    /// How long records of others take beside a subscription whose module uses up its budget on every record.
+    Fairness(Settings),
+    /// Many subscriptions with a module each on one topic: CPU time and memory, beside a tenth of them.
+    Subscriptions(Settings),
     /// The limits alone: raw QUIC, QUIC echo, raw disk, raw fjall and the skeleton.
     Limits(Settings),
     /// What the bench starts by itself.
@@ -89,6 +95,9 @@ pub struct Settings {
     /// Idle subscriptions whose memory is measured.
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub idle_subscriptions: usize,
+    /// Subscriptions of which each has a module, all on one topic.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub module_subscriptions: usize,
     /// How often the skeleton syncs when its durability is `interval`: as often as the broker does.
     #[arg(long, default_value_t = 50, value_name = "MS")]
     pub sync_interval_ms: u64,
@@ -128,6 +137,7 @@ impl Settings {
             ("--keep-one-in", self.keep_one_in as f64),
             ("--idle-connections", self.idle_connections as f64),
             ("--idle-subscriptions", self.idle_subscriptions as f64),
+            ("--module-subscriptions", self.module_subscriptions as f64),
         ] {
             positive(setting, value)?;
         }

@@ -40,6 +40,14 @@ pub enum Error {
         /// What the client said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The module engine refused what it should run.
+    #[error("the module engine failed while trying to {doing}: {source}")]
+    Engine {
+        /// What was tried.
+        doing: &'static str,
+        /// What the engine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A subscription delivered another number of records than was published for it.
     #[error("{expected} records should have come, but {found} did")]
     WrongCount {
@@ -94,6 +102,13 @@ impl Error {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         move |source| Self::Millstream { doing, source: source.into() }
+    }
+
+    pub(crate) fn engine<E>(doing: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Engine { doing, source: source.into() }
     }
 
     pub(crate) fn quic<E>(doing: &'static str) -> impl FnOnce(E) -> Self

@@ -39,6 +39,17 @@
 //! - **latency**: from `publish` of one record to its delivery on another connection, one at a time, topic `interval`,
 //!   beside the echo; `loaded` with another connection that publishes batches without pause (beside the echo: raw QUIC
 //!   up without pause).
+//! - **engine**: the module engine in this process, without a broker: batches of 256 records through `std/headers` and
+//!   `std/json` (whole pipelines, picks and all), beside closures over the same batch, the second with the same predicate
+//!   compiled natively. Turns of 10 ms each, the best of 20 a round. Then the time from an instance's end to the next one
+//!   configured (`instance_us`), resident memory of 1,000 bound modules that have judged a batch (`bound_kib`), and once their
+//!   instances are given up (`bound_at_rest_kib`), compiling `std/headers` here and in a process of its own, and binding it when it
+//!   is in the cache (`cached_bind_ms`).
+//! - **fairness**: `latency` with `std/headers` in between, alone and beside a subscription whose module uses 40 of the 50 ms that
+//!   a call may, on every record, without a pause. The goal holds where a core is left: on 2 cores client, broker and module
+//!   share them, and there is none.
+//! - **subscriptions**: `module_subscriptions` ephemeral subscriptions with `std/headers` on one topic, which keep only the last
+//!   record: CPU time of the broker for each record and subscription, beside a tenth of them, and memory for each.
 //! - **idle**: from starting the process to an answered greeting, and resident memory (VmRSS) two seconds later, on an
 //!   empty directory (`start_ms`, `idle_rss_mib`) and again on the same one (`restart_ms`, `restarted_rss_mib`); then
 //!   what each of many idle connections and durable subscriptions adds.

@@ -23,6 +23,9 @@ pub async fn run(args: Args, format: Format, out: &mut impl Write) -> Result<(),
         Command::Work(settings) => (Bench::Work, settings),
         Command::Latency(settings) => (Bench::Latency, settings),
         Command::Idle(settings) => (Bench::Idle, settings),
+        Command::Engine(settings) => (Bench::Engine, settings),
+        Command::Fairness(settings) => (Bench::Fairness, settings),
+        Command::Subscriptions(settings) => (Bench::Subscriptions, settings),
         Command::Limits(settings) => (Bench::Limits, settings),
     };
     settings.check()?;

@@ -42,6 +42,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Bounds of each module.
     pub module_limits: millstream_engine::Limits,
+    /// Who compiles modules; this process itself when `None`.
+    pub module_compiler: Option<millstream_engine::Compiler>,
     /// Whose modules run; those that come with the broker always do.
     pub trust: millstream_engine::Trust,
     /// Modules that come with the broker.
@@ -122,6 +124,7 @@ impl Broker {
         let catalog = Arc::new(Catalog::of(&shard));
         let engine = Engine::new(&millstream_engine::Settings {
             cache_dir: Some(settings.data_dir.join("compiled")),
+            compiler: settings.module_compiler,
             ..millstream_engine::Settings::default()
         })?;
         let tail = Arc::<Tail>::default();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use millstream_engine::StateSize;
-use millstream_types::{ModuleName, Offset, PartitionId, SubscriptionName, TopicName};
+use millstream_types::{ModuleName, ModuleUsage, Offset, PartitionId, SubscriptionName, TopicName};
 
 use crate::{
     Error, Subscription, Topic,
@@ -137,6 +137,16 @@ impl Catalog {
         let binders = inner.subscriptions.values();
         let binders = binders.filter(|subscription| subscription.binds(&wanted));
         binders.map(|subscription| subscription.name().clone()).collect()
+    }
+
+    /// What the module called `name` has used in all subscriptions; none where it was not called.
+    pub(crate) fn usage(&self, name: &str) -> Option<ModuleUsage> {
+        let inner = self.read();
+        let used = inner.subscriptions.values().flat_map(|subscription| subscription.usage());
+        used.filter(|used| used.module == name).reduce(|mut all, more| {
+            all.add(&more);
+            all
+        })
     }
 
     /// How many subscriptions, ephemeral ones included, bind each module that is bound.

@@ -49,6 +49,8 @@ impl Default for Limits {
     }
 }
 
+/// Modules of a subscription, those bound before included, of which is told what they used.
+pub(crate) const MODULES_COUNTED_MAX: usize = 64;
 /// How far ahead of its rate a publisher may be before it waits: timers are too coarse to wait for each batch.
 pub(crate) const RATE_BURST: Duration = Duration::from_millis(100);
 /// A publisher that waits longer for others to be stored is told so.

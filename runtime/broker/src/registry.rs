@@ -107,7 +107,7 @@ impl Registry {
         });
         let bound = bound_by.len() as u64;
         bound_by.truncate(BINDERS_LISTED_MAX);
-        ModuleInfo { bound, bound_by, ..info(name, row, &self.trust) }
+        ModuleInfo { bound, bound_by, usage: self.catalog.usage(name), ..info(name, row, &self.trust) }
     }
 
     /// What `reference` means now, and its bytes. Reads the store.
@@ -273,5 +273,6 @@ fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
         signers: signers.collect(),
         bound: 0,
         bound_by: Vec::new(),
+        usage: None,
     }
 }

@@ -23,7 +23,12 @@ use crate::{
 impl Broker {
     /// All subscriptions, by name, ephemeral ones included, without their positions and earlier modules.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
-        let summary = |info| SubscriptionInfo { positions: Vec::new(), earlier: Vec::new(), ..info };
+        let summary = |info| SubscriptionInfo {
+            positions: Vec::new(),
+            earlier: Vec::new(),
+            modules: Vec::new(),
+            ..info
+        };
         self.shared.catalog.subscriptions().iter().map(|subscription| summary(subscription.info())).collect()
     }
 

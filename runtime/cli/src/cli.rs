@@ -77,6 +77,8 @@ enum Command {
     Processor(commands::processor::Processor),
     /// Measure this machine and Millstream on it
     Bench(commands::bench::Bench),
+    #[command(hide = true)]
+    CompileModule(commands::compile_module::CompileModule),
 }
 
 impl Cli {
@@ -86,6 +88,7 @@ impl Cli {
         match command {
             Command::Serve(serve) => wait(serve.run(&common)),
             Command::Bench(bench) => wait(bench.run(&common)),
+            Command::CompileModule(compile) => compile.run(),
             Command::Topic(topic) => wait(topic.run(&common)),
             Command::Publish(publish) => wait(publish.run(&common)),
             Command::Subscribe(subscribe) => wait(subscribe.run(&common)),

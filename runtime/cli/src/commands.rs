@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod bench;
+pub(crate) mod compile_module;
 pub(crate) mod dlq;
 pub(crate) mod module;
 pub(crate) mod processor;

@@ -65,12 +65,8 @@ impl Cache {
     }
 
     /// Keeps the compiled form of the module. The cache may go without it, so a failure is only logged.
-    pub(crate) fn write(&self, digest: &ModuleDigest, component: &Component) {
-        let written = component
-            .serialize()
-            .map_err(|error| io::Error::other(error.to_string()))
-            .and_then(|compiled| self.write_file(&self.file(digest), digest, &compiled));
-        if let Err(error) = written {
+    pub(crate) fn write(&self, digest: &ModuleDigest, compiled: &[u8]) {
+        if let Err(error) = self.write_file(&self.file(digest), digest, compiled) {
             tracing::warn!(%error, dir = %self.dir.display(), "cannot cache a compiled module");
         }
     }

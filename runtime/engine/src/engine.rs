@@ -16,9 +16,9 @@ use crate::manifest::Manifest;
 use crate::module::{Loaded, Module, ModuleDigest, digest};
 use crate::schema::ConfigSchema;
 use crate::sections::{self, Format};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Target};
 use crate::ticker::Ticker;
-use crate::{EngineError, LoadError};
+use crate::{Compiler, EngineError, LoadError, compiled, structure};
 
 /// Compiles and runs modules. Cheap to clone; all clones are one engine.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) counts_fuel: bool,
     linker: Linker<Host>,
     cache: Option<Cache>,
+    compiler: Option<Compiler>,
+    target: Target,
     modules: Mutex<HashMap<ModuleDigest, Weak<Loaded>>>,
     /// Compiling takes all cores: one at a time.
     compiling: Mutex<()>,
@@ -43,11 +45,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the host does not let it, or the cache directory cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let wasmtime = wasmtime::Engine::new(&settings::roomy(settings)).or_else(|error| {
+        let with =
+            |target| wasmtime::Engine::new(&settings::running(settings, target)).map(|made| (made, target));
+        let made = with(Target::roomy(settings)).or_else(|error| {
             tracing::warn!(%error, "modules run with less address space, and slower");
-            wasmtime::Engine::new(&settings::cramped(settings))
+            with(Target::cramped(settings))
         });
-        let wasmtime = wasmtime.map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let (wasmtime, target) = made.map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
         let cache = settings.cache_dir.as_deref().map(|dir| Cache::open(dir, &wasmtime)).transpose()?;
@@ -59,6 +63,8 @@ impl Engine {
                 counts_fuel: settings.fuel,
                 linker,
                 cache,
+                compiler: settings.compiler.clone(),
+                target,
                 modules: Mutex::default(),
                 compiling: Mutex::new(()),
             }),
@@ -82,7 +88,7 @@ impl Engine {
         let digest = digest(wasm);
         let loaded = match self.known(&digest) {
             Some(loaded) => loaded,
-            None => self.compile(digest, wasm)?,
+            None => self.prepare(digest, wasm, limits)?,
         };
         let module = Module { engine: Arc::clone(&self.shared), loaded };
         // Tried out each time, since the limits may be others.
@@ -96,36 +102,59 @@ impl Engine {
         lock(&self.shared.modules).get(digest).and_then(Weak::upgrade)
     }
 
-    fn compile(&self, digest: ModuleDigest, wasm: &[u8]) -> Result<Arc<Loaded>, LoadError> {
-        let _one_at_a_time = lock(&self.shared.compiling);
-        if let Some(loaded) = self.known(&digest) {
-            return Ok(loaded);
-        }
+    /// Has the component compiled, unless it is in the cache, and checks it against the contract.
+    fn prepare(&self, digest: ModuleDigest, wasm: &[u8], limits: &Limits) -> Result<Arc<Loaded>, LoadError> {
+        structure::check(wasm)?;
         let manifest = Manifest::find(wasm)?;
         let schema = manifest.as_ref().and_then(|manifest| manifest.config_schema.as_ref());
         let schema = schema.map(ConfigSchema::new).transpose().map_err(LoadError::ConfigSchema)?;
-        let engine = &self.shared.wasmtime;
-        let cached = self.shared.cache.as_ref().and_then(|cache| cache.read(&digest, engine));
-        let component = match cached {
+        // What is in the cache does not wait for what somebody else has compiled.
+        let component = match self.cached(&digest) {
             Some(component) => component,
             None => {
-                let component = Component::from_binary(engine, wasm)
-                    .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-                if let Some(cache) = &self.shared.cache {
-                    cache.write(&digest, &component);
+                let _one_at_a_time = lock(&self.shared.compiling);
+                if let Some(loaded) = self.known(&digest) {
+                    return Ok(loaded);
                 }
-                component
+                match self.cached(&digest) {
+                    Some(component) => component,
+                    None => self.compile(&digest, wasm, limits)?,
+                }
             }
         };
         self.check_imports(&component)?;
         self.check_exports(&component)?;
         let pre = self.link(&component)?;
         let needs_state = self.needs_state(&component);
-        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), needs_state, pre });
         let mut modules = lock(&self.shared.modules);
+        if let Some(loaded) = modules.get(&digest).and_then(Weak::upgrade) {
+            return Ok(loaded);
+        }
+        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), needs_state, pre });
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&loaded));
         Ok(loaded)
+    }
+
+    fn cached(&self, digest: &ModuleDigest) -> Option<Component> {
+        self.shared.cache.as_ref().and_then(|cache| cache.read(digest, &self.shared.wasmtime))
+    }
+
+    fn compile(&self, digest: &ModuleDigest, wasm: &[u8], limits: &Limits) -> Result<Component, LoadError> {
+        let engine = &self.shared.wasmtime;
+        let compiled = match &self.shared.compiler {
+            Some(compiler) => compiler.compile(wasm, self.shared.target, limits.compile_ms)?,
+            None => {
+                engine.precompile_component(wasm).map_err(|error| LoadError::Invalid(format!("{error:#}")))?
+            }
+        };
+        // Some of what can be wrong with it shows only here: memories and tables for which there is no room.
+        let component =
+            compiled::load(engine, &compiled).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        if let Some(cache) = &self.shared.cache {
+            cache.write(digest, &compiled);
+        }
+        Ok(component)
     }
 
     /// Refuses imports from outside the contract, by name. Instances that only carry types need no one to offer them.

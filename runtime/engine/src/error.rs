@@ -50,6 +50,41 @@ pub enum LoadError {
     /// Not valid, or it uses a feature that is off.
     #[error("the component is not valid here: {0}")]
     Invalid(String),
+    /// Made of more than is looked at.
+    #[error("{what} {found}, above the limit of {max}: {remedy}")]
+    Structure {
+        /// What there is too much of, with its verb.
+        what: String,
+        /// How much there is.
+        found: usize,
+        /// The limit.
+        max: usize,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Compiling it took too long.
+    #[error(
+        "compiling the module took more than {limit_ms} ms of CPU time: make its largest functions smaller, build it with \
+         --release, or have the operator raise modules.compile_ms"
+    )]
+    CompileTime {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// The process that compiled it took more memory than it may, or failed.
+    #[error(
+        "the compiler gave up on the module ({cause}; it may use {addresses_mib} MiB of addresses): make its largest functions \
+         smaller, or report the module as one that the compiler fails on"
+    )]
+    Compiler {
+        /// How it ended.
+        cause: String,
+        /// What it may use.
+        addresses_mib: u64,
+    },
+    /// No process could be started, or it could not be talked to.
+    #[error("the module cannot be compiled now: {0}: try again")]
+    CompilerUnavailable(String),
     /// Asks for something that no module is given.
     #[error("the module imports `{import}`{functions}, which Millstream does not offer; it offers `{offered}`", functions = with_functions(.functions), offered = crate::contract::LOG)]
     UnknownImport {

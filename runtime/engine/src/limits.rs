@@ -13,6 +13,8 @@ pub struct Limits {
     pub table_elements: usize,
     /// Core instances, tables and memories that one component may be made of.
     pub parts: usize,
+    /// CPU time of compiling it, in ms, where it is compiled in a process of its own.
+    pub compile_ms: u64,
     /// CPU time of one call, in ms.
     pub call_ms: u64,
     /// CPU time of instantiation and `configure`, in ms each.
@@ -34,6 +36,7 @@ impl Default for Limits {
             memory_bytes: 16 << 20,
             table_elements: 20_000,
             parts: 16,
+            compile_ms: 30_000,
             call_ms: 50,
             configure_ms: 1_000,
             output_ratio: 4,
@@ -97,6 +100,55 @@ pub(crate) const SCHEMA_PATTERN_BYTES: usize = 256 << 10;
 pub(crate) const SCHEMA_CHECK_UNITS: u64 = 2_000_000;
 /// Subschemas that may be at work at once, one within the other: a configuration is at most 128 deep.
 pub(crate) const SCHEMA_CHECK_DEPTH: usize = 500;
+
+/// What a component may be made of, nested modules and components counted in: far more than compilers make, and little enough to
+/// look at.
+pub(crate) mod structure {
+    /// Imports of components. There are few interfaces to import, one of types alone for each.
+    pub(crate) const IMPORTS_MAX: usize = 100;
+    /// Exports of components.
+    pub(crate) const EXPORTS_MAX: usize = 1_000;
+    /// Types of components, those within types counted in.
+    pub(crate) const TYPES_MAX: usize = 4_000;
+    /// Instances of components and of core modules.
+    pub(crate) const INSTANCES_MAX: usize = 400;
+    /// Names that components take from instances.
+    pub(crate) const ALIASES_MAX: usize = 10_000;
+    /// Functions lifted or lowered, and the like.
+    pub(crate) const CANONICAL_MAX: usize = 2_000;
+    /// Core modules and components within the component.
+    pub(crate) const NESTED_MAX: usize = 64;
+    /// How deep they are nested.
+    pub(crate) const DEPTH_MAX: usize = 8;
+    /// Types of core modules.
+    pub(crate) const CORE_TYPES_MAX: usize = 20_000;
+    /// Imports of core modules.
+    pub(crate) const CORE_IMPORTS_MAX: usize = 10_000;
+    /// Exports of core modules.
+    pub(crate) const CORE_EXPORTS_MAX: usize = 50_000;
+    /// Tables, memories, globals and segments of core modules.
+    pub(crate) const CORE_PARTS_MAX: usize = 50_000;
+    /// Functions of core modules.
+    pub(crate) const FUNCTIONS_MAX: usize = 60_000;
+    /// Bytes of one function.
+    pub(crate) const FUNCTION_BYTES_MAX: usize = 512 << 10;
+    /// Local variables of one function, its parameters aside.
+    pub(crate) const LOCALS_MAX: usize = 10_000;
+}
+
+/// Addresses that compiling may take: so many, and so many more for each byte of the component. An allocator sets a GiB aside at
+/// once.
+pub(crate) const COMPILE_ADDRESS_BYTES: u64 = 2 << 30;
+/// See [`COMPILE_ADDRESS_BYTES`].
+pub(crate) const COMPILE_ADDRESSES_PER_BYTE: u64 = 128;
+/// Largest compiled form: so many bytes, and so many more for each byte of the component.
+pub(crate) const COMPILED_BYTES: u64 = 16 << 20;
+/// See [`COMPILED_BYTES`].
+pub(crate) const COMPILED_PER_BYTE: u64 = 32;
+/// Compiling that waits for the CPU this many times its CPU limit is ended all the same.
+pub(crate) const COMPILE_WALL_RATIO: u32 = 4;
+/// How much a process that compiles gives way to others: see nice(2).
+pub(crate) const COMPILE_NICE: i32 = 10;
 
 /// Bytes of records that one chunk of a pipeline may emit, inherited parts counted in.
 pub(crate) const EMIT_BYTES_MAX: usize = 12 << 20;

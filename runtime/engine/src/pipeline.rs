@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use millstream_types::{BatchError, RecordBatch};
 
-pub use counters::Counters;
+pub use counters::{Counters, Usage};
 pub use outcome::{Delivery, Outcome, RecordFault, Reject, RoutedRecord, Stop};
 
 use crate::limits::{CALL_RECORDS_MAX, RUN_EMIT_BYTES, RUN_TURN};
@@ -88,6 +88,11 @@ impl Pipeline {
     /// What happened since the pipeline was made.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What each module has used since this was asked last, in order.
+    pub fn take_usage(&mut self) -> impl ExactSizeIterator<Item = Usage> {
+        self.stages.iter_mut().map(|stage| std::mem::take(&mut stage.usage))
     }
 
     /// Records at fault in a row up to now, over all runs.

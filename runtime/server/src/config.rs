@@ -16,7 +16,7 @@ use millstream_types::{
 use millstream_wire::DEFAULT_PORT;
 use serde::Deserialize;
 
-use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_BYTES_MIN, STREAMS_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_BYTES_MIN, COMPILE_MS_MAX, COMPILE_MS_MIN, STREAMS_MAX};
 
 /// What a server is told.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub broker: millstream_broker::Limits,
     /// Of each module.
     pub modules: millstream_engine::Limits,
+    /// Who compiles modules, in a process of its own; this process itself when `None`.
+    pub module_compiler: Option<millstream_engine::Compiler>,
     /// Whose modules run.
     pub trust: Trust,
     /// Modules that come with the broker.
@@ -110,6 +112,7 @@ impl ServerConfig {
             streams_max: 100,
             broker: millstream_broker::Limits::default(),
             modules: millstream_engine::Limits::default(),
+            module_compiler: None,
             trust: Trust::default(),
             stock: Vec::new(),
         }
@@ -142,6 +145,8 @@ impl ServerConfig {
         set(&mut self.modules.memory_bytes, file.modules.memory_bytes);
         set(&mut self.modules.module_bytes, file.modules.module_bytes);
         set(&mut self.modules.call_ms, file.modules.call_ms);
+        check(path, "modules.compile_ms", file.modules.compile_ms, COMPILE_MS_MIN, COMPILE_MS_MAX)?;
+        set(&mut self.modules.compile_ms, file.modules.compile_ms.map(|ms| ms as u64));
         self.trust = file.modules.trust(path)?;
         Ok(())
     }
@@ -226,6 +231,7 @@ struct Modules {
     memory_bytes: Option<usize>,
     module_bytes: Option<usize>,
     call_ms: Option<u64>,
+    compile_ms: Option<usize>,
     #[serde(default)]
     trusted_keys: Vec<PathBuf>,
     #[serde(default)]
@@ -316,6 +322,7 @@ mod tests {
             ("[publish]\nconnection_bytes = 0", "publish.connection_bytes", "0", "write 1048576 or more"),
             ("[publish]\ntopic_bytes = 1073741824", "publish.topic_bytes", "1073741824", "67108864 or less"),
             ("[publish]\nconnection_bytes_per_s = 10", "connection_bytes_per_s", "10", "1024 or more"),
+            ("[modules]\ncompile_ms = 10", "modules.compile_ms", "10", "write 1000 or more"),
             ("[publish]\nconnection_records_per_s = 0", "connection_records_per_s", "0", "no limit"),
         ] {
             let error = read(text).unwrap_err();

@@ -26,6 +26,9 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// what is on its way is in memory.
 pub(crate) const BACKLOG_BYTES_MIN: usize = 4 * BATCH_BYTES_MAX;
 pub(crate) const BACKLOG_BYTES_MAX: usize = u32::MAX as usize;
+/// What can be set for the CPU time of compiling one module: stock modules must be compiled too, and the next ones wait.
+pub(crate) const COMPILE_MS_MIN: usize = 1_000;
+pub(crate) const COMPILE_MS_MAX: usize = 600_000;
 /// So many reports that nobody listens at a peer's address, over so long, or over so many round trips where that is longer,
 /// with nothing heard of it: it is gone.
 pub(crate) const REPORTS_MIN: u32 = 3;

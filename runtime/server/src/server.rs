@@ -100,6 +100,7 @@ impl Server {
             },
             limits: config.broker.clone(),
             module_limits: config.modules.clone(),
+            module_compiler: config.module_compiler.clone(),
             trust: config.trust.clone(),
             stock: config.stock.clone(),
         };

@@ -26,7 +26,7 @@ pub use batch::{
 pub use binding::{Binding, OnFault, Rebinding, Revision, ShadowInfo, VerdictChange, VerdictSample};
 pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
-pub use module::{ModuleInfo, ModuleSigner};
+pub use module::{ModuleInfo, ModuleSigner, ModuleUsage};
 pub use module_log::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine};
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;

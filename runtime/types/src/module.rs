@@ -27,6 +27,40 @@ pub struct ModuleInfo {
     /// The first of them, by name, where one module was asked for.
     #[serde(default)]
     pub bound_by: Vec<SubscriptionName>,
+    /// What it has used in all subscriptions there are, where one module was asked for and it has been called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ModuleUsage>,
+}
+
+/// What a module has used since the broker started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleUsage {
+    /// As it is bound: `NAME@VERSION` or `sha256:HEX`.
+    pub module: String,
+    /// Calls into it.
+    pub calls: u64,
+    /// Calls that ended in a fault.
+    pub faults: u64,
+    /// Records it was given, those given again counted again.
+    pub records: u64,
+    /// Time in it, ns.
+    pub module_ns: u64,
+    /// Its longest call, ns.
+    pub longest_ns: u64,
+    /// CPU time that a call may use, ms.
+    pub budget_ms: u64,
+}
+
+impl ModuleUsage {
+    /// Adds what was used elsewhere, or later.
+    pub fn add(&mut self, more: &Self) {
+        self.calls += more.calls;
+        self.faults += more.faults;
+        self.records += more.records;
+        self.module_ns += more.module_ns;
+        self.longest_ns = self.longest_ns.max(more.longest_ns);
+        self.budget_ms = more.budget_ms;
+    }
 }
 
 /// Who signed a module.

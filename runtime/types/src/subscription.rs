@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Binding, DeliveryConfig, DeliveryMode, Offset, OnFault, ProcessorInfo, Revision, ShadowInfo,
+    Binding, DeliveryConfig, DeliveryMode, ModuleUsage, Offset, OnFault, ProcessorInfo, Revision, ShadowInfo,
     SubscriptionName, Timestamp, TopicName, TopicPattern,
 };
 
@@ -105,6 +105,10 @@ pub struct SubscriptionInfo {
     pub positions: Vec<PositionInfo>,
     /// Since the broker started.
     pub counters: Counters,
+    /// What its modules have used since the broker started, those bound before included as far as they are remembered. Left out of
+    /// lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleUsage>,
 }
 
 /// How far a subscription is in one partition.

@@ -1,11 +1,14 @@
 //! What can be asked for, one bench a file: which measurements take turns, and which ratios come out.
 
 mod consume;
+mod engine;
+mod fairness;
 mod filter;
 mod idle;
 mod latency;
 mod limits;
 mod publish;
+mod subscriptions;
 mod work;
 
 use crate::{Error, Report, Settings, progress, scratch};
@@ -20,13 +23,26 @@ pub(crate) enum Bench {
     Work,
     Latency,
     Idle,
+    Engine,
+    Fairness,
+    Subscriptions,
     Limits,
 }
 
 impl Bench {
     /// Those that `All` stands for. The limits come with the others, apart from raw disk and raw fjall.
-    const EACH: [Self; 7] =
-        [Self::Idle, Self::Publish, Self::Consume, Self::Filter, Self::Work, Self::Latency, Self::Limits];
+    const EACH: [Self; 10] = [
+        Self::Idle,
+        Self::Publish,
+        Self::Consume,
+        Self::Filter,
+        Self::Work,
+        Self::Latency,
+        Self::Engine,
+        Self::Fairness,
+        Self::Subscriptions,
+        Self::Limits,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -37,6 +53,9 @@ impl Bench {
             Self::Work => "work",
             Self::Latency => "latency",
             Self::Idle => "idle",
+            Self::Engine => "engine",
+            Self::Fairness => "fairness",
+            Self::Subscriptions => "subscriptions",
             Self::Limits => "limits",
         }
     }
@@ -68,6 +87,9 @@ async fn run(bench: Bench, settings: &Settings, report: &mut Report) -> Result<(
         Bench::Work => work::work(settings, report).await,
         Bench::Latency => latency::latency(settings, report).await,
         Bench::Idle => idle::idle(settings, report).await,
+        Bench::Engine => engine::engine(settings, report).await,
+        Bench::Fairness => fairness::fairness(settings, report).await,
+        Bench::Subscriptions => subscriptions::subscriptions(settings, report).await,
         Bench::Limits => limits::limits(settings, report).await,
     }
 }

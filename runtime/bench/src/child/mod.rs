@@ -5,6 +5,6 @@ mod process;
 mod server;
 mod spawn;
 
-pub(crate) use process::Process;
+pub(crate) use process::{Process, own_resident_bytes};
 pub(crate) use server::{ChildCommand, serve};
 pub(crate) use spawn::{Child, this_binary};

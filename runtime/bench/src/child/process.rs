@@ -54,6 +54,11 @@ impl Drop for Process {
     }
 }
 
+/// Resident memory of this process in bytes; `None` where there is no `/proc`.
+pub(crate) fn own_resident_bytes() -> Option<u64> {
+    resident_bytes(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
 /// From `/proc/PID/status` (proc_pid_status(5)).
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

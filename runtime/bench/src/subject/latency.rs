@@ -17,11 +17,31 @@ pub(crate) async fn latency(
     record_bytes: usize,
     duration: Duration,
 ) -> Result<Latencies, Error> {
+    measured(broker, SubscribeOptions::ephemeral(topic.clone()), topic, record_bytes, duration).await
+}
+
+/// The same with a stock module in between, which keeps every record.
+pub(crate) async fn latency_judged(
+    broker: &Broker,
+    topic: &TopicName,
+    (module, config): (&str, &str),
+    record_bytes: usize,
+    duration: Duration,
+) -> Result<Latencies, Error> {
+    let options = SubscribeOptions::ephemeral(topic.clone()).with_module(module, config);
+    measured(broker, options, topic, record_bytes, duration).await
+}
+
+async fn measured(
+    broker: &Broker,
+    options: SubscribeOptions,
+    topic: &TopicName,
+    record_bytes: usize,
+    duration: Duration,
+) -> Result<Latencies, Error> {
     let (producer, reader) = (broker.client().await?, broker.client().await?);
-    let mut consumer = reader
-        .subscribe(SubscribeOptions::ephemeral(topic.clone()).from(StartAt::Latest))
-        .await
-        .map_err(Error::millstream("subscribe"))?;
+    let mut consumer =
+        reader.subscribe(options.from(StartAt::Latest)).await.map_err(Error::millstream("subscribe"))?;
     let publisher = producer
         .publisher(topic.clone(), PublishOptions::default())
         .await

@@ -23,6 +23,7 @@ async fn start(limits: Limits) -> (Broker, Arc<Topic>, Arc<Topic>, tempfile::Tem
         store: millstream_store::Options::default(),
         limits,
         module_limits: millstream_engine::Limits::default(),
+        module_compiler: None,
         trust: millstream_engine::Trust::default(),
         stock: Vec::new(),
     })

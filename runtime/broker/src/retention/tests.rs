@@ -157,6 +157,7 @@ fn open(dir: &Path) -> Broker {
         store: Options { reclaim_bytes_min: 1, ..Options::default() },
         limits,
         module_limits: millstream_engine::Limits::default(),
+        module_compiler: None,
         trust: millstream_engine::Trust::default(),
         stock: Vec::new(),
     })

@@ -7,7 +7,7 @@ use millstream_server::{Server, ServerConfig, StockModule};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cli::Common, failure::Failure, output};
+use crate::{cli::Common, commands::compile_module, failure::Failure, output};
 
 const CLOSE_REASON: &str = "the broker is shutting down";
 
@@ -39,6 +39,7 @@ Settings of the TOML file, all optional:
   memory_bytes = 16777216      # of one instance
   module_bytes = 10485760      # size of a module
   call_ms = 50                 # CPU time of one call
+  compile_ms = 30000           # CPU time of compiling one
   trusted_keys = [\"team.pem\"] # public keys, as `millstream module keygen` makes them
   require_signature = true     # only modules that one of those signed, and stock modules"
 )]
@@ -68,6 +69,10 @@ impl Serve {
             config.listen = listen;
         }
         config.accept_data_loss = self.accept_data_loss;
+        let compiler = compile_module::compiler();
+        let compiler =
+            compiler.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
+        config.module_compiler = Some(compiler);
         let stock = millstream_filters::stock().iter();
         config.stock = stock
             .map(|stock| StockModule { name: stock.name, version: stock.version, wasm: stock.wasm })

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
-    DeadLetters, DeliveryMode, NewSubscription, OnFault, ProcessorInfo, StartAt, SubscriptionInfo,
-    SubscriptionName, TopicPattern,
+    DeadLetters, DeliveryMode, ModuleUsage, NewSubscription, OnFault, ProcessorInfo, StartAt,
+    SubscriptionInfo, SubscriptionName, TopicPattern,
 };
 use serde_json::json;
 
@@ -196,6 +196,9 @@ pub(crate) fn describe(subscription: &SubscriptionInfo) -> String {
         counters.module_ns as f64 / 1e6,
         counters.module_calls
     ));
+    lines.extend(
+        subscription.modules.iter().map(|used| format!("module used   {}: {}", used.module, usage(used))),
+    );
     format!("{}\n\n{positions}", lines.join("\n"))
 }
 
@@ -229,6 +232,20 @@ fn of_processor(subscription: &SubscriptionInfo, info: &ProcessorInfo) -> Vec<St
     lines.push(format!("dead letters  {}", dead_letters(subscription)));
     lines.push(format!("backlog       {}", output::count(subscription.unscanned)));
     lines
+}
+
+/// What a module has used, beside what a call may.
+pub(crate) fn usage(used: &ModuleUsage) -> String {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    format!(
+        "{:.3} ms in {} calls with {} records, {} faults; the longest {:.3} ms, of {} ms that one may use",
+        ms(used.module_ns),
+        output::count(used.calls),
+        output::count(used.records),
+        output::count(used.faults),
+        ms(used.longest_ns),
+        used.budget_ms
+    )
 }
 
 fn duration(ms: u32) -> String {

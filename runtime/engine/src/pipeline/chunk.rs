@@ -134,6 +134,7 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 continue;
             };
             self.counters.call_faults += 1;
+            stage.usage.faults += 1;
             let offset = offset_of(&view, portion.first());
             match fault.kind {
                 FaultKind::Retry | FaultKind::Busy | FaultKind::Unusable => {

@@ -29,6 +29,21 @@ pub struct Counters {
     pub fuel: u64,
 }
 
+/// What one module of a pipeline has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Calls into it.
+    pub calls: u64,
+    /// Calls that ended in a fault.
+    pub faults: u64,
+    /// Records it was given, those given again counted again.
+    pub records: u64,
+    /// Time in it, in ns.
+    pub guest_ns: u64,
+    /// Its longest call, in ns: of CPU time it may use [`Limits::call_ms`](crate::Limits::call_ms).
+    pub longest_ns: u64,
+}
+
 impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.records_in += other.records_in;

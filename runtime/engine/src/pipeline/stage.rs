@@ -2,8 +2,8 @@
 
 use millstream_types::{BatchError, BatchView};
 
-use super::Counters;
 use super::picks::Picks;
+use super::{Counters, Usage};
 use crate::bound::Call;
 use crate::limits::{CALL_BYTES_MAX, CALL_RECORDS_MAX};
 use crate::{Bound, Fault, FaultKind};
@@ -18,12 +18,19 @@ pub(crate) struct Stage {
     /// Most records in one call: fewer for a while after a call that was too much.
     records_max: usize,
     successes: u32,
+    pub(crate) usage: Usage,
     input: Vec<u8>,
 }
 
 impl Stage {
     pub(crate) fn new(bound: Bound) -> Self {
-        Self { bound, records_max: CALL_RECORDS_MAX, successes: 0, input: Vec::new() }
+        Self {
+            bound,
+            records_max: CALL_RECORDS_MAX,
+            successes: 0,
+            usage: Usage::default(),
+            input: Vec::new(),
+        }
     }
 
     pub(crate) fn bound(&self) -> &Bound {
@@ -59,6 +66,10 @@ impl Stage {
         counters.guest_ns += nanos;
         counters.fuel += fuel;
         counters.bytes_in += self.input.len() as u64;
+        self.usage.calls += 1;
+        self.usage.records += picks.len() as u64;
+        self.usage.guest_ns += nanos;
+        self.usage.longest_ns = self.usage.longest_ns.max(nanos);
         Ok(result)
     }
 

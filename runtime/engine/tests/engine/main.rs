@@ -18,8 +18,13 @@ mod refusals;
 /// Compiled code on disk.
 mod cache;
 
+/// Modules that nobody wrote, what instances leave behind, lines without end.
+mod hostile;
 /// What modules remember.
 mod state;
+
+/// Compiling in another process, which may fail in any way.
+mod compiler;
 
 /// Threads for module code.
 mod workers;

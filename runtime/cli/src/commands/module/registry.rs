@@ -8,7 +8,9 @@ use millstream_engine::Manifest;
 use serde_json::{Value, json};
 
 use super::fields;
-use crate::{broker::connect, cli::Common, failure::Failure, oci, output, progress};
+use crate::{
+    broker::connect, cli::Common, commands::subscription::usage, failure::Failure, oci, output, progress,
+};
 
 const EXAMPLES: &str =
     "A name and version, once taken, always mean the same bytes; pushing those again changes nothing.
@@ -125,6 +127,9 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
             signers(&module),
             binders(&module),
         ))?;
+        if let Some(used) = &module.usage {
+            output::line(format!("used          {}", usage(used)))?;
+        }
         fields::print(&manifest(&module))?;
     }
     client.close().await;
