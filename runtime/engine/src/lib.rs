@@ -24,10 +24,11 @@ mod spec;
 mod ticker;
 mod trust;
 mod turns;
+mod typed;
 mod workers;
 
 pub use bound::{Bound, VerdictBuffer};
-pub use contract::CONTRACT;
+pub use contract::{CONTRACT, Form};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, LoadError};
 pub use fault::{Fault, FaultKind};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::InstancePre;
 
+use crate::contract::Form;
 use crate::engine::Shared;
 use crate::host::Host;
 use crate::limits::Limits;
@@ -34,6 +35,7 @@ pub(crate) struct Loaded {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) schema: Option<ConfigSchema>,
     pub(crate) wasm_bytes: usize,
+    pub(crate) form: Form,
     pub(crate) pre: InstancePre<Host>,
 }
 
@@ -51,6 +53,11 @@ impl Module {
     /// Bytes of the component.
     pub fn wasm_bytes(&self) -> usize {
         self.loaded.wasm_bytes
+    }
+
+    /// Which of the contract's two functions it exports.
+    pub fn form(&self) -> Form {
+        self.loaded.form
     }
 
     /// Makes an instance for `setup` and configures it. Its log lines go to `log`. Takes up to
