@@ -54,14 +54,18 @@ impl Language {
     }
 
     /// Folder of the example.
-    fn dir(self) -> PathBuf {
-        examples().join(match self {
+    pub fn name(self) -> &'static str {
+        match self {
             Self::RustSdk => "rust-sdk",
             Self::Rust => "rust",
             Self::C => "c",
             Self::JavaScript => "javascript",
             Self::Python => "python",
-        })
+        }
+    }
+
+    fn dir(self) -> PathBuf {
+        examples().join(self.name())
     }
 
     /// What `build.sh` makes. It takes seconds: what was made of the same sources with the same script is taken again.
@@ -73,7 +77,7 @@ impl Language {
             move |error: std::io::Error| format!("{what}: {error}")
         };
         std::fs::create_dir_all(&out).map_err(cannot(&out))?;
-        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self.name();
         let file = out.join(format!("{name}-{}.wasm", sources_digest(&dir).map_err(cannot(&dir))?));
         if !file.exists() {
             // Moved when it is whole: several tests may build it at once.
@@ -103,6 +107,11 @@ pub fn file() -> Result<Vec<u8>, String> {
     // As seen from where it was said, which is the root of the source tree.
     let path = examples().join("../..").join(path);
     std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Where the compiled module called `name` is kept between runs.
+pub fn cache(name: &str) -> PathBuf {
+    target().join("example-modules/compiled").join(name)
 }
 
 /// Digest of the parts of `sdk/wit/module.wit` that the bindings of the C example were generated from, without comments.

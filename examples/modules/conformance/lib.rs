@@ -5,5 +5,5 @@ mod cases;
 mod component;
 mod suite;
 
-pub use component::{Language, contract_of_c, file};
+pub use component::{Language, cache, contract_of_c, file};
 pub use suite::conforms;

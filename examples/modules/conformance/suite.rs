@@ -198,8 +198,7 @@ impl Suite<'_> {
     /// What becomes of case `index` at `place` of its batch.
     fn wanted(&self, index: usize, place: usize) -> Became {
         let case = &self.cases.cases[index];
-        let stamped =
-            |record| Record { offset: BASE + place as Offset, timestamp: TIMESTAMP, ..record };
+        let stamped = |record| Record { offset: BASE + place as Offset, timestamp: TIMESTAMP, ..record };
         let source = stamped(case.record.to_record());
         match &case.becomes {
             Fate::Keep => Became::Outputs(vec![(None, source)]),
@@ -208,8 +207,7 @@ impl Suite<'_> {
                 Became::Outputs(topics.iter().map(|topic| (Some(topic.clone()), source.clone())).collect())
             }
             Fate::Outputs(outputs) => {
-                let whole =
-                    outputs.iter().map(|it| (it.topic.clone(), stamped(it.to_record(&source))));
+                let whole = outputs.iter().map(|it| (it.topic.clone(), stamped(it.to_record(&source))));
                 Became::Outputs(whole.collect())
             }
             Fate::Reject(reason) => Became::Rejected(reason.clone()),

@@ -43,7 +43,8 @@ function judge(record) {
     write('panic', 'a record with the header `crash`');
     throw new Error('crash');
   }
-  if (record.payload === undefined) return { tag: 'keep' };
+  // An option that is none is `null` or `undefined`, as the tool has it.
+  if (record.payload == null) return { tag: 'keep' };
   const region = header('region');
   if (region && !equal(region, config.regionBytes)) return { tag: 'drop' };
   const order = parse(record.payload);

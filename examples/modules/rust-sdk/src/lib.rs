@@ -11,8 +11,12 @@ pub struct Config {
     #[config(default = 1000.0)]
     review_over: f64,
     /// Where it is sent.
-    #[config(default = "orders.review")]
+    #[serde(default = "review")]
     review_topic: TopicName,
+}
+
+fn review() -> TopicName {
+    TopicName::new("orders.review").expect("a topic name")
 }
 
 impl Config {

@@ -6,9 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use clap::Args;
 use millstream_client::{Client, StartAt, SubscribeOptions, TopicName, TopicPattern};
-use millstream_engine::{
-    Differences, Engine, LogSink, Made, Outcome, Pipeline, Settings, Setup, Stop,
-};
+use millstream_engine::{Differences, Engine, LogSink, Made, Outcome, Pipeline, Settings, Setup, Stop};
 use millstream_types::RecordBatch;
 use serde_json::{Value, json};
 

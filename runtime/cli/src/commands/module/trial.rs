@@ -26,8 +26,8 @@ use crate::{
 
 /// As the broker would store them.
 const BATCH_BYTES: usize = 256 << 10;
-/// Instances at once: of the module, and of one beside it.
-const INSTANCES_MAX: u32 = 4;
+/// Instances at once: of the module, which may have the parts of several, and of one beside it.
+const INSTANCES_MAX: u32 = 32;
 
 /// The module and the records of the command line.
 #[derive(Debug, Args)]
