@@ -47,9 +47,8 @@ impl Language {
     pub fn limits(self) -> Limits {
         let default = Limits::default();
         match self {
-            Self::RustSdk | Self::Rust | Self::C => default,
-            Self::JavaScript => Limits { memory_bytes: 32 * MIB, ..default },
-            Self::Python => Limits { module_bytes: 24 * MIB, memory_bytes: 64 * MIB, ..default },
+            Self::RustSdk | Self::Rust | Self::C | Self::JavaScript => default,
+            Self::Python => Limits { module_bytes: 24 * MIB, memory_bytes: 32 * MIB, ..default },
         }
     }
 
