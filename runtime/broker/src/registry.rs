@@ -241,10 +241,14 @@ fn row_of(wasm: &[u8], form: Option<Form>, signers: Vec<[u8; 32]>) -> ModuleRow 
         bytes: wasm.len() as u64,
         stored_ms: 0,
         manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
-        judges_with: form.map(|form| form.export().to_owned()),
+        typed: form.map(|form| form == Form::Records),
         signers,
         deleted_ms: None,
     }
+}
+
+fn form(typed: bool) -> Form {
+    if typed { Form::Records } else { Form::Batch }
 }
 
 fn without_schema(row: &ModuleRow) -> Option<String> {
@@ -264,7 +268,7 @@ fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
         bytes: row.bytes,
         stored_ms: row.stored_ms,
         manifest: row.manifest.clone(),
-        judges_with: row.judges_with.clone(),
+        judges_with: row.typed.map(|typed| form(typed).export().to_owned()),
         signers: signers.collect(),
         bound: 0,
         bound_by: Vec::new(),

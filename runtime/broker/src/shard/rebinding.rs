@@ -315,7 +315,7 @@ mod tests {
             bytes: 1,
             stored_ms: 1,
             manifest: None,
-            judges_with: None,
+            typed: None,
             signers: Vec::new(),
             deleted_ms: None,
         }

@@ -406,7 +406,7 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 bytes: 1,
                 stored_ms: 1,
                 manifest: None,
-                judges_with: None,
+                typed: None,
                 signers: Vec::new(),
                 deleted_ms: None,
             };
