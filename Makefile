@@ -2,14 +2,21 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo orders test soak check fmt clippy doc bench clean
+# The module that `make conformance` looks at.
+MODULE ?=
+export MODULE
+
+.PHONY: help setup examples build demo orders test conformance soak check fmt clippy doc bench clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 setup: ## What compiling needs: a way to compile modules to WebAssembly, and nextest
 	@sh sdk/setup.sh
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+examples: ## What the example modules in C, JavaScript and Python are built with
+	@sh examples/modules/setup.sh
 
 build: setup ## The binary, target/release/millstream
 	$(CARGO) build --release -p millstream
@@ -22,9 +29,12 @@ orders: setup ## A shop's orders: four services, a bank that fails, workers that
 	$(CARGO) build --release -p millstream -p orders-demo
 	target/release/orders-demo
 
-test: setup ## Every test
+test: setup examples ## Every test
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
+
+conformance: setup ## MODULE=FILE.wasm: whether an order desk of yours does what the examples do
+	$(CARGO) nextest run --workspace --test conformance --run-ignored only
 
 soak: setup ## The long forms of the tests that kill, break and shuffle: about an hour
 	MILLSTREAM_SOAK=1 $(CARGO) nextest run --workspace --profile soak \

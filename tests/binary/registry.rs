@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use millstream_tests::{Binary, Output, millstream, run};
+use millstream_tests::{Binary, Output, guest, millstream, run};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -130,6 +130,47 @@ fn modules_are_pushed_bound_exported_and_deleted() {
     assert_eq!(json(&run(&["delete", "acme/a@1.0.0", "--json"]).ok())["deleted"], "acme/a@1.0.0");
     run(&["delete", "acme/a"]).ok();
     assert!(!run(&["list"]).ok().contains("acme"));
+}
+
+#[test]
+fn a_module_of_another_language_is_told_of_and_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("typed.wasm"), guest("typed")).unwrap();
+    fs::write(dir.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let manifest = r#"{"name": "desk", "version": "1.0.0", "config_schema": {"type": "string"}}"#;
+    fs::write(dir.join("manifest.json"), manifest).unwrap();
+    fs::write(dir.join("bad.json"), "{").unwrap();
+
+    let core = module(dir, &["build", "core.wasm"]).fails(1);
+    assert!(core.contains("core.wasm") && core.contains("`component-type`"), "{core}");
+    let bad = module(dir, &["build", "typed.wasm", "--manifest", "bad.json"]).fails(1);
+    assert!(bad.contains("manifest is malformed"), "{bad}");
+    let build = ["build", "typed.wasm", "--manifest", "manifest.json", "-o", "desk.wasm", "--json"];
+    assert_eq!(json(&module(dir, &build).ok())["name"], "desk@1.0.0");
+    let again = module(dir, &["build", "desk.wasm", "--manifest", "manifest.json"]).fails(1);
+    assert!(again.contains("a manifest already"), "{again}");
+
+    fs::write(dir.join("in"), "-a\nD\nS\n").unwrap();
+    let test = ["test", "desk.wasm", "--config", "\"x\"", "--input", "in", "--json"];
+    module(dir, &test).ok();
+    let small = module(dir, &[&test[..], &["--module-bytes", "1KiB"]].concat()).fails(1);
+    assert!(small.contains("above the limit of 1024"), "{small}");
+    let small = module(dir, &[&test[..], &["--memory-bytes", "64KiB"]].concat()).fails(1);
+    assert!(small.contains("its limit is 65536"), "{small}");
+
+    let broker = Binary::serve(&dir.join("data"));
+    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let pushed = json(&broker.run(["module", "push", &at("desk.wasm"), "--json"]).ok());
+    assert_eq!((&pushed["name"], &pushed["judges_with"]), (&"desk@1.0.0".into(), &"process-records".into()));
+    let described = |reference: &str| broker.run(["module", "describe", reference]).ok();
+    assert!(described("desk").contains("judges with   process-records\n"), "{}", described("desk"));
+    assert!(described("std/json").contains("judges with   process\n"), "{}", described("std/json"));
+    broker.run(["topic", "create", "orders"]).ok();
+    broker.run_with(["publish", "orders", "--format", "lines"], "-a\nD\nS\n").ok();
+    let read = ["subscribe", "orders", "--until-end", "--module", "desk", "--config", "\"x\""];
+    let left = broker.run(read).ok();
+    assert_eq!(left.lines().collect::<Vec<_>>(), ["-a", "S"]);
 }
 
 fn digits_of(digest: &str) -> Value {

@@ -101,10 +101,17 @@ pub fn compile_bomb(functions: usize, rounds: usize) -> Vec<u8> {
 fn text(name: &str) -> String {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(here.join(path)).expect("a file of the repository");
-    read(&format!("{name}.wat")).replace(";;@prelude", &read("prelude.wat"))
+    let text = read(&format!("{name}.wat"));
+    let function = if is_typed(&text) { "process-records" } else { "process" };
+    text.replace(";;@prelude", &read("prelude.wat").replace(";;@function", function))
+}
+
+fn is_typed(text: &str) -> bool {
+    text.starts_with(";;@world typed-module")
 }
 
 fn component(text: &str) -> Vec<u8> {
+    let world = if is_typed(text) { "typed-module" } else { "module" };
     let mut wasm = wat::parse_str(text).expect("valid text");
     // Byte 6 tells a component from a core module.
     if wasm.get(6) == Some(&1) {
@@ -114,7 +121,7 @@ fn component(text: &str) -> Vec<u8> {
     let wit = std::fs::read_to_string(wit).expect("a file of the repository");
     let mut resolve = Resolve::default();
     let package = resolve.push_str("module.wit", &wit).expect("valid WIT");
-    let world = resolve.select_world(&[package], Some("module")).expect("the world");
+    let world = resolve.select_world(&[package], Some(world)).expect("the world");
     embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8, false).expect("a core module");
     let encoded = ComponentEncoder::default().module(&wasm).expect("a module").validate(true).encode();
     encoded.expect("a component")

@@ -16,17 +16,17 @@
     (global.set $heap (local.get $end))
     (local.get $at))
 
-  (func (export "cabi_post_process") (param i32) (global.set $heap (i32.const 4096)))
+  (func (export "cabi_post_;;@function") (param i32) (global.set $heap (i32.const 4096)))
   (func (export "cabi_post_configure") (param i32) (global.set $heap (i32.const 4096)))
 
-  ;; The answer of `process`: these bytes.
+  ;; The answer of the function that judges: these bytes, or so many verdicts.
   (func $ok (param $at i32) (param $len i32) (result i32)
     (i32.store (i32.const 16) (i32.const 0))
     (i32.store (i32.const 20) (local.get $at))
     (i32.store (i32.const 24) (local.get $len))
     (i32.const 16))
 
-  ;; The answer of `process`: failure `kind` (0 retry, 1 reject) with this text.
+  ;; The answer of the function that judges: failure `kind` (0 retry, 1 reject) with this text.
   (func $failure (param $kind i32) (param $at i32) (param $len i32) (result i32)
     (i32.store (i32.const 16) (i32.const 1))
     (i32.store (i32.const 20) (local.get $kind))

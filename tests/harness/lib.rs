@@ -6,6 +6,8 @@ mod proxy;
 mod rng;
 mod server;
 
+pub use millstream_test_guests::guest;
+
 pub use binary::{Binary, Output, millstream, run};
 pub use proxy::{Damage, Proxy, Suffered};
 pub use rng::{Rng, Seed};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::{
-    BindError, Bound, Engine, FaultKind, Limits, LoadError, LogSink, Manifest, Module, PublicKey, Setup,
-    State, Trust, TrustError,
+    BindError, Bound, Engine, FaultKind, Form, Limits, LoadError, LogSink, Manifest, Module, PublicKey,
+    Setup, State, Trust, TrustError,
 };
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
@@ -45,7 +45,7 @@ impl Registry {
         let stock = stock.iter().map(|module| {
             let name = ModuleName::new(format!("{}@{}", module.name, module.version));
             let name = name.map_err(|error| Error::Internal(error.to_string()))?;
-            Ok((name, row_of(module.wasm, Vec::new()), Bytes::from_static(module.wasm)))
+            Ok((name, row_of(module.wasm, Some(Form::Batch), Vec::new()), Bytes::from_static(module.wasm)))
         });
         let stock = stock.collect::<Result<_, Error>>()?;
         Ok(Self { engine, limits, trust, store, catalog, tail, stock })
@@ -53,12 +53,13 @@ impl Registry {
 
     /// Checks that `wasm` is a module that can run here. Takes up to seconds.
     pub(crate) fn check(&self, wasm: &[u8]) -> Result<ModuleRow, Error> {
-        self.engine.load(wasm, &self.limits).map_err(|error| Error::ModuleRefused(error.to_string()))?;
+        let module = self.engine.load(wasm, &self.limits);
+        let module = module.map_err(|error| Error::ModuleRefused(error.to_string()))?;
         let signers = self.trust.check(wasm).map_err(|error| match error {
             TrustError::Signature(error) => Error::ModuleRefused(error.to_string()),
             cause => Error::ModuleUntrusted { module: None, cause },
         })?;
-        Ok(row_of(wasm, signers.iter().map(PublicKey::to_bytes).collect()))
+        Ok(row_of(wasm, Some(module.form()), signers.iter().map(PublicKey::to_bytes).collect()))
     }
 
     /// Refuses names that belong to the broker.
@@ -220,7 +221,11 @@ impl Registry {
                 None => {
                     let wasm = self.bytes(&sha256)?.ok_or_else(unknown)?;
                     let signers = millstream_engine::signature::signers(&wasm).unwrap_or_default();
-                    row_of(&wasm, signers.iter().map(PublicKey::to_bytes).collect())
+                    row_of(
+                        &wasm,
+                        self.engine.form_of(&sha256),
+                        signers.iter().map(PublicKey::to_bytes).collect(),
+                    )
                 }
             };
             return Ok((reference.to_owned(), row));
@@ -241,16 +246,21 @@ fn means(reference: &str, name: &ModuleName) -> bool {
 }
 
 /// What is kept of a module that was checked.
-fn row_of(wasm: &[u8], signers: Vec<[u8; 32]>) -> ModuleRow {
+fn row_of(wasm: &[u8], form: Option<Form>, signers: Vec<[u8; 32]>) -> ModuleRow {
     let manifest = Manifest::find(wasm).ok().flatten();
     ModuleRow {
         sha256: millstream_engine::digest(wasm),
         bytes: wasm.len() as u64,
         stored_ms: 0,
         manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
+        typed: form.map(|form| form == Form::Records),
         signers,
         deleted_ms: None,
     }
+}
+
+fn form(typed: bool) -> Form {
+    if typed { Form::Records } else { Form::Batch }
 }
 
 fn without_schema(row: &ModuleRow) -> Option<String> {
@@ -270,6 +280,7 @@ fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
         bytes: row.bytes,
         stored_ms: row.stored_ms,
         manifest: row.manifest.clone(),
+        judges_with: row.typed.map(|typed| form(typed).export().to_owned()),
         signers: signers.collect(),
         bound: 0,
         bound_by: Vec::new(),

@@ -130,6 +130,9 @@ pub(crate) struct ModuleRow {
     pub(crate) bytes: u64,
     pub(crate) stored_ms: Timestamp,
     pub(crate) manifest: Option<String>,
+    /// Whether it judges with `process-records`, or else `process`.
+    #[serde(default)]
+    pub(crate) typed: Option<bool>,
     /// Public keys of who signed it.
     #[serde(default)]
     pub(crate) signers: Vec<[u8; 32]>,

@@ -220,7 +220,7 @@ fn start(
     limits: &Limits,
     log: Log,
 ) -> Result<(Instance, Spec), (BindError, Log)> {
-    let mut instance = Instance::new(&module.engine, &module.loaded.pre, log, limits)
+    let mut instance = Instance::new(&module.engine, &module.loaded.pre, module.loaded.form, log, limits)
         .map_err(|(fault, log)| (BindError::Instantiate(fault), log))?;
     let guest_setup = GuestSetup {
         contract: CONTRACT,

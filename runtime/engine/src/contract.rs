@@ -14,6 +14,29 @@ pub(crate) const SOURCE: &str = "millstream:module/source@1.0.0";
 pub(crate) const PACKAGE: &str = "millstream:module/";
 pub(crate) const CONFIGURE: &str = "configure";
 pub(crate) const PROCESS: &str = "process";
+pub(crate) const PROCESS_RECORDS: &str = "process-records";
+
+/// Which of the contract's two functions a module judges with; a component exports one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `process`: a record batch in, a verdict buffer out.
+    Batch,
+    /// `process-records`: typed records in, typed verdicts out.
+    Records,
+}
+
+impl Form {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Batch, Self::Records];
+
+    /// Name of the function.
+    pub fn export(self) -> &'static str {
+        match self {
+            Self::Batch => PROCESS,
+            Self::Records => PROCESS_RECORDS,
+        }
+    }
+}
 
 #[derive(ComponentType, Lower, Clone)]
 #[component(record)]

@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::cache::Cache;
-use crate::contract::{CONFIGURE, LOG, PACKAGE, PROCESS, SOURCE, STATE};
+use crate::contract::{CONFIGURE, Form, LOG, PACKAGE, SOURCE, STATE};
 use crate::host::{self, Host};
 use crate::instance::Instance;
 use crate::limits::Limits;
@@ -93,9 +93,14 @@ impl Engine {
         let module = Module { engine: Arc::clone(&self.shared), loaded };
         // Tried out each time, since the limits may be others.
         let log = Log::new(LogSink::none(), limits);
-        Instance::new(&self.shared, &module.loaded.pre, log, limits)
+        Instance::new(&self.shared, &module.loaded.pre, module.loaded.form, log, limits)
             .map_err(|(fault, _)| LoadError::Instantiate(fault))?;
         Ok(module)
+    }
+
+    /// The form of the module of this digest, if it is in use.
+    pub fn form_of(&self, digest: &ModuleDigest) -> Option<Form> {
+        self.known(digest).map(|loaded| loaded.form)
     }
 
     fn known(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
@@ -123,14 +128,15 @@ impl Engine {
             }
         };
         self.check_imports(&component)?;
-        self.check_exports(&component)?;
-        let pre = self.link(&component)?;
+        let form = self.check_exports(&component)?;
+        let pre = self.link(&component, form)?;
         let needs_state = self.needs_state(&component);
         let mut modules = lock(&self.shared.modules);
         if let Some(loaded) = modules.get(&digest).and_then(Weak::upgrade) {
             return Ok(loaded);
         }
-        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes: wasm.len(), needs_state, pre });
+        let wasm_bytes = wasm.len();
+        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes, needs_state, form, pre });
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&loaded));
         Ok(loaded)
@@ -190,20 +196,28 @@ impl Engine {
             .any(|(name, _)| [STATE, SOURCE].contains(&name))
     }
 
-    fn check_exports(&self, component: &Component) -> Result<(), LoadError> {
-        for name in [CONFIGURE, PROCESS] {
-            match component.component_type().get_export(&self.shared.wasmtime, name).map(|item| item.ty) {
-                Some(ComponentItem::ComponentFunc(_)) => {}
-                _ => return Err(LoadError::MissingExport(name)),
-            }
+    /// Which of the two forms the exports are: `configure`, and one function that judges.
+    fn check_exports(&self, component: &Component) -> Result<Form, LoadError> {
+        let exports = component.component_type();
+        let has = |name| {
+            let export = exports.get_export(&self.shared.wasmtime, name);
+            export.is_some_and(|item| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+        };
+        if !has(CONFIGURE) {
+            return Err(LoadError::MissingExport(CONFIGURE));
         }
-        Ok(())
+        match Form::ALL.map(|form| has(form.export())) {
+            [true, false] => Ok(Form::Batch),
+            [false, true] => Ok(Form::Records),
+            [false, false] => Err(LoadError::NoForm),
+            [true, true] => Err(LoadError::BothForms),
+        }
     }
 
-    fn link(&self, component: &Component) -> Result<InstancePre<Host>, LoadError> {
+    fn link(&self, component: &Component, form: Form) -> Result<InstancePre<Host>, LoadError> {
         let pre = self.shared.linker.instantiate_pre(component);
         let pre = pre.map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        Instance::check_types(component)?;
+        Instance::check_types(component, form)?;
         Ok(pre)
     }
 }

@@ -94,8 +94,18 @@ pub enum LoadError {
         functions: Vec<String>,
     },
     /// Has not the export that the contract asks for.
-    #[error("the module does not export the function `{0}` of the world `millstream:module/module@1.0.0`")]
+    #[error("the module does not export the function `{0}` of `millstream:module@1.0.0`")]
     MissingExport(&'static str),
+    /// Has neither function that judges.
+    #[error(
+        "the module exports neither `process` nor `process-records`, and needs one of them: see the worlds `module` and `typed-module` of `millstream:module@1.0.0`"
+    )]
+    NoForm,
+    /// Has both functions that judge.
+    #[error(
+        "the module exports both `process` and `process-records`, and may have only one of them: leave one out"
+    )]
+    BothForms,
     /// Has the export, with another type.
     #[error("the module's export `{export}` has another type than `millstream:module@1.0.0` says: {text}")]
     ExportType {

@@ -4,7 +4,10 @@ use std::fmt;
 
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
+use crate::contract::GuestFailure;
 use crate::host::Host;
+use crate::limits::TEXT_BYTES_MAX;
+use crate::log::cut;
 
 /// Which kind of thing went wrong in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +114,15 @@ impl Fault {
             return Self::new(FaultKind::OutputTooLarge, "handed over more bytes than its limit allows");
         }
         Self::new(FaultKind::Trap, cause.strip_prefix("wasm trap: ").unwrap_or(&cause))
+    }
+}
+
+impl From<GuestFailure> for Fault {
+    fn from(failure: GuestFailure) -> Self {
+        match failure {
+            GuestFailure::Retry(text) => Self::new(FaultKind::Retry, cut(&text, TEXT_BYTES_MAX)),
+            GuestFailure::Reject(text) => Self::new(FaultKind::Reject, cut(&text, TEXT_BYTES_MAX)),
+        }
     }
 }
 

@@ -8,21 +8,23 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentNamedList, Func, InstancePre, Lift, Lower};
 
 use crate::contract::{
-    CONFIGURE, ConfigureParams, ConfigureResults, GuestFailure, GuestSetup, GuestSpec, PROCESS,
-    ProcessParams, ProcessResults,
+    CONFIGURE, ConfigureParams, ConfigureResults, Form, GuestSetup, GuestSpec, ProcessParams, ProcessResults,
 };
 use crate::engine::Shared;
 use crate::fault::{Fault, FaultKind};
 use crate::host::Host;
 use crate::limits::{Limits, TEXT_BYTES_MAX};
 use crate::log::{Log, cut};
+use crate::typed;
 use crate::{LoadError, State};
 
 /// One instance. Of no more use once a call has failed.
 pub(crate) struct Instance {
     store: Store<Host>,
     configure: Func,
+    /// Of the type that `form` says.
     process: Func,
+    form: Form,
     calls: u64,
     counts_fuel: bool,
 }
@@ -42,6 +44,7 @@ impl Instance {
     pub(crate) fn new(
         engine: &Shared,
         pre: &InstancePre<Host>,
+        form: Form,
         log: Log,
         limits: &Limits,
     ) -> Result<Self, (Fault, Log)> {
@@ -59,10 +62,10 @@ impl Instance {
             let func = |store: &mut Store<Host>, name| {
                 instance.get_func(store, name).ok_or_else(|| wasmtime::format_err!("no export `{name}`"))
             };
-            Ok((func(&mut store, CONFIGURE)?, func(&mut store, PROCESS)?))
+            Ok((func(&mut store, CONFIGURE)?, func(&mut store, form.export())?))
         });
         match made {
-            Ok((configure, process)) => Ok(Self { store, configure, process, calls: 0, counts_fuel }),
+            Ok((configure, process)) => Ok(Self { store, configure, process, form, calls: 0, counts_fuel }),
             Err(error) => {
                 let mut fault = Fault::from_call(&error, store.data_mut());
                 if fault.kind == FaultKind::Trap {
@@ -74,9 +77,12 @@ impl Instance {
     }
 
     /// Whether both functions have the types of the contract.
-    pub(crate) fn check_types(component: &Component) -> Result<(), LoadError> {
+    pub(crate) fn check_types(component: &Component, form: Form) -> Result<(), LoadError> {
         check_type::<ConfigureParams, ConfigureResults>(component, CONFIGURE)?;
-        check_type::<ProcessParams<'_>, ProcessResults>(component, PROCESS)
+        match form {
+            Form::Batch => check_type::<ProcessParams<'_>, ProcessResults>(component, form.export()),
+            Form::Records => check_type::<typed::Params<'_>, typed::Results>(component, form.export()),
+        }
     }
 
     /// Calls `configure`; `Ok(Err(text))` when the module refuses.
@@ -99,27 +105,23 @@ impl Instance {
         }
     }
 
-    /// Calls `process` on the bytes of a batch.
+    /// Calls the function that judges, on the bytes of a batch or what they stand for; the answer is a verdict buffer.
     pub(crate) fn process(&mut self, engine: &Shared, batch: &[u8], limits: &Limits) -> Called<Vec<u8>> {
         self.begin(limits.call_ms, limits.output_bytes(batch.len()));
         let fresh = self.calls == 0;
         self.calls += 1;
         let result = {
             let _running = engine.ticker.enter();
-            self.process
-                .typed::<ProcessParams<'_>, ProcessResults>(&self.store)
-                .and_then(|process| process.call(&mut self.store, (batch,)))
-        };
-        let result = match result {
-            Ok((Ok(verdicts),)) => Ok(verdicts),
-            Ok((Err(GuestFailure::Retry(text)),)) => {
-                Err(Fault::new(FaultKind::Retry, cut(&text, TEXT_BYTES_MAX)))
+            match self.form {
+                Form::Batch => self
+                    .process
+                    .typed::<ProcessParams<'_>, ProcessResults>(&self.store)
+                    .and_then(|process| process.call(&mut self.store, (batch,)))
+                    .map(|(answer,)| answer.map_err(Fault::from)),
+                Form::Records => typed::call(&self.process, &mut self.store, batch),
             }
-            Ok((Err(GuestFailure::Reject(text)),)) => {
-                Err(Fault::new(FaultKind::Reject, cut(&text, TEXT_BYTES_MAX)))
-            }
-            Err(error) => Err(Fault::from_call(&error, self.store.data_mut())),
         };
+        let result = result.unwrap_or_else(|error| Err(Fault::from_call(&error, self.store.data_mut())));
         let nanos = nanos_since(self.store.data().started());
         let fuel = if self.counts_fuel { self.store.get_fuel().map_or(0, |left| FUEL - left) } else { 0 };
         Called { nanos, fuel, fresh, result: result.map_err(|fault| Fault { fresh, ..fault }) }

@@ -27,11 +27,12 @@ mod structure;
 mod ticker;
 mod trust;
 mod turns;
+mod typed;
 mod workers;
 
 pub use bound::{Bound, VerdictBuffer};
 pub use compiler::Compiler;
-pub use contract::CONTRACT;
+pub use contract::{CONTRACT, Form};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, LoadError};
 pub use fault::{Fault, FaultKind};

@@ -35,7 +35,8 @@ impl Default for Limits {
             module_bytes: millstream_types::limits::MODULE_BYTES_MAX,
             memory_bytes: 16 << 20,
             table_elements: 20_000,
-            parts: 16,
+            // CPython alone is about forty.
+            parts: 64,
             compile_ms: 30_000,
             call_ms: 50,
             configure_ms: 1_000,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::InstancePre;
 
+use crate::contract::Form;
 use crate::engine::Shared;
 use crate::host::Host;
 use crate::limits::Limits;
@@ -36,6 +37,7 @@ pub(crate) struct Loaded {
     pub(crate) wasm_bytes: usize,
     /// What it imports that only processors are given.
     pub(crate) needs_state: bool,
+    pub(crate) form: Form,
     pub(crate) pre: InstancePre<Host>,
 }
 
@@ -58,6 +60,11 @@ impl Module {
     /// Whether it asks for a state, so that only a processor may bind it.
     pub fn needs_state(&self) -> bool {
         self.loaded.needs_state
+    }
+
+    /// Which of the contract's two functions it exports.
+    pub fn form(&self) -> Form {
+        self.loaded.form
     }
 
     /// Makes an instance for `setup` and configures it. Its log lines go to `log`. Takes up to

@@ -18,6 +18,9 @@ pub struct ModuleInfo {
     /// Its manifest, a JSON text, where it has one.
     #[serde(default)]
     pub manifest: Option<String>,
+    /// Which function of the contract it judges with: `process` or `process-records`. Of a module without a name, only while it is in use.
+    #[serde(default)]
+    pub judges_with: Option<String>,
     /// Who signed it; their signatures hold.
     #[serde(default)]
     pub signers: Vec<ModuleSigner>,

@@ -1,8 +1,8 @@
-//! From a core module to a component, with the SDK's manifest where the broker reads it.
+//! From a core module to a component, with the module's manifest where the broker reads it.
 
 use std::borrow::Cow;
 
-use wasm_encoder::{ComponentSection, CustomSection};
+use wasm_encoder::{ComponentSection, CustomSection, Encode, Section};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
@@ -10,25 +10,58 @@ use crate::BuildError;
 
 /// Name of the custom section that holds the manifest, a JSON object.
 pub const MANIFEST_SECTION: &str = "millstream:manifest";
+/// Start of the names of the custom sections in which `wit-bindgen` says what a core module's functions are.
+const WORLD_SECTION: &str = "component-type";
 
-/// Makes a component of a core module that the SDK compiled, its manifest lifted to the top level.
+/// Makes a component of a core module that was compiled for the contract, its manifest, if any, lifted to the top level.
 ///
 /// # Errors
 /// [`BuildError::Component`] when it is not WASM, exports no module, or imports what the contract does not have.
 pub fn componentize(core: &[u8]) -> Result<Vec<u8>, BuildError> {
-    let fault = |why: String| BuildError::Component(why);
+    let fault = BuildError::Component;
     let manifest = section(core).map_err(fault)?.map(<[u8]>::to_vec);
-    let Some(manifest) = manifest else {
-        return Err(fault(format!("it has no `{MANIFEST_SECTION}` section")));
-    };
+    if !has_world(core).map_err(fault)? {
+        return Err(fault(format!("it has no `{WORLD_SECTION}` section, which the bindings bring")));
+    }
     let mut component = ComponentEncoder::default()
         .validate(true)
         .module(core)
         .and_then(|encoder| encoder.encode())
         .map_err(|error| fault(format!("{error:#}")))?;
-    CustomSection { name: Cow::Borrowed(MANIFEST_SECTION), data: Cow::Borrowed(&manifest) }
-        .append_to_component(&mut component);
+    if let Some(manifest) = manifest {
+        manifest_section(&manifest).append_to_component(&mut component);
+    }
     Ok(component)
+}
+
+/// The same component, or core module, with `manifest`, a JSON text, as its manifest.
+///
+/// # Errors
+/// [`BuildError::Component`] when it is not WASM, or has a manifest already.
+pub fn with_manifest(wasm: &[u8], manifest: &str) -> Result<Vec<u8>, BuildError> {
+    if section(wasm).map_err(BuildError::Component)?.is_some() {
+        return Err(BuildError::Component("it has a manifest already".to_owned()));
+    }
+    let mut wasm = wasm.to_vec();
+    // A custom section is the same in a component and in a core module.
+    let section = manifest_section(manifest.as_bytes());
+    wasm.push(Section::id(&section));
+    section.encode(&mut wasm);
+    Ok(wasm)
+}
+
+fn manifest_section(manifest: &[u8]) -> CustomSection<'_> {
+    CustomSection { name: Cow::Borrowed(MANIFEST_SECTION), data: Cow::Borrowed(manifest) }
+}
+
+fn has_world(core: &[u8]) -> Result<bool, String> {
+    for payload in Parser::new(0).parse_all(core) {
+        match payload.map_err(|error| format!("it is not WASM: {error}"))? {
+            Payload::CustomSection(custom) if custom.name().starts_with(WORLD_SECTION) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The manifest of a component, if it has one: a JSON text.
@@ -63,11 +96,23 @@ mod tests {
         let check = |core: &[u8], wanted: &str| {
             let error = componentize(core).expect_err(wanted).to_string();
             assert!(error.contains(wanted), "{error}");
-            assert!(error.contains("Mark one function with #[filter]"), "{error}");
+            assert!(error.contains("mark one function with #[filter]"), "{error}");
         };
         check(b"", "it is not WASM");
         check(b"#!/bin/sh", "it is not WASM");
-        check(EMPTY_MODULE, "it has no `millstream:manifest` section");
+        check(EMPTY_MODULE, "it has no `component-type` section");
+    }
+
+    #[test]
+    fn a_manifest_is_added_once() {
+        let mut component = wasm_encoder::Component::new();
+        component.section(&wasm_encoder::ModuleSection(&wasm_encoder::Module::new()));
+        for wasm in [component.as_slice(), EMPTY_MODULE] {
+            let with = with_manifest(wasm, "{}").unwrap();
+            assert_eq!(manifest(&with), Some("{}"));
+            assert!(with_manifest(&with, "{}").unwrap_err().to_string().contains("already"));
+        }
+        assert!(with_manifest(b"#!/bin/sh", "{}").unwrap_err().to_string().contains("it is not WASM"));
     }
 
     #[test]

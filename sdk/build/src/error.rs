@@ -48,8 +48,8 @@ pub enum BuildError {
     },
     /// What was compiled is not a module.
     #[error(
-        "the crate compiles but exports no module: {0}. Mark one function with #[filter], #[map], #[flat_map] or #[route], \
-         and use nothing that needs an operating system"
+        "this is no module: {0}. In a crate with the SDK, mark one function with #[filter], #[map], #[flat_map] or #[route]; in any \
+         other, export a world of sdk/wit/module.wit; and use nothing that needs an operating system"
     )]
     Component(String),
 }

@@ -1,4 +1,5 @@
-//! Compiles a crate written with `millstream-sdk` to a WASM component: for build scripts and for `millstream module build`.
+//! Compiles a crate to a WASM component, or makes one of a core module from another language: for build scripts and for
+//! `millstream module build`.
 //!
 //! ```no_run
 //! let component = millstream_guest_build::build(std::path::Path::new("my-filter"))?;
@@ -19,7 +20,7 @@ mod toolchain;
 
 use std::path::{Path, PathBuf};
 
-pub use component::{MANIFEST_SECTION, componentize, manifest};
+pub use component::{MANIFEST_SECTION, componentize, manifest, with_manifest};
 pub use error::BuildError;
 pub use sources::sources;
 pub use toolchain::{TARGET, Toolchain};

@@ -53,7 +53,8 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8]) -> Result<Module, Error> {
 
 /// Binds a module.
 pub(crate) fn bind(module: &Module, config: &str) -> Result<Bound, Error> {
-    let setup = Setup { topic: "bench".into(), subscription: "bench".into(), config: config.to_owned() };
+    let setup =
+        Setup { topic: "bench".into(), subscription: "bench".into(), config: config.to_owned(), state: None };
     module.bind(&setup, &Limits::default(), LogSink::none()).map_err(Error::engine("bind a module"))
 }
 

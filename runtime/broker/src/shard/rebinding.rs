@@ -316,6 +316,7 @@ mod tests {
             bytes: 1,
             stored_ms: 1,
             manifest: None,
+            typed: None,
             signers: Vec::new(),
             deleted_ms: None,
         }

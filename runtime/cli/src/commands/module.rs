@@ -5,6 +5,7 @@ pub(crate) mod bind;
 mod build;
 mod export;
 mod fields;
+mod granted;
 mod logs;
 mod new;
 mod registry;
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) enum Module {
     /// Make a crate with a module that works, its tests and samples
     New(new::New),
-    /// Compile a crate written with millstream-sdk to a module
+    /// Compile a crate to a module, or make one of what another language's compiler made
     Build(build::Build),
     /// Store a module in the broker's registry
     Push(registry::Push),

@@ -15,6 +15,9 @@ mod faults;
 /// What is refused when a module is uploaded, and when it is bound.
 mod refusals;
 
+/// The typed form of the contract.
+mod typed;
+
 /// Compiled code on disk.
 mod cache;
 

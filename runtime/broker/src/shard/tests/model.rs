@@ -407,6 +407,7 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 bytes: 1,
                 stored_ms: 1,
                 manifest: None,
+                typed: None,
                 signers: Vec::new(),
                 deleted_ms: None,
             };

@@ -1,23 +1,31 @@
-//! `millstream module build`: a crate to a component.
+//! `millstream module build`: a crate, or what another language's compiler made, to a component.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use millstream_engine::{ConfigSchema, LoadError, Manifest};
-use millstream_guest_build::Guest;
+use millstream_guest_build::{Guest, componentize, with_manifest};
 use serde_json::json;
 
 use crate::{cli::Common, failure::Failure, output, progress};
 
-const EXAMPLES: &str = "Example:
-  millstream module build ./my-filter -o my-filter.wasm";
+const EXAMPLES: &str = "A file is a core module with the bindings of wit-bindgen, of which a component is made, or a component, which stays as it
+is. With --manifest it says what it is: its name, version and configuration.
+
+Examples:
+  millstream module build ./my-filter -o my-filter.wasm
+  millstream module build core.wasm --manifest manifest.json -o my-filter.wasm";
 
 /// See the module's head.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Build {
-    /// Folder of the crate's Cargo.toml
-    dir: PathBuf,
+    /// Folder of the crate's Cargo.toml, or a .wasm file
+    #[arg(value_name = "DIR|FILE")]
+    source: PathBuf,
+    /// What the module says of itself, a JSON object: docs/modules.md has its fields
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
     /// Where the module goes; NAME.wasm in the current folder, if it is not said
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -26,11 +34,7 @@ pub(crate) struct Build {
 impl Build {
     /// Runs the command.
     pub(crate) fn run(self, common: &Common) -> Result<(), Failure> {
-        let spinner = progress::spinner(format!("compiling {}", self.dir.display()));
-        let built = Guest::new(&self.dir).build();
-        spinner.finish_and_clear();
-        let wasm =
-            built.map_err(|error| Failure::new(format!("cannot build {}: {error}", self.dir.display())))?;
+        let wasm = self.component()?;
 
         let manifest = Manifest::find(&wasm).map_err(|error| Failure::new(error.to_string()))?;
         // One written by hand may be wrong: said here, not only when it is pushed.
@@ -59,4 +63,27 @@ impl Build {
             output::bytes(bytes)
         ))
     }
+
+    fn component(&self) -> Result<Vec<u8>, Failure> {
+        let read = |path| std::fs::read(path).map_err(|error| Failure::file("read", path, &error));
+        let cannot = |error| Failure::new(format!("cannot build {}: {error}", self.source.display()));
+        let wasm = if self.source.is_file() {
+            let wasm = read(&self.source)?;
+            if is_component(&wasm) { wasm } else { componentize(&wasm).map_err(cannot)? }
+        } else {
+            let spinner = progress::spinner(format!("compiling {}", self.source.display()));
+            let built = Guest::new(&self.source).build();
+            spinner.finish_and_clear();
+            built.map_err(cannot)?
+        };
+        let Some(path) = &self.manifest else { return Ok(wasm) };
+        let text = String::from_utf8(read(path)?)
+            .map_err(|error| Failure::new(format!("{} is not UTF-8: {error}", path.display())))?;
+        with_manifest(&wasm, &text).map_err(cannot)
+    }
+}
+
+/// Byte 6 tells a component from a core module.
+fn is_component(wasm: &[u8]) -> bool {
+    wasm.starts_with(b"\0asm") && wasm.get(6) == Some(&1)
 }

@@ -119,11 +119,12 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
         output::json(&to_json(&module))?;
     } else {
         output::line(format!(
-            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}\nsigned by     {}\nbound by      {}",
+            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}\njudges with   {}\nsigned by     {}\nbound by      {}",
             module.name,
             module.sha256,
             output::bytes(module.bytes),
             stored(&module),
+            module.judges_with.as_deref().unwrap_or("-"),
             signers(&module),
             binders(&module),
         ))?;

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use clap::Args;
 use millstream_client::{Client, StartAt, SubscribeOptions, TopicName, TopicPattern};
 use millstream_engine::{
-    Differences, Engine, Limits, LogSink, Made, Outcome, Pipeline, Settings, Setup, State, Stop,
+    Differences, Engine, LogSink, Made, Outcome, Pipeline, Settings, Setup, State, Stop,
 };
 use millstream_types::{ProcessorConfig, RecordBatch};
 use serde_json::{Value, json};
 
+use super::granted::Granted;
 use crate::{
     bindings::{self, Pipeline as Named},
     broker::connect,
@@ -60,6 +61,8 @@ pub(crate) struct Replay {
     /// Its configuration; that of the last --module, if it is not said
     #[arg(long, value_name = "JSON|@FILE", requires = "against")]
     against_config: Option<String>,
+    #[command(flatten)]
+    granted: Granted,
 }
 
 /// What came of it.
@@ -133,7 +136,7 @@ impl Replay {
     }
 
     fn bound(&self, engine: &Engine, modules: Vec<(String, Bytes, String)>) -> Result<Pipeline, Failure> {
-        let limits = Limits::default();
+        let limits = self.granted.limits();
         let bound = modules.into_iter().map(|(name, wasm, config)| {
             let refused = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
             let module = engine.load(&wasm, &limits).map_err(|error| refused(&error))?;

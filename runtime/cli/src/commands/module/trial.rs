@@ -13,9 +13,10 @@ use std::{
 };
 
 use clap::Args;
-use millstream_engine::{Bound, Engine, Limits, LogSink, Settings, Setup, State};
+use millstream_engine::{Bound, Engine, LogSink, Settings, Setup, State};
 use millstream_types::{BatchBuilder, ProcessorConfig, RecordBatch, TopicName};
 
+use super::granted::Granted;
 use crate::{
     bindings,
     failure::Failure,
@@ -25,8 +26,8 @@ use crate::{
 
 /// As the broker would store them.
 const BATCH_BYTES: usize = 256 << 10;
-/// Instances at once: of the module, and of one beside it.
-const INSTANCES_MAX: u32 = 4;
+/// Instances at once: of the module, which may have the parts of several, and of one beside it.
+const INSTANCES_MAX: u32 = 32;
 
 /// The module and the records of the command line.
 #[derive(Debug, Args)]
@@ -48,6 +49,8 @@ pub(crate) struct Trial {
     /// Topic that the module is told
     #[arg(long, default_value = "test")]
     topic: TopicName,
+    #[command(flatten)]
+    granted: Granted,
 }
 
 impl Trial {
@@ -74,7 +77,7 @@ impl Trial {
 
     /// Binds the component `wasm` in the module's place.
     pub(crate) fn bind_wasm(&self, engine: &Engine, wasm: &[u8], config: String) -> Result<Bound, String> {
-        let limits = Limits::default();
+        let limits = self.granted.limits();
         let module = engine.load(wasm, &limits).map_err(|error| error.to_string())?;
         let log = LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug()));
         let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
