@@ -87,12 +87,33 @@ impl TopicShare {
 /// Room for what is published, of each kind, until it is committed; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
-    _shares: Vec<Share>,
+    shares: Vec<Share>,
+    /// Whether one of them is of what everybody has on the way into the store.
+    in_backlog: bool,
+    _others: Option<Arc<Room>>,
 }
 
 impl From<Share> for Room {
     fn from(share: Share) -> Self {
-        Self { _shares: vec![share] }
+        Self { shares: vec![share], in_backlog: true, _others: None }
+    }
+}
+
+impl From<Arc<Room>> for Room {
+    fn from(others: Arc<Room>) -> Self {
+        Self { shares: Vec::new(), in_backlog: others.in_backlog, _others: Some(others) }
+    }
+}
+
+impl Room {
+    /// The same with room in `backlog`, if it has none there yet. Waits for it, holding nothing that others wait for who have
+    /// room there. Cancel-safe, but this room is given back.
+    pub(crate) async fn widened(mut self, backlog: &Quota, bytes: usize) -> Result<Self, Error> {
+        if !self.in_backlog {
+            self.shares.push(backlog.take(bytes as u64).await.map_err(|_| Error::Stopping)?);
+            self.in_backlog = true;
+        }
+        Ok(self)
     }
 }
 
@@ -145,13 +166,22 @@ impl Broker {
         passed.extend(pass(&connection.rate, all, of_connection, &mut told).await);
         let mut shares = Vec::with_capacity(topics.len() + 2);
         shares.push(take(&connection.quota, all.bytes, Of::ConnectionBytes, &mut told).await?);
+        let mut in_backlog = true;
         for (topic, weight) in topics {
-            let quota = topic.share().quota.get_or_init(|| Quota::new(self.shared.limits.topic_bytes));
+            let quota = match topic.judging() {
+                Some(ingest) => {
+                    in_backlog = false;
+                    ingest.quota()
+                }
+                None => topic.share().quota.get_or_init(|| Quota::new(self.shared.limits.topic_bytes)),
+            };
             shares.push(take(quota, weight.bytes, Of::TopicBytes, &mut told).await?);
         }
-        shares.push(take(self.backlog(), all.bytes, Of::BrokerBytes, &mut told).await?);
+        // What waits for modules takes nothing of what others need: it gets its room there once it is judged.
+        let widest = if in_backlog { self.backlog() } else { &self.shared.ingest };
+        shares.push(take(widest, all.bytes, Of::BrokerBytes, &mut told).await?);
         passed.into_iter().for_each(Passed::keep);
-        Ok(Room { _shares: shares })
+        Ok(Room { shares, in_backlog, _others: None })
     }
 
     pub(crate) fn backlog_is_full(&self) -> Error {

@@ -15,6 +15,7 @@
 //! | `state`   | 0x0A | [`SettledRun`] |
 //! | `state`   | 0x0B | [`Tried`] |
 //! | `state`   | 0x0C | [`IdentifiedBatch`] |
+//! | `state`   | 0x0F | [`Receipt`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -30,6 +31,7 @@ mod module_blob;
 mod named_producer;
 mod partition;
 mod producer;
+mod receipt;
 mod removed;
 mod settled_run;
 mod subscription;
@@ -46,6 +48,7 @@ pub use module_blob::ModuleBlob;
 pub use named_producer::NamedProducer;
 pub use partition::PartitionRow;
 pub use producer::{Producer, ProducersOf};
+pub use receipt::Receipt;
 pub use removed::RemovedPartition;
 pub use settled_run::{SettledRun, SettledRunsOf};
 pub use subscription::Subscription;
