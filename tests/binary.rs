@@ -11,6 +11,8 @@ mod compaction; // the newest record of each key, to the disk and over kills
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]
 mod flights; // real data
+#[path = "binary/ingest.rs"]
+mod ingest; // modules that records go through before they are stored
 #[path = "binary/many.rs"]
 mod many;
 #[path = "binary/modules.rs"]

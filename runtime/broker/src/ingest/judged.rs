@@ -167,3 +167,76 @@ fn bytes_of(record: &RecordView<'_>) -> usize {
 fn count(records: usize) -> u32 {
     u32::try_from(records).expect("a batch has at most 65,536 records")
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::{Compression, Record};
+
+    use super::*;
+
+    fn batch(payloads: &[&str], compression: Compression) -> RecordBatch {
+        let stamp = ProducerStamp { id: 7, epoch: 1, sequence: 9 };
+        let mut builder = BatchBuilder::new().with_compression(compression).with_producer(stamp);
+        for payload in payloads {
+            builder.push(&Record::new(payload.to_string()).with_header("h", "1")).unwrap();
+        }
+        builder.build().unwrap()
+    }
+
+    /// Records at the offsets of their sources.
+    fn made(records: &[(u32, &str)]) -> Delivery {
+        let mut builder = BatchBuilder::new();
+        for (source, payload) in records {
+            builder.push_at(*source, &Record::new(payload.to_string()).with_header("h", "1")).unwrap();
+        }
+        Delivery::Batches(vec![builder.build().unwrap()])
+    }
+
+    fn rejected(position: u32) -> (u32, Unstored) {
+        (position, Unstored::Rejected { module: "m@1".into(), reason: "no".into() })
+    }
+
+    #[test]
+    fn what_is_left_is_dense_marked_and_compressed_as_it_was() {
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+            let batch = batch(&["a", "b", "c", "d", "e", "f"], compression);
+            let plain = batch.decompressed().unwrap();
+            let runs = vec![
+                (0..1, Delivery::Untouched),
+                (1..2, Delivery::Nothing),
+                (2..5, made(&[(2, "c"), (3, "d"), (3, "d"), (4, "other")])),
+            ];
+            // The last was not judged: it is known to be at fault.
+            let (judged, changed) =
+                put_together(&batch, &plain, runs, vec![rejected(1), rejected(5)]).unwrap();
+            assert_eq!((judged.records, changed), (6, 2), "several of one, and another payload");
+            assert_eq!(judged.sources.as_deref(), Some([0, 2, 3, 3, 4].as_slice()));
+            let unstored: Vec<_> = judged.unstored.iter().map(|it| (it.position, it.why.clone())).collect();
+            assert_eq!(unstored, [rejected(1), rejected(5)]);
+            let [left] = judged.batches.as_slice() else { panic!("one batch") };
+            assert!(left.view().is_dense());
+            assert_eq!(
+                (left.view().producer(), left.view().compression()),
+                (batch.view().producer(), compression)
+            );
+            let left = left.decompressed().unwrap();
+            let payloads: Vec<_> = left.view().records().map(|record| record.payload.unwrap()).collect();
+            assert_eq!(payloads, [&b"a"[..], b"c", b"d", b"d", b"other"]);
+        }
+    }
+
+    #[test]
+    fn nothing_left_is_no_batch_and_much_is_several() {
+        let batch = batch(&["a", "b"], Compression::None);
+        let dropped = vec![(0..2, Delivery::Nothing)];
+        let (judged, _) = put_together(&batch, &batch, dropped, vec![rejected(1)]).unwrap();
+        assert!(judged.batches.is_empty() && judged.sources == Some(Vec::new()));
+        assert_eq!(judged.unstored[0].why, Unstored::Dropped);
+        let large = "x".repeat(300_000);
+        let (judged, _) =
+            put_together(&batch, &batch, vec![(0..2, made(&[(0, large.as_str()); 9]))], Vec::new()).unwrap();
+        assert_eq!(judged.batches.iter().map(|batch| batch.view().len()).collect::<Vec<_>>(), [3, 3, 3]);
+        assert!(judged.batches.iter().all(|batch| batch.as_bytes().len() <= BATCH_BYTES_MAX));
+        assert_eq!(judged.unstored.iter().map(|it| it.position).collect::<Vec<_>>(), [1]);
+    }
+}
