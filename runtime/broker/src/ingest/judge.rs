@@ -24,15 +24,15 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The modules, and of which revision they are.
-    modules: Option<(u64, Pipeline)>,
+    pub(super) modules: Option<(u64, Pipeline)>,
     /// Of the batch that was given back last.
-    found: Option<Found>,
+    pub(super) found: Option<Found>,
 }
 
 /// Records of a batch that modules were found to fail on before it was given back: when it comes again, they are not tried again,
 /// so that those behind them get their turn.
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     revision: u64,
     stamp: ProducerStamp,
     faulted: BTreeMap<u32, Unstored>,
@@ -73,35 +73,46 @@ pub(super) async fn judge(
         rejected: BTreeMap::new(),
         tries: 0,
         busy: 0,
-        done: None,
     };
     let kept = memory.modules.take().filter(|(revision, _)| *revision == row.revision);
-    work.pipeline = match kept {
-        Some((_, pipeline)) => pipeline,
-        None => work.bind().await?,
+    let bound = match kept {
+        Some((_, pipeline)) => Ok(pipeline),
+        None => work.bind().await,
     };
-    let result = loop {
+    let result = match bound {
+        Ok(pipeline) => {
+            work.pipeline = pipeline;
+            let (returned, result) = judge_in_turns(shared, work).await?;
+            work = returned;
+            if result.is_err() {
+                work.pipeline.rest();
+            }
+            memory.modules = Some((row.revision, work.pipeline));
+            result
+        }
+        Err(error) => Err(error),
+    };
+    if matches!(result, Err(Error::IngestFaulted { .. })) && stamp.id != 0 {
+        // Without a mark it could not be known again.
+        memory.found = Some(Found { revision: row.revision, stamp, faulted: work.faulted });
+    }
+    result
+}
+
+async fn judge_in_turns(
+    shared: &Arc<Shared>,
+    mut work: Work,
+) -> Result<(Work, Result<Judged, Error>), Error> {
+    loop {
         let (returned, pause) = on_module_thread(shared, work).await?;
         work = returned;
         match pause {
-            Pause::Done => match work.done.take() {
-                Some(judged) => break Ok(judged),
-                None => break Err(Error::Internal("a batch was judged and is not there".into())),
-            },
+            Pause::Done(judged) => return Ok((work, Ok(judged))),
             Pause::Turn => {}
             Pause::Wait(time) => tokio::time::sleep(time).await,
-            Pause::GiveBack(error) => break Err(error),
+            Pause::GiveBack(error) => return Ok((work, Err(error))),
         }
-    };
-    if matches!(result, Err(Error::IngestFaulted { .. })) {
-        // Without a mark it cannot be known again.
-        let faulted = std::mem::take(&mut work.faulted);
-        let revision = row.revision;
-        memory.found = (stamp.id != 0).then_some(Found { revision, stamp, faulted });
-        work.pipeline.rest();
     }
-    memory.modules = Some((row.revision, work.pipeline));
-    result
 }
 
 /// A batch that is being judged, moved between module threads and the network's.
@@ -128,13 +139,12 @@ struct Work {
     tries: usize,
     /// How often there was no instance.
     busy: u32,
-    done: Option<Judged>,
 }
 
 /// Why a module thread gave a batch back.
 enum Pause {
     /// It is judged.
-    Done,
+    Done(Judged),
     /// It had its turn; others wait.
     Turn,
     /// Again after this time.
@@ -183,7 +193,7 @@ impl Work {
         }
         let records = self.plain.view().len();
         loop {
-            let Some(range) = self.next(records) else { return self.finish().map(|()| Pause::Done) };
+            let Some(range) = self.next(records) else { return self.finish().map(Pause::Done) };
             let admission = self.admission.take();
             let admission =
                 admission.unwrap_or_else(|| self.ingest.breaker.admit(self.row.revision, Instant::now()));
@@ -290,7 +300,7 @@ impl Work {
         self.faulted.insert(u32::try_from(offset).unwrap_or(u32::MAX), Unstored::Faulted { module, cause });
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    fn finish(&mut self) -> Result<Judged, Error> {
         let runs = std::mem::take(&mut self.runs);
         let (faulted, rejected) = (self.faulted.len() as u64, self.rejected.len() as u64);
         self.tell_refused();
@@ -313,8 +323,7 @@ impl Work {
             counts.dropped += dropped;
             counts.changed += changed;
         });
-        self.done = Some(judged);
-        Ok(())
+        Ok(judged)
     }
 
     /// The modules are let alone for so long.

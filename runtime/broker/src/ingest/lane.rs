@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Held, Ingest, Judged,
-    judge::{Memory, judge},
+    judge::{Found, Memory, judge},
 };
 use crate::{
     Error, Room,
@@ -37,6 +37,8 @@ struct State {
     running: bool,
     /// Whether a batch that was taken out is not handed in yet.
     busy: bool,
+    /// Of the batch that was given back last, while nobody sees to it.
+    found: Option<Found>,
 }
 
 /// A batch that waits.
@@ -77,10 +79,13 @@ impl Lane {
         next
     }
 
-    /// Whether nothing waits, so that nobody sees to it any more.
-    fn ends(&self) -> bool {
+    /// Whether nothing waits, so that nobody sees to it any more; what was `found` is kept for who comes next.
+    fn ends(&self, found: &mut Option<Found>) -> bool {
         let mut state = self.state();
         state.running = !state.waiting.is_empty();
+        if !state.running {
+            state.found = found.take();
+        }
         !state.running
     }
 
@@ -92,12 +97,12 @@ impl Lane {
 /// Sees to lane `index` until nothing has come for a while.
 pub(super) async fn run(shared: Held, ingest: Arc<Ingest>, index: usize) {
     let Some(lane) = ingest.lanes.get(index) else { return };
-    let mut memory = Memory::default();
+    let mut memory = Memory { found: lane.state().found.take(), ..Memory::default() };
     loop {
         match lane.next() {
             Some(entry) => pass(&shared, &ingest, index, entry, &mut memory).await,
             None if timeout(REST_AFTER, lane.wake.notified()).await.is_ok() => {}
-            None if lane.ends() => return,
+            None if lane.ends(&mut memory.found) => return,
             None => {}
         }
     }
