@@ -29,7 +29,12 @@ pub(crate) enum Command {
     /// The same for several, all or none.
     AppendAllJudged { parts: Vec<(PartitionId, Judged)>, now: Timestamp },
     /// Creates a topic with modules on its ingest; one that is there must have the same.
-    CreateJudgedTopic { name: TopicName, config: TopicConfig, pipeline: Vec<PinnedBinding>, now: Timestamp },
+    CreateJudgedTopic {
+        name: TopicName,
+        config: Box<TopicConfig>,
+        pipeline: Vec<PinnedBinding>,
+        now: Timestamp,
+    },
     /// What the records of a topic go through before they are stored, from now on.
     SetIngest { name: TopicName, pipeline: Vec<PinnedBinding>, now: Timestamp },
     /// Gives the producer `name` its identity: `resume` if it has that still, with a new epoch if it begins `anew`; without

@@ -252,7 +252,8 @@ impl Broker {
             return self.create_topic(name, config).await;
         }
         let pipeline = self.tried_out(name, pipeline).await?;
-        let command = Command::CreateJudgedTopic { name: name.clone(), config, pipeline, now: now() };
+        let (name_of, config) = (name.clone(), Box::new(config));
+        let command = Command::CreateJudgedTopic { name: name_of, config, pipeline, now: now() };
         self.execute(command).await?;
         self.topic(name)
     }

@@ -190,7 +190,7 @@ impl Shard {
                 (self.append_all_judged(parts, now, batch, effects).map(Outcome::AllAppended), sync)
             }
             Command::CreateJudgedTopic { name, config, pipeline, now } => {
-                (self.create_judged_topic(name, config, pipeline, now, batch, effects), true)
+                (self.create_judged_topic(name, *config, pipeline, now, batch, effects), true)
             }
             Command::SetIngest { name, pipeline, now } => {
                 (self.set_ingest(&name, pipeline, now, batch, effects), true)

@@ -349,8 +349,12 @@ mod tests {
         driven.apply(set(pipeline.clone())).unwrap();
         assert_eq!(driven.shard.topics[&topic()].ingest, bound);
         let config = TopicConfig::default();
-        let create =
-            |pipeline| Command::CreateJudgedTopic { name: topic(), config: config.clone(), pipeline, now: 9 };
+        let create = |pipeline| Command::CreateJudgedTopic {
+            name: topic(),
+            config: Box::new(config.clone()),
+            pipeline,
+            now: 9,
+        };
         driven.apply(create(pipeline)).unwrap();
         assert!(matches!(driven.apply(create(Vec::new())), Err(Error::TopicExists(_))));
         driven.apply(set(Vec::new())).unwrap();

@@ -212,7 +212,8 @@ mod tests {
             prop_assert_eq!(records.len() as usize, listed.len());
             prop_assert_eq!(records.iter().map(|(at, it)| (at, it.clone())).collect::<Vec<_>>(), listed.clone());
             for (at, it) in (0u32..).zip(&given) {
-                prop_assert_eq!(records.get(at), it.map(why).as_ref());
+                let wanted = it.map(why);
+                prop_assert_eq!(records.get(at), wanted.as_ref());
                 let before = listed.iter().filter(|(other, _)| *other < at).count();
                 prop_assert_eq!(records.before(at) as usize, before);
             }
