@@ -7,6 +7,7 @@ mod durable; // subscriptions that keep their place
 mod hostile_beside; // all of them at once, beside those that are honest
 mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol
+mod ingest; // modules that records go through before they are stored
 mod messages; // publish and subscribe, over real QUIC
 mod modules; // filter, transform, route
 mod network; // lost, repeated, delayed datagrams, and clients whose address changes

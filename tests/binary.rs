@@ -13,6 +13,8 @@ mod compiling; // modules that cost a compiler much, and memory after hostile on
 mod crash; // SIGKILL under load
 #[path = "binary/flights.rs"]
 mod flights; // real data
+#[path = "binary/ingest.rs"]
+mod ingest; // modules that records go through before they are stored
 #[path = "binary/many.rs"]
 mod many;
 #[path = "binary/modules.rs"]

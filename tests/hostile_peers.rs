@@ -13,7 +13,7 @@ use millstream_wire::{
 };
 use quinn::{Connection, Endpoint};
 
-const ANSWERS: FrameLimits = FrameLimits { head_bytes_max: 1 << 20, body_bytes_max: 1 << 20 };
+pub(crate) const ANSWERS: FrameLimits = FrameLimits { head_bytes_max: 1 << 20, body_bytes_max: 1 << 20 };
 
 /// Trusts everybody: this peer wants to be heard, not to be safe.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ async fn connect(server: &TestServer, alpn: &[u8]) -> Result<Connection, quinn::
     endpoint.connect(address, "localhost").unwrap().await
 }
 
-async fn greeted(server: &TestServer) -> Connection {
+pub(crate) async fn greeted(server: &TestServer) -> Connection {
     let connection = connect(server, ALPN).await.unwrap();
     let answer: Answer<Welcome> = first_answer(&connection, &hello(PROTOCOL_VERSION)).await;
     assert!(matches!(answer, Answer::Ok(_)), "{answer:?}");
@@ -165,7 +165,7 @@ async fn a_cut_or_silent_stream_hurts_nobody() {
     assert_eq!(pong, Answer::Ok(Response::Done));
 }
 
-fn open_publish(topic: &TopicName, resume: Option<ProducerId>) -> Open {
+pub(crate) fn open_publish(topic: &TopicName, resume: Option<ProducerId>) -> Open {
     Open::Publish { topic: topic.clone(), producer: None, resume, anew: false }
 }
 

@@ -1,6 +1,6 @@
 ;; Judges each record as the first byte of its payload says: d drop, r reject, n emit nothing, e emit to the reader with
 ;; another payload, t emit to the topic `out.a` unchanged, b both, s split in three for the reader, x 4,000 copies,
-;; k an output with a key that is too long; anything else keep.
+;; k an output with a key that is too long; anything else keep. With the configuration `"here"` it announces no topics.
 (module
   ;;@prelude
   (global $end (mut i32) (i32.const 0))
@@ -9,7 +9,10 @@
   (data (i32.const 1056) "bad record")
   (data (i32.const 1072) "out.*")
 
-  (func (export "configure") (param i32 i32 i32 i32 i32 i32 i32 i64) (result i32)
+  (func (export "configure")
+    (param i32 i32 i32 i32 i32) (param $config i32) (param $config_len i32) (param i64) (result i32)
+    (if (i32.eq (i32.load8_u offset=1 (local.get $config)) (i32.const 0x68)) ;; h
+      (then (return (call $spec (i32.const 1) (i32.const 15) (i32.const 0) (i32.const 0)))))
     (i32.store (i32.const 2048) (i32.const 1072))
     (i32.store (i32.const 2052) (i32.const 5))
     (call $spec (i32.const 1) (i32.const 15) (i32.const 2048) (i32.const 1)))

@@ -87,12 +87,40 @@ impl TopicShare {
 /// Room for what is published, of each kind, until it is committed; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
-    _shares: Vec<Share>,
+    parts: Vec<Part>,
+    /// Whether some of it is of what everybody has on the way into the store.
+    in_backlog: bool,
+}
+
+/// A part of it.
+#[derive(Debug)]
+enum Part {
+    Share(#[expect(dead_code, reason = "held until it is dropped")] Share),
+    Shared(#[expect(dead_code, reason = "held until it is dropped")] Arc<Room>),
 }
 
 impl From<Share> for Room {
     fn from(share: Share) -> Self {
-        Self { _shares: vec![share] }
+        Self { parts: vec![Part::Share(share)], in_backlog: true }
+    }
+}
+
+impl From<Arc<Room>> for Room {
+    fn from(others: Arc<Room>) -> Self {
+        Self { in_backlog: others.in_backlog, parts: vec![Part::Shared(others)] }
+    }
+}
+
+impl Room {
+    /// The same with room in `backlog`, if it has none there yet. Waits for it, holding nothing that others wait for who have
+    /// room there. Cancel-safe, but this room is given back.
+    pub(crate) async fn widened(mut self, backlog: &Quota, bytes: usize) -> Result<Self, Error> {
+        if !self.in_backlog {
+            let share = backlog.take(bytes as u64).await.map_err(|_| Error::Stopping)?;
+            self.parts.push(Part::Share(share));
+            self.in_backlog = true;
+        }
+        Ok(self)
     }
 }
 
@@ -143,15 +171,24 @@ impl Broker {
         }
         let of_connection = [Of::ConnectionBytesPerS, Of::ConnectionRecordsPerS];
         passed.extend(pass(&connection.rate, all, of_connection, &mut told).await);
-        let mut shares = Vec::with_capacity(topics.len() + 2);
-        shares.push(take(&connection.quota, all.bytes, Of::ConnectionBytes, &mut told).await?);
+        let mut parts = Vec::with_capacity(topics.len() + 3);
+        parts.push(Part::Share(take(&connection.quota, all.bytes, Of::ConnectionBytes, &mut told).await?));
+        let mut in_backlog = true;
         for (topic, weight) in topics {
-            let quota = topic.share().quota.get_or_init(|| Quota::new(self.shared.limits.topic_bytes));
-            shares.push(take(quota, weight.bytes, Of::TopicBytes, &mut told).await?);
+            let quota = match topic.judging() {
+                Some(ingest) => {
+                    in_backlog = false;
+                    ingest.quota()
+                }
+                None => topic.share().quota.get_or_init(|| Quota::new(self.shared.limits.topic_bytes)),
+            };
+            parts.push(Part::Share(take(quota, weight.bytes, Of::TopicBytes, &mut told).await?));
         }
-        shares.push(take(self.backlog(), all.bytes, Of::BrokerBytes, &mut told).await?);
+        // What waits for modules takes nothing of what others need: it gets its room there once it is judged.
+        let widest = if in_backlog { self.backlog() } else { &self.shared.ingest };
+        parts.push(Part::Share(take(widest, all.bytes, Of::BrokerBytes, &mut told).await?));
         passed.into_iter().for_each(Passed::keep);
-        Ok(Room { _shares: shares })
+        Ok(Room { parts, in_backlog })
     }
 
     pub(crate) fn backlog_is_full(&self) -> Error {

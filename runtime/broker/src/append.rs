@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use millstream_store::Store;
+use millstream_store::{Receipt, Store};
 use millstream_types::{
-    Check, PartitionId, ProducerStamp, RecordBatch, Timestamp, TopicName, limits::ATOMIC_BYTES_MAX,
+    Check, PartitionId, ProducerStamp, RecordBatch, Timestamp, TopicName, UnstoredRecords,
+    limits::ATOMIC_BYTES_MAX,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::{
     Allowance, Broker, Error, Room, Topic,
@@ -14,8 +15,11 @@ use crate::{
     broker::now,
     command::{Appended, Command, Outcome, Reply},
     committer::answer,
-    limits::SCHEDULE_AHEAD_MAX,
+    ingest::{Judged, first_refused},
+    limits::{ONE_SHOT_WAIT, SCHEDULE_AHEAD_MAX},
     rate::Weight,
+    receipts::ReceiptRow,
+    rows,
 };
 
 impl Broker {
@@ -31,15 +35,24 @@ impl Broker {
         partition: u32,
         batch: RecordBatch,
     ) -> Result<PendingAppend, Error> {
-        let partition = topic.partition(partition)?;
+        let (index, partition) = (partition, topic.partition(partition)?);
         if !batch.view().is_dense() {
             return Err(Error::SparseBatch);
         }
         let now = now();
         check_schedule(&batch, now)?;
+        let pending = |reply| {
+            Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+        };
+        let (batch, room) = match topic.ingest() {
+            None => (batch, room),
+            Some(ingest) => match ingest.offer(&self.shared, index, batch, room) {
+                Ok(reply) => return pending(reply),
+                Err(back) => back,
+            },
+        };
         let command = Command::Append { partition, batch, now };
-        let reply = self.shared.submitter.hand_in(command, room)?;
-        Ok(PendingAppend { store: self.shared.store.clone(), answer: PendingAnswer::Commit(reply) })
+        pending(self.shared.submitter.hand_in(command, room)?)
     }
 
     /// [`append_in`](Self::append_in) for a connection that has nothing else on its way.
@@ -60,8 +73,9 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::SparseBatch`], [`Error::WrongProducer`] for a batch that
-    /// is marked, [`Error::TooLarge`], [`Error::SlowDown`] when there is no room for them soon, [`Error::ScheduledTooFar`], [`Error::Gone`] when a topic was deleted meanwhile;
-    /// nothing is appended then.
+    /// is marked, [`Error::TooLarge`], [`Error::SlowDown`] when there is no room for them soon, [`Error::ScheduledTooFar`],
+    /// [`Error::Gone`] when a topic was deleted meanwhile, [`Error::RecordRefused`] and [`Error::IngestFaulted`] by modules on the
+    /// ingest of one of the topics; nothing is appended then.
     pub async fn append_all(
         &self,
         connection: &Allowance,
@@ -81,21 +95,70 @@ impl Broker {
             bytes += batch.as_bytes().len();
             let (of, weight) = (self.topic(&topic)?, weight(&batch));
             let place = of.partition(partition)?;
-            let (_, sum) = weights.entry(topic).or_insert((of, Weight::default()));
+            let (of, sum) = weights.entry(topic).or_insert((of, Weight::default()));
             *sum += weight;
-            Ok((place, batch))
+            Ok(Part { topic: Arc::clone(of), index: partition, partition: place, batch })
         });
-        let batches = placed.collect::<Result<Vec<_>, _>>()?;
+        let parts = placed.collect::<Result<Vec<_>, _>>()?;
         if bytes > ATOMIC_BYTES_MAX {
             return Err(Error::TooLarge { what: "an atomic publish", bytes, max: ATOMIC_BYTES_MAX });
         }
         let weights: Vec<_> = weights.values().map(|(topic, weight)| (topic.as_ref(), *weight)).collect();
         let room = self.room_at_once(connection, &weights).await?;
-        let appended = self.shared.submitter.hand_in(Command::AppendAll { batches, now }, room)?;
+        let appended = match parts.iter().any(|part| part.topic.judging().is_some()) {
+            true => self.hand_in_judged(parts, room).await?,
+            false => {
+                let batches = parts.into_iter().map(|part| (part.partition, part.batch)).collect();
+                self.shared.submitter.hand_in(Command::AppendAll { batches, now }, room)?
+            }
+        };
         match answer(appended).await? {
             Outcome::AllAppended(appended) => Ok(appended),
             other => Err(Error::Internal(format!("an atomic publish was answered by {other:?}"))),
         }
+    }
+}
+
+/// A batch of an atomic publish.
+struct Part {
+    topic: Arc<Topic>,
+    /// Of the partition within the topic.
+    index: u32,
+    partition: PartitionId,
+    batch: RecordBatch,
+}
+
+impl Broker {
+    /// Has the batches judged whose topics have modules on their ingest, and hands all of them in, unless one is refused.
+    async fn hand_in_judged(&self, parts: Vec<Part>, room: Room) -> Result<oneshot::Receiver<Reply>, Error> {
+        let room = Arc::new(room);
+        // All are on their way before the first is waited for.
+        let judging: Vec<_> = parts
+            .into_iter()
+            .map(|Part { topic, index, partition, batch }| {
+                let pending = match topic.judging() {
+                    Some(ingest) => Err(ingest.judge(&self.shared, index, batch, Arc::clone(&room))),
+                    None => Ok(Judged::untouched(batch)),
+                };
+                (topic, partition, pending)
+            })
+            .collect();
+        let mut parts = Vec::with_capacity(judging.len());
+        for (part, (topic, partition, pending)) in judging.into_iter().enumerate() {
+            let judged = match pending {
+                Ok(judged) => judged,
+                Err(answer) => answer.await.unwrap_or(Err(Error::Stopping))?,
+            };
+            if let Some((record, why)) = first_refused(&judged) {
+                let (topic, why) = (topic.name().clone(), why.clone());
+                return Err(Error::RecordRefused { part, record, topic, why });
+            }
+            parts.push((partition, judged));
+        }
+        let command = Command::AppendAllJudged { parts, now: now() };
+        let (submitter, bytes) = (&self.shared.submitter, command.size_bytes());
+        let room = timeout(ONE_SHOT_WAIT, Room::from(room).widened(submitter.backlog(), bytes)).await;
+        submitter.hand_in(command, room.unwrap_or_else(|_| Err(self.backlog_is_full()))?)
     }
 }
 
@@ -185,6 +248,13 @@ fn search(
     stamp: ProducerStamp,
     records: usize,
 ) -> Result<Appended, Error> {
+    let told = Receipt { partition, producer: stamp.id, sequence: stamp.sequence };
+    if let Some(row) = store.get(&told)? {
+        let row: ReceiptRow = rows::decode("receipt", &row)?;
+        if let Some(appended) = row.into_appended(stamp, records) {
+            return Ok(appended);
+        }
+    }
     let row = store.partition(partition).ok_or(Error::Gone)?;
     let mut end = row.next_offset;
     while let Some(last) = end.checked_sub(1)
@@ -204,6 +274,7 @@ fn search(
                 records: u32::try_from(view.len()).unwrap_or(u32::MAX),
                 timestamp: view.timestamp(),
                 offsets: Arc::default(),
+                unstored: UnstoredRecords::default(),
             });
         }
         // Its batches are in order: what is not behind the ones before it is not there.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::limits::{BREAKER_FAULTS, BREAKER_WAIT};
 
-/// See the module's head. Shared by all who run the modules of one subscription.
+/// See the module's head. Shared by all who run the modules of one subscription, or on the ingest of one topic.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker(Mutex<State>);
 
@@ -77,6 +77,13 @@ impl Breaker {
                 Admission::Probe
             }
         }
+    }
+
+    /// How long those of `revision` are let alone yet, at `now`; `None` where they are not.
+    pub(crate) fn wait(&self, revision: u64, now: Instant) -> Option<Duration> {
+        let state = self.lock();
+        let open = state.open.as_ref().filter(|_| state.revision == revision);
+        open.map(|open| open.until.saturating_duration_since(now))
     }
 
     /// Who was to try one record could not: the next may, at `now`.
@@ -167,6 +174,8 @@ mod tests {
         assert_eq!((fail(&breaker, 9, start), breaker.fault()), (News::None, None));
         assert_eq!((fail(&breaker, 1, start), breaker.fault()), (News::Opened, Some("it traps".into())));
         assert_eq!(breaker.admit(0, start + SECOND / 4), Admission::Wait(SECOND * 3 / 4));
+        let wait = |at| breaker.wait(0, start + at);
+        assert_eq!([wait(SECOND / 4), wait(SECOND * 2)], [Some(SECOND * 3 / 4), Some(Duration::ZERO)]);
         assert_eq!(breaker.admit(0, start + SECOND), Admission::Probe);
         // Others wait for what comes of it.
         assert_eq!(breaker.admit(0, start + SECOND * 5 / 4), Admission::Wait(SECOND * 3 / 4));

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error, Limits, Subscription, Topic,
+    admission::Quota,
     catalog::Catalog,
     command::{Command, Outcome, Reply},
     committer::{Committer, Submitter, answer},
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     pub(crate) tail: Arc<Tail>,
     pub(crate) submitter: Submitter,
+    /// Bytes that wait for modules on topics' ingests, of everybody.
+    pub(crate) ingest: Quota,
     /// What leases are measured from.
     started: Instant,
     pub(crate) limits: Limits,
@@ -155,6 +158,7 @@ impl Broker {
         let shared = Shared {
             upkeep: upkeep::Thread::start(&store, &catalog, &submitter, interval)?,
             submitter,
+            ingest: Quota::new(settings.limits.commit_backlog_bytes),
             workers: Workers::start(0, MODULE_JOBS_MAX)?,
             tail,
             store,
@@ -202,6 +206,7 @@ impl Broker {
         }
         self.shared.upkeep.stop();
         self.shared.submitter.close();
+        self.shared.ingest.close();
         let thread = self.shared.committer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committer panicked");
@@ -304,7 +309,7 @@ impl Broker {
     /// Deletes a stored module, `NAME@VERSION` or the only version of `NAME`. Not cancel-safe: it may be deleted all the same.
     ///
     /// # Errors
-    /// [`Error::ModuleBound`] while a subscription binds it; [`Error::UnknownModule`], [`Error::AmbiguousModule`],
+    /// [`Error::ModuleBound`] while a subscription or a topic's ingest binds it; [`Error::UnknownModule`], [`Error::AmbiguousModule`],
     /// [`Error::StockModule`], [`Error::DeleteByDigest`].
     pub async fn delete_module(&self, reference: &str) -> Result<(), Error> {
         let name = self.shared.registry.one_version(reference)?;

@@ -131,12 +131,20 @@ impl Catalog {
         self.read().modules.values().find(|row| row.sha256 == *sha256).cloned()
     }
 
-    /// The subscriptions, ephemeral ones included, of whose bindings one is as `wanted`.
-    pub(crate) fn binders(&self, wanted: impl Fn(&PinnedBinding) -> bool) -> Vec<SubscriptionName> {
+    /// The subscriptions, ephemeral ones included, and the topics of whose bindings one is as `wanted`.
+    pub(crate) fn binders(
+        &self,
+        wanted: impl Fn(&PinnedBinding) -> bool,
+    ) -> (Vec<SubscriptionName>, Vec<TopicName>) {
         let inner = self.read();
         let binders = inner.subscriptions.values();
         let binders = binders.filter(|subscription| subscription.binds(&wanted));
-        binders.map(|subscription| subscription.name().clone()).collect()
+        let topics = inner.topics.values();
+        let topics = topics.filter(|topic| topic.ingest().is_some_and(|ingest| ingest.binds(&wanted)));
+        (
+            binders.map(|subscription| subscription.name().clone()).collect(),
+            topics.map(|topic| topic.name().clone()).collect(),
+        )
     }
 
     /// What the module called `name` has used in all subscriptions; none where it was not called.
@@ -149,13 +157,13 @@ impl Catalog {
         })
     }
 
-    /// How many subscriptions, ephemeral ones included, bind each module that is bound.
+    /// How many subscriptions, ephemeral ones included, and topics' ingests bind each module that is bound.
     pub(crate) fn bound(&self) -> HashMap<String, u64> {
-        let mut bound = HashMap::new();
-        for subscription in self.read().subscriptions.values() {
-            for module in subscription.bound_modules() {
-                *bound.entry(module).or_default() += 1;
-            }
+        let (mut bound, inner) = (HashMap::new(), self.read());
+        let subscriptions = inner.subscriptions.values().map(|subscription| subscription.bound_modules());
+        let topics = inner.topics.values().filter_map(|topic| topic.ingest());
+        for module in subscriptions.chain(topics.map(|ingest| ingest.bound_modules())).flatten() {
+            *bound.entry(module).or_default() += 1;
         }
         bound
     }
@@ -181,6 +189,11 @@ impl Inner {
             Effect::TopicUpdated { name, config } => {
                 if let Some(topic) = self.topics.get(&name) {
                     topic.set_config(&config);
+                }
+            }
+            Effect::IngestSet { name, ingest } => {
+                if let Some(topic) = self.topics.get(&name) {
+                    topic.set_ingest(ingest);
                 }
             }
             Effect::TopicDeleted { name, partitions } => {

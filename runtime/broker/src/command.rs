@@ -8,11 +8,13 @@ use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
     Compaction, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName, ProducerStamp,
     RecordBatch, Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
+    UnstoredRecords,
 };
 
 use crate::{
     Error,
     bindings::PinnedBinding,
+    ingest::Judged,
     rows::{CursorRow, ModuleRow, SubscriptionRow, TriedRow},
 };
 
@@ -23,6 +25,19 @@ pub(crate) enum Command {
     Append { partition: PartitionId, batch: RecordBatch, now: Timestamp },
     /// Appends batches that were checked in full, all or none.
     AppendAll { batches: Vec<(PartitionId, RecordBatch)>, now: Timestamp },
+    /// Appends what the modules on a topic's ingest made of a batch.
+    AppendJudged { partition: PartitionId, judged: Judged, now: Timestamp },
+    /// The same for several, all or none.
+    AppendAllJudged { parts: Vec<(PartitionId, Judged)>, now: Timestamp },
+    /// Creates a topic with modules on its ingest; one that is there must have the same.
+    CreateJudgedTopic {
+        name: TopicName,
+        config: Box<TopicConfig>,
+        pipeline: Vec<PinnedBinding>,
+        now: Timestamp,
+    },
+    /// What the records of a topic go through before they are stored, from now on.
+    SetIngest { name: TopicName, pipeline: Vec<PinnedBinding>, now: Timestamp },
     /// Gives the producer `name` its identity: `resume` if it has that still, with a new epoch if it begins `anew`; without
     /// `resume` a new epoch, and whoever had the name before is refused from then on. `id` is for a new name.
     OpenProducer { name: ProducerName, id: u64, resume: Option<ProducerId>, anew: bool },
@@ -132,6 +147,8 @@ impl Command {
         let payload = match self {
             Self::Append { batch, .. } => batch.as_bytes().len(),
             Self::AppendAll { batches, .. } => batches.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
+            Self::AppendJudged { judged, .. } => judged.size_bytes(),
+            Self::AppendAllJudged { parts, .. } => parts.iter().map(|(_, judged)| judged.size_bytes()).sum(),
             Self::PutModule { wasm, .. } => wasm.len(),
             Self::DeadLetter { letters, sources, .. } => letters.as_bytes().len() + sources.len() * 16,
             Self::Settle { settlements, .. } => {
@@ -142,7 +159,10 @@ impl Command {
                 compacted.rewrites.iter().map(bytes).sum()
             }
             Self::CloseLetters { letters, .. } => letters.len() * 64,
-            Self::Rebind { pipeline, .. } | Self::SetShadow { pipeline: Some(pipeline), .. } => {
+            Self::Rebind { pipeline, .. }
+            | Self::SetShadow { pipeline: Some(pipeline), .. }
+            | Self::SetIngest { pipeline, .. }
+            | Self::CreateJudgedTopic { pipeline, .. } => {
                 pipeline.iter().map(|binding| binding.config.len()).sum()
             }
             Self::Route { outputs, .. } => outputs.iter().map(|(_, batch)| batch.as_bytes().len()).sum(),
@@ -191,15 +211,17 @@ pub(crate) struct Letter {
 /// Where a batch stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
-    /// Offset of its first record.
+    /// Offset of its first record that is stored.
     pub base_offset: Offset,
-    /// Number of records.
+    /// Number of records, those included that are not stored.
     pub records: u32,
     /// When it was appended, ms since the Unix epoch.
     pub timestamp: Timestamp,
-    /// Where each record stands, if some were appended before by their message ids; else empty, and they follow each
-    /// other.
+    /// Where each record stands, if some were appended before by their message ids, or modules made several of one; else empty,
+    /// and those that are stored follow each other.
     pub offsets: Arc<[Offset]>,
+    /// Records that the modules on the topic's ingest did not let be stored.
+    pub unstored: UnstoredRecords,
 }
 
 /// What a command did.

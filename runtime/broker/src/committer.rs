@@ -66,6 +66,12 @@ impl Submitter {
         Ok(answer)
     }
 
+    /// The same for whoever waits for `reply`.
+    pub(crate) fn hand_in_for(&self, command: Command, room: Room, reply: oneshot::Sender<Reply>) {
+        // Fails only when the committer has ended: who waits is told so by the loss of `reply`.
+        let _ = self.queue.send(Message::Command(Submitted { command, reply, _room: room }));
+    }
+
     /// Hands in `command` and waits for its answer. Cancelling gives up the answer, not the command.
     pub(crate) async fn execute(&self, command: Command) -> Reply {
         answer(self.submit(command).await?).await

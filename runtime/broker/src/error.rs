@@ -2,7 +2,7 @@
 
 use millstream_store::ReadError;
 use millstream_types::{
-    BatchError, DeliveryMode, ModuleName, Offset, SlowDown, SubscriptionName, Timestamp, TopicName,
+    BatchError, DeliveryMode, ModuleName, Offset, SlowDown, SubscriptionName, Timestamp, TopicName, Unstored,
 };
 
 /// What the broker answers instead of doing what was asked.
@@ -277,7 +277,7 @@ pub enum Error {
         sha256: String,
     },
     /// It is in use.
-    #[error("module {name} is bound by {0}; bind another module there with `millstream module bind`, or delete {1} first", binders(told, *count), if *count == 1 { "it" } else { "them" })]
+    #[error("module {name} is bound by {}", binders(told, *count, topics, *topic_count))]
     ModuleBound {
         /// The module.
         name: ModuleName,
@@ -285,6 +285,10 @@ pub enum Error {
         count: usize,
         /// Some of them.
         told: Vec<SubscriptionName>,
+        /// On the ingest of how many topics it is.
+        topic_count: usize,
+        /// Some of them.
+        topics: Vec<TopicName>,
     },
     /// A name of several versions where one is needed.
     #[error("module {name} has {} versions: say which, {}", versions.len(), some(versions))]
@@ -306,6 +310,42 @@ pub enum Error {
     /// Belongs to the broker.
     #[error("names under std/ belong to the broker; push {0} under another name")]
     ReservedName(ModuleName),
+    /// It cannot be on a topic's ingest.
+    #[error("module {module} cannot be on a topic's ingest: {cause}")]
+    NotForIngest {
+        /// As bound.
+        module: String,
+        /// Why.
+        cause: String,
+    },
+    /// The modules on a topic's ingest fail on everything; nothing was stored.
+    #[error(
+        "topic {topic} takes no records for now: {fault}; publish again later (one record is tried now and then), or set other \
+         modules with `millstream topic ingest {topic}`"
+    )]
+    IngestFaulted {
+        /// The topic.
+        topic: TopicName,
+        /// Why.
+        fault: String,
+        /// When to try again.
+        after_ms: u32,
+    },
+    /// Modules on a topic's ingest did not let a record of an atomic publish be stored; nothing was stored.
+    #[error(
+        "record {record} of batch {part} of the atomic publish, for topic {topic}, {}; nothing is stored",
+        refused(why)
+    )]
+    RecordRefused {
+        /// Which batch of the request, from 0.
+        part: usize,
+        /// Which record of it, from 0.
+        record: u32,
+        /// Its topic.
+        topic: TopicName,
+        /// Why.
+        why: Unstored,
+    },
     /// Cannot run here.
     #[error("the module is refused: {0}")]
     ModuleRefused(String),
@@ -387,10 +427,38 @@ pub enum Error {
     Internal(String),
 }
 
-fn binders(told: &[SubscriptionName], count: usize) -> String {
-    let what = if count == 1 { "subscription" } else { "subscriptions" };
-    let more = if count > told.len() { ", ..." } else { "" };
-    format!("{count} {what}, {}{more}", told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+fn binders(told: &[SubscriptionName], count: usize, topics: &[TopicName], topic_count: usize) -> String {
+    let names = |told: Vec<String>, count: usize| {
+        let more = if count > told.len() { ", ..." } else { "" };
+        format!("{}{more}", told.join(", "))
+    };
+    let mut by = Vec::new();
+    if count > 0 {
+        let what = if count == 1 { "subscription" } else { "subscriptions" };
+        let them = if count == 1 { "it" } else { "them" };
+        let names = names(told.iter().map(ToString::to_string).collect(), count);
+        by.push(format!(
+            "{count} {what}, {names}; bind another module there with `millstream module bind`, or delete {them} first"
+        ));
+    }
+    if topic_count > 0 {
+        let what = if topic_count == 1 { "topic" } else { "topics" };
+        let names = names(topics.iter().map(ToString::to_string).collect(), topic_count);
+        by.push(format!(
+            "the ingest of {what} {names}; set other modules there with `millstream topic ingest`, or none with --none"
+        ));
+    }
+    by.join("; and by ")
+}
+
+fn refused(why: &Unstored) -> String {
+    match why {
+        Unstored::Dropped => "was dropped".to_owned(),
+        Unstored::Rejected { module, reason } => format!("was rejected by module {module}: {reason}"),
+        Unstored::Faulted { module, cause } => {
+            format!("was not judged, since module {module} failed on it: {cause}")
+        }
+    }
 }
 
 fn some(versions: &[ModuleName]) -> String {

@@ -61,6 +61,18 @@ pub(crate) const ONE_SHOT_WAIT: Duration = Duration::from_secs(2);
 pub(crate) const PRODUCER_RECENT_MAX: usize = 32;
 /// Producers that a partition remembers.
 pub(crate) const PARTITION_PRODUCERS_MAX: usize = 10_000;
+/// Receipts of batches of one producer that a partition keeps as rows, and bytes of them: a publisher has no more than this
+/// without a receipt.
+pub(crate) const RECEIPTS_MAX: usize = 4_096;
+pub(crate) const RECEIPT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of batches to one topic that wait for the modules on its ingest, or are judged by them.
+pub(crate) const INGEST_BYTES: usize = 4 << 20;
+/// Partitions of one topic of which batches are judged, or wait to be handed in, at once.
+pub(crate) const INGEST_AT_ONCE: usize = 4;
+/// Most bytes that modules may make of one batch there.
+pub(crate) const INGEST_MADE_BYTES_MAX: usize = 8 << 20;
+/// How often a batch waits for a module instance when all are in use; then its publisher does.
+pub(crate) const INGEST_BUSY_MAX: u32 = 100;
 /// Message ids of a partition that one generation remembers; beyond it the next one begins early.
 pub(crate) const GENERATION_IDS_MAX: usize = 500_000;
 /// How far ahead a record may be scheduled.

@@ -30,12 +30,12 @@ struct Generation {
 }
 
 /// The hash of an id: 128 bits, so that two ids share one by no chance that counts. In words, so that nothing is padded.
-type Id = [u32; 4];
+pub(crate) type Id = [u32; 4];
 
 /// An offset, its lower half first.
 type Place = [u32; 2];
 
-fn hash(id: &[u8]) -> Id {
+pub(crate) fn hash(id: &[u8]) -> Id {
     let hash = XxHash3_128::oneshot(id);
     [hash as u32, (hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32]
 }
@@ -113,20 +113,34 @@ impl MessageIds {
         self.window_ms > 0 && batch.view().is_identified()
     }
 
-    /// What of `batch` was not appended before; `None` for all of it.
+    /// [`fresh_of`](Self::fresh_of) for a batch as it was published.
+    #[cfg(test)]
+    pub(crate) fn fresh(&self, batch: &RecordBatch) -> Result<Option<Fresh>, BatchError> {
+        self.fresh_of(batch, |_, _| false)
+    }
+
+    /// What of `batch` was not appended before; `None` for all of it. Some records may be made of one, `siblings` by their
+    /// positions: such share its id, and are fresh together.
     ///
     /// # Errors
     /// When its payloads do not decompress.
-    pub(crate) fn fresh(&self, batch: &RecordBatch) -> Result<Option<Fresh>, BatchError> {
+    pub(crate) fn fresh_of(
+        &self,
+        batch: &RecordBatch,
+        siblings: impl Fn(usize, usize) -> bool,
+    ) -> Result<Option<Fresh>, BatchError> {
         let view = batch.view();
-        let mut here: HashMap<Id, u64> = HashMap::new();
+        let mut here: HashMap<Id, (u64, usize)> = HashMap::new();
         let (mut places, mut next) = (Vec::with_capacity(view.len()), 0);
-        for record in view.records() {
+        for (at, record) in view.records().enumerate() {
             let id = record.message_id.map(hash);
             let before = id.and_then(|id| self.find(id)).map(Where::Before);
-            let within = id.and_then(|id| here.get(&id).copied()).map(Where::Within);
+            let first = id.and_then(|id| here.get(&id).copied()).filter(|(_, first)| !siblings(*first, at));
+            let within = first.map(|(place, _)| Where::Within(place));
             places.push(before.or(within).unwrap_or_else(|| {
-                here.extend(id.map(|id| (id, next)));
+                if let Some(id) = id {
+                    here.entry(id).or_insert((next, at));
+                }
                 next += 1;
                 Where::Within(next - 1)
             }));
@@ -169,7 +183,10 @@ impl MessageIds {
                 .records()
                 .zip(base..)
                 .filter_map(|(record, offset)| Some((record.message_id?, offset)));
-            newest.offsets.extend(ids.map(|(id, offset)| (hash(id), [offset as u32, (offset >> 32) as u32])));
+            for (id, offset) in ids {
+                // Of several that were made of one record, the first.
+                newest.offsets.entry(hash(id)).or_insert([offset as u32, (offset >> 32) as u32]);
+            }
         }
         forgotten
     }
@@ -179,7 +196,8 @@ impl MessageIds {
         self.generations.iter().flat_map(|generation| generation.batches.iter())
     }
 
-    fn find(&self, id: Id) -> Option<Offset> {
+    /// Where the record with this id was appended, if it is remembered.
+    pub(crate) fn find(&self, id: Id) -> Option<Offset> {
         let [low, high] = self.generations.iter().rev().find_map(|generation| generation.offsets.get(&id))?;
         Some(Offset::from(*low) | Offset::from(*high) << 32)
     }
@@ -220,6 +238,21 @@ mod tests {
         let third = ids.fresh(&batch(&["b", "a"])).unwrap().unwrap();
         assert!(third.batch.is_none());
         assert_eq!(third.offsets(7), [102, 100]);
+    }
+
+    #[test]
+    fn what_was_made_of_one_record_is_fresh_together_and_known_by_the_first() {
+        let mut ids = MessageIds::new(1_000);
+        let made = batch(&["a", "a", "b", "a"]);
+        let sources = [0, 0, 1, 2];
+        let fresh = ids.fresh_of(&made, |a, b| sources[a] == sources[b]).unwrap().unwrap();
+        assert_eq!(fresh.offsets(100), [100, 101, 102, 100], "the last is another record with the same id");
+        let kept = fresh.batch.unwrap();
+        assert_eq!(payloads(&kept), [b"0", b"1", b"2"]);
+        ids.appended(&kept, 100, 5);
+        let again = ids.fresh_of(&batch(&["a", "a"]), |_, _| true).unwrap().unwrap();
+        assert!(again.batch.is_none());
+        assert_eq!(again.offsets(200), [100, 100]);
     }
 
     #[test]

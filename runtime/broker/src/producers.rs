@@ -135,7 +135,8 @@ mod tests {
     }
 
     fn appended(base_offset: u64, records: u32) -> Appended {
-        Appended { base_offset, records, timestamp: 100, offsets: [].into() }
+        let unstored = millstream_types::UnstoredRecords::default();
+        Appended { base_offset, records, timestamp: 100, offsets: [].into(), unstored }
     }
 
     #[test]
@@ -192,6 +193,7 @@ mod tests {
                 records: 1,
                 timestamp: i64::try_from(id).unwrap(),
                 offsets: [].into(),
+                unstored: millstream_types::UnstoredRecords::default(),
             };
             assert_eq!(producers.make_room_for(id, 1_000), [0; 0]);
             producers.appended(ProducerStamp { id, epoch: 0, sequence: 0 }, at);

@@ -10,6 +10,7 @@ use crate::{
     Error, Limits,
     message_ids::MessageIds,
     producers::Producers,
+    receipts::Receipts,
     rows::{
         self, CursorRow, ModuleRow, NEXT_PARTITION, NEXT_SUBSCRIPTION, NamedProducerRow, StateSizeRow,
         SubscriptionRow, TopicRow, decode_u32, decode_u64,
@@ -32,6 +33,7 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
                 sync: row.config.durability == Durability::Sync,
                 newest: stored.newest_ms,
                 producers: Producers::default(),
+                receipts: Receipts::default(),
                 ids: MessageIds::new(row.config.dedup_window_ms),
             };
             shard.partitions.insert(*partition, state);
@@ -43,6 +45,12 @@ pub(crate) fn recover(store: &Store, limits: Limits) -> Result<Shard, Error> {
         if let Some(state) = shard.partitions.get_mut(&key.partition) {
             state.producers.recover(key.producer, rows::decode("producer", &value)?);
         }
+    }
+    for row in store.scan::<millstream_store::Receipt>() {
+        let (key, value) = row?;
+        let Some(state) = shard.partitions.get_mut(&key.partition) else { continue };
+        let next = state.producers.row(key.producer).map_or(0, |row| row.next);
+        state.receipts.recover(key.producer, next, key.sequence, value.len());
     }
     for row in store.scan::<millstream_store::IdentifiedBatch>() {
         let (IdentifiedBatch { partition, base_offset }, _) = row?;

@@ -8,7 +8,7 @@ use millstream_engine::{
     Setup, State, Trust, TrustError,
 };
 use millstream_store::{ModuleBlob, Store};
-use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner};
+use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner, SubscriptionName};
 
 use crate::{
     Error, StockModule, Subscription, bindings::PinnedBinding, catalog::Catalog, limits::BINDERS_LISTED_MAX,
@@ -30,6 +30,19 @@ pub(crate) struct Registry {
     catalog: Arc<Catalog>,
     tail: Arc<Tail>,
     stock: Vec<(ModuleName, ModuleRow, Bytes)>,
+}
+
+/// Where modules are bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    /// As modules are told, a name or a pattern.
+    pub(crate) topic: String,
+    /// As modules are told; empty on a topic's ingest.
+    pub(crate) subscription: String,
+    /// Under which their lines are told.
+    pub(crate) reader: SubscriptionName,
+    /// Of a processor.
+    pub(crate) state: Option<State>,
 }
 
 impl Registry {
@@ -102,13 +115,16 @@ impl Registry {
 
     fn describe_found(&self, name: &str, row: &ModuleRow) -> ModuleInfo {
         let by_digest = name.starts_with(DIGEST_PREFIX);
-        let mut bound_by = self.catalog.binders(|binding| match by_digest {
+        let wanted = |binding: &PinnedBinding| match by_digest {
             true => binding.sha256 == row.sha256,
             false => binding.module == name,
-        });
-        let bound = bound_by.len() as u64;
+        };
+        let (mut bound_by, mut ingest_of) = self.catalog.binders(wanted);
+        let bound = (bound_by.len() + ingest_of.len()) as u64;
         bound_by.truncate(BINDERS_LISTED_MAX);
-        ModuleInfo { bound, bound_by, usage: self.catalog.usage(name), ..info(name, row, &self.trust) }
+        ingest_of.truncate(BINDERS_LISTED_MAX);
+        let usage = self.catalog.usage(name);
+        ModuleInfo { bound, bound_by, ingest_of, usage, ..info(name, row, &self.trust) }
     }
 
     /// What `reference` means now, and its bytes. Reads the store.
@@ -151,28 +167,33 @@ impl Registry {
         pipeline: &[PinnedBinding],
     ) -> Result<Vec<Bound>, Error> {
         let state = subscription.processing().map(|it| it.state(&self.store, subscription.id()));
-        let bound = pipeline.iter().map(|binding| self.bind_one(subscription, binding, state.as_ref()));
-        let bound = bound.collect::<Result<Vec<_>, _>>()?;
-        if state.is_some() {
+        let seat = Seat {
+            topic: subscription.topic().to_string(),
+            subscription: subscription.name().to_string(),
+            reader: subscription.name().clone(),
+            state,
+        };
+        let bound = self.bind_at(&seat, pipeline)?;
+        if seat.state.is_some() {
             processors::check(subscription, &bound)?;
         }
         Ok(bound)
     }
 
-    fn bind_one(
-        &self,
-        subscription: &Subscription,
-        binding: &PinnedBinding,
-        state: Option<&State>,
-    ) -> Result<Bound, Error> {
+    /// The same for any place.
+    pub(crate) fn bind_at(&self, seat: &Seat, pipeline: &[PinnedBinding]) -> Result<Vec<Bound>, Error> {
+        pipeline.iter().map(|binding| self.bind_one(seat, binding)).collect()
+    }
+
+    fn bind_one(&self, seat: &Seat, binding: &PinnedBinding) -> Result<Bound, Error> {
         let module = self.load(binding)?;
         let setup = Setup {
-            topic: subscription.topic().to_string(),
-            subscription: subscription.name().to_string(),
+            topic: seat.topic.clone(),
+            subscription: seat.subscription.clone(),
             config: binding.config.clone(),
-            state: state.cloned(),
+            state: seat.state.clone(),
         };
-        let (name, reader) = (binding.module.clone(), subscription.name().clone());
+        let (name, reader) = (binding.module.clone(), seat.reader.clone());
         let tail = Arc::clone(&self.tail);
         let log = LogSink::new(move |line| tail.write(&reader, &name, line.level, line.text, line.left_out));
         module.bind(&setup, &self.limits, log).map_err(|error| {
@@ -285,5 +306,6 @@ fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
         bound: 0,
         bound_by: Vec::new(),
         usage: None,
+        ingest_of: Vec::new(),
     }
 }

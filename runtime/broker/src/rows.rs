@@ -8,7 +8,11 @@ use millstream_types::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Error, bindings::Bindings, dead_letter};
+use crate::{
+    Error,
+    bindings::{Bindings, PinnedBinding},
+    dead_letter,
+};
 
 /// Next partition id to give, `u32` little-endian.
 pub(crate) const NEXT_PARTITION: Counter = Counter(1);
@@ -23,6 +27,19 @@ pub(crate) struct TopicRow {
     pub(crate) config: TopicConfig,
     pub(crate) created_ms: Timestamp,
     pub(crate) partitions: Vec<PartitionId>,
+    /// The last that was set.
+    #[serde(default)]
+    pub(crate) ingest: IngestRow,
+}
+
+/// The modules on a topic's ingest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IngestRow {
+    /// Counted from 1; 0: there never were any.
+    pub(crate) revision: u64,
+    /// None: records go by.
+    pub(crate) pipeline: Vec<PinnedBinding>,
+    pub(crate) bound_ms: Timestamp,
 }
 
 /// A durable subscription.

@@ -8,10 +8,11 @@ use std::{
 };
 
 use millstream_engine::StateSize;
-use millstream_store::{Batch, IdentifiedBatch, NamedProducer, Producer, Topic};
+use millstream_store::{Batch, IdentifiedBatch, NamedProducer, Producer, Receipt, Topic};
 use millstream_types::{
-    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, RecordBatch,
-    Retention, SubscriptionName, Timestamp, TopicConfig, TopicName, limits::TOPIC_PARTITIONS_MAX,
+    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp,
+    RecordBatch, Retention, SubscriptionName, Timestamp, TopicConfig, TopicName, UnstoredRecords,
+    limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{
@@ -21,7 +22,10 @@ use crate::{
     limits::PARTITION_PRODUCERS_MAX,
     message_ids::MessageIds,
     producers::{Judgement, Producers},
-    rows::{self, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow},
+    receipts::Receipts,
+    rows::{
+        self, IngestRow, ModuleRow, NEXT_PARTITION, NamedProducerRow, SubscriptionRow, TopicRow, TriedRow,
+    },
     settled::Settled,
 };
 
@@ -42,6 +46,11 @@ pub(crate) enum Effect {
     TopicUpdated {
         name: TopicName,
         config: TopicConfig,
+    },
+    /// Other modules are on a topic's ingest from now on, or none.
+    IngestSet {
+        name: TopicName,
+        ingest: IngestRow,
     },
     TopicDeleted {
         name: TopicName,
@@ -133,6 +142,7 @@ pub(crate) struct PartitionState {
     /// Timestamps do not run backwards within a partition, whatever the clock does.
     pub(crate) newest: Timestamp,
     pub(crate) producers: Producers,
+    pub(crate) receipts: Receipts,
     pub(crate) ids: MessageIds,
 }
 
@@ -155,6 +165,16 @@ pub(crate) struct PartitionCursor {
     pub(crate) tried: BTreeMap<Offset, TriedRow>,
 }
 
+impl PartitionState {
+    /// Removes the rows of a producer that is known no longer.
+    fn forget_producer(&mut self, partition: PartitionId, producer: u64, batch: &mut Batch) {
+        batch.remove(&Producer { partition, producer });
+        for sequence in self.receipts.forget(producer) {
+            batch.remove(&Receipt { partition, producer, sequence });
+        }
+    }
+}
+
 impl Shard {
     /// Applies `command`: changes the state, writes what changed to `batch`, and notes what to make visible in `effects`.
     /// A refused command changes nothing.
@@ -175,6 +195,21 @@ impl Shard {
                     |(id, _): &(PartitionId, _)| self.partitions.get(id).is_some_and(|state| state.sync);
                 let sync = batches.iter().any(sync);
                 (self.append_all(batches, now, batch, effects).map(Outcome::AllAppended), sync)
+            }
+            Command::AppendJudged { partition, judged, now } => {
+                let sync = self.partitions.get(&partition).is_some_and(|state| state.sync);
+                (self.publish_judged(partition, judged, now, batch, effects), sync)
+            }
+            Command::AppendAllJudged { parts, now } => {
+                let sync =
+                    parts.iter().any(|(id, _)| self.partitions.get(id).is_some_and(|state| state.sync));
+                (self.append_all_judged(parts, now, batch, effects).map(Outcome::AllAppended), sync)
+            }
+            Command::CreateJudgedTopic { name, config, pipeline, now } => {
+                (self.create_judged_topic(name, *config, pipeline, now, batch, effects), true)
+            }
+            Command::SetIngest { name, pipeline, now } => {
+                (self.set_ingest(&name, pipeline, now, batch, effects), true)
             }
             Command::OpenProducer { name, id, resume, anew } => {
                 (self.open_producer(name, id, resume, anew, batch), true)
@@ -249,8 +284,23 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
         let stamp = records.view().producer();
+        if let Some(known) = self.appended_before(partition, stamp, records.view().len())? {
+            return Ok(known);
+        }
+        let appended = self.append_fresh(partition, records, now, batch, effects)?;
+        self.note_appended(partition, stamp, &appended, batch);
+        Ok(Outcome::Appended(appended))
+    }
+
+    /// What is known of the batch of so many `records` that `stamp` marks, if it was appended before.
+    fn appended_before(
+        &self,
+        partition: PartitionId,
+        stamp: ProducerStamp,
+        records: usize,
+    ) -> Result<Option<Outcome>, Error> {
         if stamp.id == 0 {
-            return self.append_fresh(partition, records, now, batch, effects).map(Outcome::Appended);
+            return Ok(None);
         }
         let fenced = |epoch| Error::ProducerFenced { id: stamp.id, epoch, found: stamp.epoch };
         if let Some(epoch) = self.epochs.get(&stamp.id).filter(|epoch| **epoch > stamp.epoch) {
@@ -258,21 +308,29 @@ impl Shard {
         }
         let state = self.partitions.get(&partition).ok_or(Error::Gone)?;
         match state.producers.judge(stamp) {
-            Judgement::Append => {}
-            Judgement::Duplicate(Some(appended)) => return Ok(Outcome::Appended(appended)),
-            Judgement::Duplicate(None) => {
-                let records = records.view().len();
-                return Ok(Outcome::Duplicate { partition, stamp, records });
-            }
+            Judgement::Append => Ok(None),
+            Judgement::Duplicate(Some(appended)) => Ok(Some(Outcome::Appended(appended))),
+            Judgement::Duplicate(None) => Ok(Some(Outcome::Duplicate { partition, stamp, records })),
             Judgement::Gap { expected } => {
-                return Err(Error::OutOfSequence { id: stamp.id, found: stamp.sequence, expected });
+                Err(Error::OutOfSequence { id: stamp.id, found: stamp.sequence, expected })
             }
-            Judgement::Fenced { epoch } => return Err(fenced(epoch)),
+            Judgement::Fenced { epoch } => Err(fenced(epoch)),
         }
-        let appended = self.append_fresh(partition, records, now, batch, effects)?;
-        let state = self.partitions.get_mut(&partition).ok_or(Error::Gone)?;
+    }
+
+    fn note_appended(
+        &mut self,
+        partition: PartitionId,
+        stamp: ProducerStamp,
+        appended: &Appended,
+        batch: &mut Batch,
+    ) {
+        if stamp.id == 0 {
+            return;
+        }
+        let Some(state) = self.partitions.get_mut(&partition) else { return };
         for producer in state.producers.make_room_for(stamp.id, PARTITION_PRODUCERS_MAX) {
-            batch.remove(&Producer { partition, producer });
+            state.forget_producer(partition, producer, batch);
         }
         state.producers.appended(stamp, appended.clone());
         // Often the same as that of the command before.
@@ -280,7 +338,6 @@ impl Shard {
         if self.appended.last() != Some(&producer) {
             self.appended.push(producer);
         }
-        Ok(Outcome::Appended(appended))
     }
 
     /// Writes what the commands since the last time leave to be written once for all of them. Before each commit.
@@ -322,7 +379,7 @@ impl Shard {
     fn expire_producers(&mut self, before: Timestamp, batch: &mut Batch) -> Outcome {
         for (partition, state) in &mut self.partitions {
             for producer in state.producers.expire(before) {
-                batch.remove(&Producer { partition: *partition, producer });
+                state.forget_producer(*partition, producer, batch);
             }
         }
         Outcome::Done
@@ -357,12 +414,25 @@ impl Shard {
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Appended, Error> {
+        self.append_fresh_of(partition, records, |_, _| false, now, batch, effects)
+    }
+
+    /// The same for a batch in which some records may be made of one, `siblings` by their positions.
+    fn append_fresh_of(
+        &mut self,
+        partition: PartitionId,
+        records: RecordBatch,
+        siblings: impl Fn(usize, usize) -> bool,
+        now: Timestamp,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Appended, Error> {
         let state = self.partitions.get(&partition).ok_or(Error::Gone)?;
         if !state.ids.concern(&records) {
             return self.append(partition, records, now, batch, effects);
         }
         let count = u32::try_from(records.view().len()).expect("a batch has at most 65,536 records");
-        let Some(fresh) = state.ids.fresh(&records)? else {
+        let Some(fresh) = state.ids.fresh_of(&records, siblings)? else {
             let appended = self.append(partition, records.clone(), now, batch, effects)?;
             self.remember_ids(partition, &records, &appended, batch);
             return Ok(appended);
@@ -378,6 +448,7 @@ impl Shard {
                 records: 0,
                 timestamp: now.max(state.newest),
                 offsets: Arc::default(),
+                unstored: UnstoredRecords::default(),
             },
         };
         let offsets = fresh.offsets(appended.base_offset);
@@ -416,6 +487,7 @@ impl Shard {
             records: u32::try_from(count).expect("a batch has at most 65,536 records"),
             timestamp: now.max(state.newest),
             offsets: Arc::default(),
+            unstored: UnstoredRecords::default(),
         };
         state.newest = appended.timestamp;
         state.next += u64::from(appended.records);
@@ -453,13 +525,15 @@ impl Shard {
         let sync = config.durability == Durability::Sync;
         for partition in &partitions {
             batch.create_partition(*partition);
-            let (producers, ids) = (Producers::default(), MessageIds::new(config.dedup_window_ms));
+            let (producers, receipts) = (Producers::default(), Receipts::default());
+            let ids = MessageIds::new(config.dedup_window_ms);
             let TopicConfig { retention, compaction, .. } = config;
             let (next, low, newest) = (0, 0, 0);
-            let state = PartitionState { next, low, retention, compaction, sync, newest, producers, ids };
+            let state =
+                PartitionState { next, low, retention, compaction, sync, newest, producers, receipts, ids };
             self.partitions.insert(*partition, state);
         }
-        let row = TopicRow { config, created_ms: now, partitions };
+        let row = TopicRow { config, created_ms: now, partitions, ingest: IngestRow::default() };
         batch.put(&Topic(name.clone()), rows::encode(&row));
         self.topics.insert(name.clone(), row.clone());
         self.attach_readers(&name, &row.partitions, batch);
@@ -478,13 +552,16 @@ impl Shard {
         batch.remove(&Topic(name.clone()));
         for partition in &row.partitions {
             batch.delete_partition(*partition);
-            let state = self.partitions.remove(partition);
-            for producer in state.iter().flat_map(|state| state.producers.ids()) {
-                batch.remove(&Producer { partition: *partition, producer });
+            let Some(mut state) = self.partitions.remove(partition) else { continue };
+            for producer in state.producers.ids().collect::<Vec<_>>() {
+                state.forget_producer(*partition, producer, batch);
             }
-            for base_offset in state.iter().flat_map(|state| state.ids.batches()) {
+            for base_offset in state.ids.batches() {
                 batch.remove(&IdentifiedBatch { partition: *partition, base_offset });
             }
+        }
+        for binding in &row.ingest.pipeline {
+            self.drop_unneeded(&binding.sha256, batch);
         }
         effects.push(Effect::TopicDeleted { name: name.clone(), partitions: row.partitions });
         Ok(Outcome::Done)
@@ -495,6 +572,7 @@ fn limit(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
     if found >= max { Err(Error::LimitReached { what, found }) } else { Ok(()) }
 }
 
+mod ingest;
 mod modules;
 mod processing;
 mod rebinding;

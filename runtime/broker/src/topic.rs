@@ -1,7 +1,7 @@
 //! A topic as readers and publishers see it: what is committed.
 
 use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard, Weak,
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -12,7 +12,13 @@ use millstream_types::{
 };
 use tokio::sync::watch;
 
-use crate::{Error, admission::TopicShare, rows::TopicRow, sources::Follower};
+use crate::{
+    Error,
+    admission::TopicShare,
+    ingest::Ingest,
+    rows::{IngestRow, TopicRow},
+    sources::Follower,
+};
 
 /// A topic and how far each of its partitions may be read.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub struct Topic {
     /// As it is now; that of the row is as it was when the topic was created or found.
     config: RwLock<TopicConfig>,
     share: TopicShare,
+    /// There once it has had modules.
+    ingest: OnceLock<Arc<Ingest>>,
     ends: Vec<AtomicU64>,
     deleted: AtomicBool,
     /// Wakes readers; the number itself means nothing.
@@ -35,7 +43,12 @@ impl Topic {
         let ends = ends.map(AtomicU64::new).collect();
         let (config, share) = (RwLock::new(row.config.clone()), TopicShare::new(row.config.rate));
         let (deleted, changed) = (AtomicBool::new(false), watch::Sender::new(0));
-        Self { name, row, config, share, ends, deleted, changed, followers: RwLock::default() }
+        let (ingest, followers) = (OnceLock::new(), RwLock::default());
+        let topic = Self { name, row, config, share, ingest, ends, deleted, changed, followers };
+        if topic.row.ingest.revision > 0 {
+            topic.set_ingest(topic.row.ingest.clone());
+        }
+        topic
     }
 
     /// Its name.
@@ -64,6 +77,24 @@ impl Topic {
     pub(crate) fn set_config(&self, config: &TopicConfig) {
         self.share.rate.set(config.rate);
         self.config.write().unwrap_or_else(PoisonError::into_inner).clone_from(config);
+    }
+
+    /// The modules that records go through before they are stored, if there are or were any.
+    pub(crate) fn ingest(&self) -> Option<&Arc<Ingest>> {
+        self.ingest.get()
+    }
+
+    /// The same, if there are any now.
+    pub(crate) fn judging(&self) -> Option<&Arc<Ingest>> {
+        self.ingest().filter(|ingest| ingest.judges())
+    }
+
+    pub(crate) fn set_ingest(&self, row: IngestRow) {
+        match self.ingest.get() {
+            Some(ingest) => ingest.set(row),
+            // Set by the committer alone.
+            None => drop(self.ingest.set(Arc::new(Ingest::new(&self.name, &self.row.partitions, row)))),
+        }
     }
 
     fn now(&self) -> RwLockReadGuard<'_, TopicConfig> {
@@ -162,13 +193,19 @@ impl Topic {
             created_ms: self.row.created_ms,
             records: offsets.iter().map(|partition| partition.records).sum(),
             bytes: offsets.iter().map(|partition| partition.bytes).sum(),
+            ingest: self.ingest().and_then(|ingest| ingest.info()).map(Box::new),
             offsets,
         }
     }
 
-    /// How it stands, without its partitions.
+    /// How it stands, without its partitions and the configurations of its modules.
     pub(crate) fn summary(&self, store: &Store) -> TopicInfo {
-        TopicInfo { offsets: Vec::new(), ..self.info(store) }
+        let mut info = self.info(store);
+        info.offsets.clear();
+        if let Some(ingest) = &mut info.ingest {
+            ingest.pipeline.iter_mut().for_each(|binding| binding.config.clear());
+        }
+        info
     }
 }
 
@@ -179,8 +216,12 @@ mod tests {
     /// A publish to a `sync` and an `interval` topic is told after its fsync, one to the latter that came behind it before.
     #[test]
     fn what_was_readable_stays_readable() {
-        let row =
-            TopicRow { config: TopicConfig::default(), created_ms: 0, partitions: vec![PartitionId(0)] };
+        let row = TopicRow {
+            config: TopicConfig::default(),
+            created_ms: 0,
+            partitions: vec![PartitionId(0)],
+            ingest: IngestRow::default(),
+        };
         let topic = Topic::new(TopicName::new("t").unwrap(), row, [0].into_iter());
         for (end, readable) in [(12, 12), (10, 12), (13, 13)] {
             topic.set_end(0, end);

@@ -122,6 +122,15 @@ impl<R: Read> Records<R> {
         }
     }
 
+    /// The line on which the record begins that was read last, from 1.
+    pub(crate) fn line(&self) -> u64 {
+        match &self.rows {
+            Rows::Lines(lines) => lines.number(),
+            Rows::Json(rows) => rows.line(),
+            Rows::Csv(rows) => rows.line(),
+        }
+    }
+
     /// The next record; `None` at the end.
     pub(crate) fn next_record(&mut self) -> Result<Option<Record>, InputError> {
         let row = match &mut self.rows {

@@ -75,7 +75,31 @@ impl Client {
     /// # Errors
     /// [`CallError::Refused`] when it exists with other settings.
     pub async fn create_topic(&self, name: TopicName, config: TopicConfig) -> Result<TopicInfo, CallError> {
-        let request = Request::CreateTopic { name, config };
+        self.create_judged_topic(name, config, Vec::new()).await
+    }
+
+    /// Creates a topic with modules on its ingest, which every record goes through before it is stored; one that exists with the same
+    /// settings is left as it is, and without modules here, whatever it has there. If cancelled, it may still be created.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when it exists with other settings, or a module cannot be bound there.
+    pub async fn create_judged_topic(
+        &self,
+        name: TopicName,
+        config: TopicConfig,
+        ingest: Vec<Binding>,
+    ) -> Result<TopicInfo, CallError> {
+        let request = Request::CreateTopic { name, config, ingest };
+        expect!(self, request, Bytes::new(), Response::Topic(info) => info)
+    }
+
+    /// Has the records of a topic in use go through modules before they are stored, from now on; none: they go by. If cancelled,
+    /// they may still be set.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is no topic of that name, or a module cannot be bound there; then nothing changes.
+    pub async fn set_ingest(&self, name: TopicName, pipeline: Vec<Binding>) -> Result<TopicInfo, CallError> {
+        let request = Request::SetIngest { name, pipeline };
         expect!(self, request, Bytes::new(), Response::Topic(info) => info)
     }
 

@@ -270,6 +270,30 @@ pub enum PublishError {
     /// The broker refused the record's batch; nothing of it is stored.
     #[error("the broker refused the batch: {0}")]
     Refused(WireError),
+    /// A module on the topic's ingest rejected the record; others of its batch are stored.
+    #[error("module {module} rejected the record: {reason}")]
+    Rejected {
+        /// As it is bound: `NAME@VERSION` or `sha256:HEX`.
+        module: String,
+        /// In the module's words.
+        reason: String,
+    },
+    /// A module on the topic's ingest failed on the record, which is not stored; others of its batch are.
+    #[error("module {module} failed on the record, which is not stored: {cause}")]
+    Faulted {
+        /// As it is bound: `NAME@VERSION` or `sha256:HEX`.
+        module: String,
+        /// The kind of fault, and of a panic its message, file and line.
+        cause: String,
+    },
+    /// A module on a topic's ingest did not let a record of an atomic publish in: nothing is stored.
+    #[error("record {index}, counted from 0, is refused: {refused}")]
+    RefusedAt {
+        /// Which of the records, from 0.
+        index: usize,
+        /// The module and its reason.
+        refused: WireError,
+    },
     /// The record cannot be put in a batch.
     #[error("the record cannot be published: {0}")]
     Record(#[from] BatchError),
@@ -317,6 +341,13 @@ pub enum PublishError {
     /// The publisher is closed.
     #[error("the publisher is closed")]
     Closed,
+}
+
+impl PublishError {
+    /// Whether this is of a single record, whose batch was accepted.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Faulted { .. })
+    }
 }
 
 fn told(slow_down: &Option<SlowDown>) -> String {

@@ -9,7 +9,7 @@ use millstream_wire::FrameLimits;
 pub(crate) const ANSWERS: FrameLimits =
     FrameLimits { head_bytes_max: 16 << 20, body_bytes_max: 2 * BATCH_RAW_BYTES_MAX };
 /// Frames of a publisher stream towards us.
-pub(crate) const RECEIPTS: FrameLimits = FrameLimits { head_bytes_max: 1 << 20, body_bytes_max: 0 };
+pub(crate) const RECEIPTS: FrameLimits = FrameLimits { head_bytes_max: 2 << 20, body_bytes_max: 0 };
 /// Frames of a stream of module lines towards us.
 pub(crate) const LINES: FrameLimits = FrameLimits { head_bytes_max: 1 << 20, body_bytes_max: 0 };
 /// Frames of a consumer stream towards us. What modules emit can exceed the batch that it came from.

@@ -69,6 +69,11 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::ModuleUntrusted { module, .. } => (ErrorCode::ModuleUntrusted, module.clone()),
         Error::ConfigRefused { module, .. } => (ErrorCode::ConfigRefused, Some(module.clone())),
         Error::ModuleFault(_) => (ErrorCode::ModuleFault, None),
+        Error::IngestFaulted { topic, .. } => (ErrorCode::ModuleFault, Some(topic.to_string())),
+        Error::NotForIngest { module, .. } => (ErrorCode::NotForIngest, Some(module.clone())),
+        Error::RecordRefused { part, record, .. } => {
+            (ErrorCode::RecordRefused, Some(format!("{part}:{record}")))
+        }
         Error::LimitReached { found, .. } => (ErrorCode::LimitReached, Some(found.to_string())),
         Error::CorruptBatch { offset, .. } => (ErrorCode::CorruptStore, Some(offset.to_string())),
         Error::DamagedRow { .. } | Error::Read(_) => (ErrorCode::CorruptStore, None),
@@ -83,9 +88,10 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
             | ErrorCode::Unavailable
             | ErrorCode::SlowDown
             | ErrorCode::OutcomeUnknown
-    );
+    ) || matches!(error, Error::IngestFaulted { .. });
     let retry_after_ms = match error {
         Error::SlowDown(slow) => slow.after_ms.or(Some(RETRY_AFTER_MS)),
+        Error::IngestFaulted { after_ms, .. } => Some(*after_ms),
         _ if code == ErrorCode::SlowDown => Some(RETRY_AFTER_MS),
         _ => None,
     };

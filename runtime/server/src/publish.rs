@@ -28,6 +28,8 @@ const IN_FLIGHT_MAX: u32 = 4_096;
 const HEAD_BYTES_MAX: usize = 256;
 /// Receipts in one frame.
 const RECEIPTS_MAX: usize = 512;
+/// Bytes of them beyond which no more are added.
+const RECEIPTS_BYTES: usize = 256 << 10;
 
 /// A batch whose receipt is owed: on its way, or refused at once.
 type Owed = (u32, Result<PendingAppend, WireError>);
@@ -177,12 +179,17 @@ async fn send_receipts(
         };
         let Some((partition, pending)) = first else { break };
         let Some(first) = notices.until(receipt(partition, pending), &mut writer).await? else { break };
-        let mut receipts = vec![first];
+        let (mut receipts, mut bytes) = (Vec::new(), size_bytes(&first));
+        receipts.push(first);
         // What is ready by now goes into the same frame.
-        while receipts.len() < RECEIPTS_MAX {
+        while receipts.len() < RECEIPTS_MAX && bytes < RECEIPTS_BYTES {
             match owed.try_recv() {
                 Ok((partition, Ok(mut pending))) => match pending.try_receipt() {
-                    Some(done) => receipts.push(answer(partition, done)),
+                    Some(done) => {
+                        let done = answer(partition, done);
+                        bytes += size_bytes(&done);
+                        receipts.push(done);
+                    }
                     None => {
                         next = Some((partition, Ok(pending)));
                         break;
@@ -205,6 +212,15 @@ async fn receipt(partition: u32, pending: Result<PendingAppend, WireError>) -> A
     }
 }
 
+/// About how many bytes `answer` takes.
+fn size_bytes(answer: &Answer<Receipt>) -> usize {
+    const OFFSET: usize = 9;
+    match answer {
+        Answer::Ok(receipt) => receipt.offsets.len() * OFFSET + receipt.unstored.size_bytes(),
+        Answer::Err(error) => error.message.len(),
+    }
+}
+
 fn answer(partition: u32, done: Result<Appended, Error>) -> Answer<Receipt> {
     match done {
         Ok(done) => Answer::Ok(receipt_of(partition, done)),
@@ -214,6 +230,6 @@ fn answer(partition: u32, done: Result<Appended, Error>) -> Answer<Receipt> {
 
 /// Where a batch stands, as the wire has it.
 pub(crate) fn receipt_of(partition: u32, done: Appended) -> Receipt {
-    let Appended { base_offset, records, timestamp, offsets } = done;
-    Receipt { partition, base_offset, records, timestamp, offsets }
+    let Appended { base_offset, records, timestamp, offsets, unstored } = done;
+    Receipt { partition, base_offset, records, timestamp, offsets, unstored }
 }

@@ -42,8 +42,12 @@ async fn answer(
     let response = match request {
         Request::Ping => Response::Done,
         Request::Info => Response::Server(context.info()),
-        Request::CreateTopic { name, config } => {
-            broker.create_topic(&name, config).await?;
+        Request::CreateTopic { name, config, ingest } => {
+            broker.create_judged_topic(&name, config, &ingest).await?;
+            Response::Topic(broker.describe_topic(&name)?)
+        }
+        Request::SetIngest { name, pipeline } => {
+            broker.set_ingest(&name, &pipeline).await?;
             Response::Topic(broker.describe_topic(&name)?)
         }
         Request::UpdateTopic { name, changes } => {

@@ -28,8 +28,8 @@ pub use cleanup::{Cleanup, CleanupError};
 pub use error::{DataLoss, DatabaseError, OpenError, ReadError, WriteError};
 pub use keys::{
     Counter, Cursor, CursorsOf, IdentifiedBatch, Key, Module, ModuleBlob, NamedProducer, PartitionRow,
-    Prefix, Producer, ProducersOf, RemovedPartition, RemovedState, SettledRun, SettledRunsOf, StateEntriesOf,
-    StateEntry, StateSize, Subscription, Topic, Tried, TriedOf, VersionsOf,
+    Prefix, Producer, ProducersOf, Receipt, RemovedPartition, RemovedState, SettledRun, SettledRunsOf,
+    StateEntriesOf, StateEntry, StateSize, Subscription, Topic, Tried, TriedOf, VersionsOf,
 };
 pub use millstream_types::{Offset, PartitionId};
 pub use options::Options;

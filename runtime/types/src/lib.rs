@@ -7,6 +7,7 @@ mod bytes_io;
 mod crc;
 mod delivery;
 mod ids;
+mod ingest;
 pub mod limits;
 mod module;
 mod module_log;
@@ -26,6 +27,7 @@ pub use batch::{
 pub use binding::{Binding, OnFault, Rebinding, Revision, ShadowInfo, VerdictChange, VerdictSample};
 pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
+pub use ingest::{IngestInfo, Unstored, UnstoredRecords};
 pub use module::{ModuleInfo, ModuleSigner, ModuleUsage};
 pub use module_log::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine};
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};

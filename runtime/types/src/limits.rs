@@ -28,6 +28,10 @@ pub const MODULE_BYTES_MAX: usize = 10 << 20;
 pub const OUTPUTS_PER_RECORD_MAX: usize = 4_096;
 /// Longest reason of a reject verdict kept, in bytes.
 pub const REASON_BYTES_MAX: usize = 4_096;
+/// Longest word on why a record is not stored that its producer is told, in bytes.
+pub const UNSTORED_TEXT_BYTES_MAX: usize = 1_024;
+/// All different ones of a batch together, in bytes.
+pub const UNSTORED_TEXTS_BYTES_MAX: usize = 32 << 10;
 
 const _: () = assert!(BATCH_BYTES_MAX <= BATCH_RAW_BYTES_MAX);
 const _: () = assert!(BATCH_RAW_BYTES_MAX < u32::MAX as usize);

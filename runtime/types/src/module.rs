@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SubscriptionName, Timestamp};
+use crate::{SubscriptionName, Timestamp, TopicName};
 
 /// A module of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,16 @@ pub struct ModuleInfo {
     /// Who signed it; their signatures hold.
     #[serde(default)]
     pub signers: Vec<ModuleSigner>,
-    /// How many subscriptions bind it under this name, ephemeral ones included; of one asked for by digest, under any.
+    /// How many subscriptions and topics' ingests bind it under this name, ephemeral ones included; of one asked for by digest,
+    /// under any.
     #[serde(default)]
     pub bound: u64,
-    /// The first of them, by name, where one module was asked for.
+    /// The first of the subscriptions, by name, where one module was asked for.
     #[serde(default)]
     pub bound_by: Vec<SubscriptionName>,
+    /// And of the topics.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingest_of: Vec<TopicName>,
     /// What it has used in all subscriptions there are, where one module was asked for and it has been called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<ModuleUsage>,

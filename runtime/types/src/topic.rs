@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, PublishRate, Timestamp, TopicName};
+use crate::{IngestInfo, Offset, PublishRate, Timestamp, TopicName};
 
 /// When an append is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +147,9 @@ pub struct TopicInfo {
     /// Bytes of their batches as they are stored.
     #[serde(default)]
     pub bytes: u64,
+    /// The modules that records go through before they are stored, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Box<IngestInfo>>,
     /// One for each partition, in order. Left out of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offsets: Vec<PartitionInfo>,

@@ -92,6 +92,16 @@ pub enum Request {
         name: TopicName,
         /// Its settings.
         config: TopicConfig,
+        /// What its records go through before they are stored. Of a topic that is there, none says nothing of it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ingest: Vec<Binding>,
+    },
+    /// Answered by [`Response::Topic`]. What records go through before they are stored, from now on; none: nothing.
+    SetIngest {
+        /// Which topic.
+        name: TopicName,
+        /// The modules, in order.
+        pipeline: Vec<Binding>,
     },
     /// Answered by [`Response::Topic`]. Changes settings of a topic that is in use, all or none.
     UpdateTopic {
@@ -136,7 +146,7 @@ pub enum Request {
         /// As for [`Request::DescribeModule`].
         reference: String,
     },
-    /// Answered by [`Response::Done`]. Refused while a subscription binds it.
+    /// Answered by [`Response::Done`]. Refused while a subscription or a topic's ingest binds it.
     DeleteModule {
         /// `NAME@VERSION`, or `NAME` if that has one version.
         reference: String,

@@ -47,7 +47,7 @@ pub enum ErrorCode {
     UnknownModule,
     /// The module's name and version are taken by other bytes.
     ModuleExists,
-    /// A subscription binds the module.
+    /// A subscription, or a topic's ingest, binds the module.
     ModuleBound,
     /// The module is not signed by anybody whom the broker trusts.
     ModuleUntrusted,
@@ -55,8 +55,13 @@ pub enum ErrorCode {
     ModuleRefused,
     /// The module refused its configuration.
     ConfigRefused,
-    /// A module failed; its subscription is faulted.
+    /// A module failed; its subscription is faulted. Or, and then it may pass, those on a topic's ingest fail on everything.
     ModuleFault,
+    /// A module on a topic's ingest refused a record of an atomic publish, or failed on it: nothing is stored. The value is
+    /// `PART:RECORD`, both counted from 0.
+    RecordRefused,
+    /// The module cannot be on a topic's ingest.
+    NotForIngest,
     /// A limit on connections, subscriptions or topics is reached.
     LimitReached,
     /// Too much at once: try again after a while. Nothing was done.

@@ -28,9 +28,10 @@ pub use error::{ErrorCode, WireError};
 pub use frame::{Decoder, FRAME_HEADER_BYTES, Frame, FrameError, FrameLimits, decode_head, encode_frame};
 pub use info::ServerInfo;
 pub use millstream_types::{
-    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, ModuleInfo, ModuleLogFilter,
-    ModuleLogLine, OnFault, PartitionInfo, PositionInfo, PublishLimit, PublishRate, Rebinding, Retention,
-    SlowDown, StartAt, SubscriptionInfo, SubscriptionState, TopicChange, TopicConfig, TopicInfo,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Durability, IngestInfo, ModuleInfo,
+    ModuleLogFilter, ModuleLogLine, OnFault, PartitionInfo, PositionInfo, PublishLimit, PublishRate,
+    Rebinding, Retention, SlowDown, StartAt, SubscriptionInfo, SubscriptionState, TopicChange, TopicConfig,
+    TopicInfo, Unstored, UnstoredRecords,
 };
 pub use publish::{Pace, PublishHead, PublishReady, Receipt, Receipts};
 pub use work::{Assignment, Joined, SettleAs, Settlement, Work, WorkControl};

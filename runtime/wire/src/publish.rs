@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_types::{Offset, ProducerId, SlowDown, Timestamp};
+use millstream_types::{Offset, ProducerId, SlowDown, Timestamp, UnstoredRecords};
 use serde::{Deserialize, Serialize};
 
 use crate::Answer;
@@ -58,16 +58,30 @@ pub struct Receipt {
     /// Offset of the batch's first record.
     #[serde(rename = "o")]
     pub base_offset: Offset,
-    /// Number of records.
+    /// Number of records, those included that are not stored.
     #[serde(rename = "n")]
     pub records: u32,
     /// When it was appended, ms since the Unix epoch.
     #[serde(rename = "t")]
     pub timestamp: Timestamp,
-    /// Where each record stands, if some were appended before by their message ids; else empty, and they follow each
-    /// other.
+    /// Where each record stands, if some were appended before by their message ids, or modules made several of one; else empty,
+    /// and those that are stored follow each other.
     #[serde(rename = "i", default, with = "offsets", skip_serializing_if = "is_empty")]
     pub offsets: Arc<[Offset]>,
+    /// Records that are not stored since the modules on the topic's ingest dropped, rejected or failed on them.
+    #[serde(rename = "x", default, skip_serializing_if = "UnstoredRecords::is_empty")]
+    pub unstored: UnstoredRecords,
+}
+
+impl Receipt {
+    /// Where the record at `position` of the batch stands; of one that is not stored, where the next one does.
+    pub fn offset_of(&self, position: u32) -> Offset {
+        let following = || {
+            let stored_before = position - self.unstored.before(position).min(position);
+            self.base_offset.saturating_add(u64::from(stored_before))
+        };
+        self.offsets.get(position as usize).copied().unwrap_or_else(following)
+    }
 }
 
 fn is_empty(offsets: &Arc<[Offset]>) -> bool {

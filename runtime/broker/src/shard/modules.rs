@@ -74,9 +74,20 @@ impl Shard {
             .filter(|(_, binding)| binding.module == name.as_str())
             .map(|(binder, _)| binder)
             .collect();
-        if !binders.is_empty() {
-            let told = binders.iter().take(BINDERS_TOLD_MAX).copied().cloned().collect();
-            return Err(Error::ModuleBound { name: name.clone(), count: binders.len(), told });
+        let topics: Vec<_> = self
+            .topics
+            .iter()
+            .filter(|(_, row)| row.ingest.pipeline.iter().any(|binding| binding.module == name.as_str()))
+            .map(|(topic, _)| topic)
+            .collect();
+        if !binders.is_empty() || !topics.is_empty() {
+            return Err(Error::ModuleBound {
+                name: name.clone(),
+                count: binders.len(),
+                told: binders.iter().take(BINDERS_TOLD_MAX).copied().cloned().collect(),
+                topic_count: topics.len(),
+                topics: topics.into_iter().take(BINDERS_TOLD_MAX).cloned().collect(),
+            });
         }
         let Some(row) = self.modules.named.remove(name) else { return Ok(Outcome::Done) };
         if self.modules.deleted.len() >= DELETED_MODULES_MAX {
@@ -164,6 +175,8 @@ impl Shard {
     /// The digests of what is bound, or was and could be again: whoever comes to bind modules belongs in here.
     fn needed(&self) -> impl Iterator<Item = &[u8; 32]> {
         let durable = self.subscriptions.values().flat_map(|state| state.row.bindings.needs());
+        let ingests = self.topics.values().flat_map(|row| &row.ingest.pipeline);
+        let durable = durable.chain(ingests.map(|binding| &binding.sha256));
         durable.chain(self.modules.held.values().flatten().map(|binding| &binding.sha256))
     }
 

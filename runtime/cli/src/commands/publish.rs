@@ -23,6 +23,9 @@ use crate::{
     interrupt::interrupted,
     output, progress,
 };
+use receipts::{Place, Receipts};
+
+mod receipts;
 
 /// Records handed over at a time, from the thread that reads, and how many such portions may wait.
 const PORTION_RECORDS: usize = 256;
@@ -30,8 +33,9 @@ const PORTION_BYTES: usize = 256 << 10;
 const PORTIONS_WAITING: usize = 8;
 
 const EXAMPLES: &str =
-    "Publishing stops at the first record that cannot be read or is refused; the message says how many
-were acknowledged before. A record is acknowledged once it is as durable as its topic asks.
+    "Publishing stops at the first record that cannot be read, or when the broker refuses a batch; the message says how
+many were acknowledged before. A record is acknowledged once it is as durable as its topic asks. Records that modules
+on the topic's ingest reject, or fail on, are told on standard error and counted; others go on, and the exit code is 1.
 
 Examples:
   millstream publish flights flights.csv --format csv --key tailnum --header carrier
@@ -69,8 +73,8 @@ enum Codec {
     Zstd,
 }
 
-/// What the reading thread hands over.
-type Portion = Result<Vec<Record>, Failure>;
+/// What the reading thread hands over: records, each with its line.
+type Portion = Result<Vec<(u64, Record)>, Failure>;
 
 impl Publish {
     /// Runs the command.
@@ -96,8 +100,14 @@ impl Publish {
         // Reading blocks, on a thread of its own; it ends when nobody receives any more.
         std::thread::spawn(move || read(source, format, shape, &portions));
         let telling = tokio::spawn(tell(publisher.slowed(), bar.clone(), common.json));
-        let fed = feed(&publisher, received, &bar, &meter).await;
-        let flushed = publisher.flush().await;
+        let mut receipts = Receipts::new(bar.clone(), common.json);
+        let fed = feed(&publisher, received, &bar, &meter, &mut receipts).await;
+        let flushed = match publisher.flush().await {
+            // Told with the others.
+            Err(error) if error.is_of_record() => Ok(()),
+            flushed => flushed,
+        };
+        receipts.take_all().await;
         telling.abort();
         let (counts, slowed) = (publisher.counts(), publisher.slowed_for());
         bar.finish_and_clear();
@@ -113,7 +123,17 @@ impl Publish {
         summary(common, &self.topic, counts, started.elapsed(), slowed)?;
         drop(publisher);
         client.close().await;
-        Ok(())
+        match counts.rejected {
+            0 => Ok(()),
+            rejected => Err(Failure::new(format!(
+                "{} of {} records were not let in by the modules on the topic's ingest; `millstream topic describe {}` shows them",
+                output::count(rejected),
+                output::count(counts.records + counts.dropped + rejected),
+                self.topic,
+            ))
+            .with("records", counts.records)
+            .with("rejected", rejected)),
+        }
     }
 }
 
@@ -131,6 +151,7 @@ async fn feed(
     mut received: mpsc::Receiver<Portion>,
     bar: &ProgressBar,
     meter: &Arc<AtomicU64>,
+    receipts: &mut Receipts,
 ) -> Result<(), Failure> {
     let mut shown = Instant::now();
     let mut number = 0u64;
@@ -141,13 +162,15 @@ async fn feed(
             _ = &mut ending => return Err(Failure::new("interrupted")),
         };
         let Some(portion) = portion else { return Ok(()) };
-        for record in portion? {
+        for (line, record) in portion? {
             number += 1;
             // Receipts are counted by the publisher; a failure ends the feeding with the next portion.
-            drop(publisher.publish(record).await.map_err(|error| {
+            let pending = publisher.publish(record).await.map_err(|error| {
                 Failure::from(error).and(format!("it is record {number} of the input, counted from 1"))
-            })?);
+            })?;
+            receipts.expect(Place { number, line }, pending).await;
         }
+        receipts.take_ready();
         let counts = publisher.counts();
         if counts.failed_batches > 0 {
             return Ok(());
@@ -168,7 +191,7 @@ fn read(source: Source, format: Format, shape: Shape, portions: &mpsc::Sender<Po
             match records.next_record() {
                 Ok(Some(record)) => {
                     bytes += record.payload.as_ref().map_or(0, |payload| payload.len());
-                    portion.push(record);
+                    portion.push((records.line(), record));
                     // A slow input is published as it comes.
                     if portion.len() >= PORTION_RECORDS
                         || bytes >= PORTION_BYTES
@@ -201,13 +224,15 @@ fn summary(
     took: Duration,
     slowed: Duration,
 ) -> Result<(), Failure> {
-    let PublishCounts { records, batches, bytes, .. } = counts;
+    let PublishCounts { records, dropped, rejected, batches, bytes, .. } = counts;
     let seconds = took.as_secs_f64();
     let rate = records as f64 / seconds.max(1e-9);
     if common.json {
         return output::json(&json!({
             "topic": topic,
             "records": records,
+            "dropped": dropped,
+            "rejected": rejected,
             "bytes": bytes,
             "batches": batches,
             "seconds": seconds,
@@ -220,8 +245,11 @@ fn summary(
     } else {
         format!(", of which {:.2} s slowed down", slowed.as_secs_f64())
     };
+    let others = [(dropped, "dropped"), (rejected, "rejected")];
+    let others = others.into_iter().filter(|(number, _)| *number > 0);
+    let others: String = others.map(|(number, what)| format!(", {} {what}", output::count(number))).collect();
     output::line(format!(
-        "{} records published to {topic} in {} batches, {}, {seconds:.2} s{slowed}, {} records/s",
+        "{} records published to {topic}{others} in {} batches, {}, {seconds:.2} s{slowed}, {} records/s",
         output::count(records),
         output::count(batches),
         output::bytes(bytes),

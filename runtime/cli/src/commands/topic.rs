@@ -1,4 +1,4 @@
-//! `millstream topic`: create, list, describe, update, delete.
+//! `millstream topic`: create, list, describe, update, ingest, delete.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
 
 use crate::{broker::connect, cli::Common, compaction, failure::Failure, output, rate, retention};
+
+mod ingest;
 
 /// See the module's head.
 #[derive(Debug, Subcommand)]
@@ -22,6 +24,8 @@ pub(crate) enum Topic {
     },
     /// Change what is kept of a topic, and how fast may be published; what is not named stays as it is
     Update(Update),
+    /// Have records go through modules before they are stored: validated, enriched, rejected at publish
+    Ingest(ingest::Ingest),
     /// Delete a topic with its records, and the subscriptions that read nothing else
     Delete {
         /// Name of the topic
@@ -50,6 +54,8 @@ pub(crate) struct Create {
     compact: compaction::Compact,
     #[command(flatten)]
     rate: rate::Rate,
+    #[command(flatten)]
+    ingest: ingest::Modules,
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +84,9 @@ impl Topic {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let client = connect(common).await?;
         match self {
-            Self::Create(Create { name, partitions, durability, dedup_window, retention, compact, rate }) => {
+            Self::Create(create) => {
+                let Create { name, partitions, durability, dedup_window, retention, compact, rate, ingest } =
+                    create;
                 let dedup_window_ms = u32::try_from(dedup_window.as_millis()).unwrap_or(u32::MAX);
                 let durability = match durability {
                     When::Sync => Durability::Sync,
@@ -88,7 +96,8 @@ impl Topic {
                     TopicConfig { partitions, durability, dedup_window_ms, ..TopicConfig::default() };
                 let changes = [retention.changes(), compact.changes(), rate.changes()].concat();
                 changes.into_iter().for_each(|change| config.apply(change));
-                let topic = client.create_topic(name, config).await?;
+                let ingest = ingest.pipeline.upload(&client).await?;
+                let topic = client.create_judged_topic(name, config, ingest).await?;
                 show(common, &topic, settings)?;
             }
             Self::Update(Update { name, retention, compact, rate }) => {
@@ -96,6 +105,7 @@ impl Topic {
                 let topic = client.update_topic(name, changes).await?;
                 show(common, &topic, settings)?;
             }
+            Self::Ingest(ingest) => ingest.run(common, &client).await?,
             Self::List => {
                 let topics = client.list_topics().await?;
                 if common.json {
@@ -108,11 +118,12 @@ impl Topic {
                             partitions.to_string(),
                             word(*durability).to_owned(),
                             keeps(&topic.config),
+                            ingest::names(topic),
                             output::count(topic.records),
                             output::bytes(topic.bytes),
                         ]
                     });
-                    let head = ["TOPIC", "PARTITIONS", "DURABILITY", "KEEPS", "RECORDS", "SIZE"];
+                    let head = ["TOPIC", "PARTITIONS", "DURABILITY", "KEEPS", "INGEST", "RECORDS", "SIZE"];
                     let table = output::table(head, rows);
                     output::line(table.to_string())?;
                 }
@@ -165,7 +176,7 @@ fn describe(topic: &TopicInfo) -> String {
         format!("size        {}", output::bytes(topic.bytes)),
         format!("created     {}", output::time(topic.created_ms)),
     ];
-    let lines: Vec<_> = lines.into_iter().chain(rate).collect();
+    let lines: Vec<_> = lines.into_iter().chain(rate).chain(ingest::lines(topic)).collect();
     format!("{}\n\n{partitions}", lines.join("\n"))
 }
 
@@ -174,7 +185,12 @@ fn settings(topic: &TopicInfo) -> String {
     let (durability, keeps) = (word(*durability), keeps(&topic.config));
     let rate = rate::text(&topic.config.rate).map(|rate| format!(", publish at most {rate}"));
     let rate = rate.unwrap_or_default();
-    format!("topic {}: partitions {partitions}, durability {durability}, keeps {keeps}{rate}", topic.name)
+    let ingest = topic.ingest.as_ref().map(|_| format!(", ingest through {}", ingest::names(topic)));
+    let ingest = ingest.unwrap_or_default();
+    format!(
+        "topic {}: partitions {partitions}, durability {durability}, keeps {keeps}{rate}{ingest}",
+        topic.name
+    )
 }
 
 fn keeps(config: &TopicConfig) -> String {

@@ -120,7 +120,7 @@ impl<R: Read> CsvRows<R> {
     }
 
     /// Number of the line where the row starts, from 1.
-    fn line(&self) -> u64 {
+    pub(super) fn line(&self) -> u64 {
         self.row.position().map_or(0, csv::Position::line)
     }
 }

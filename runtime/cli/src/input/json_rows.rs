@@ -24,6 +24,11 @@ impl<R: Read> JsonRows<R> {
         self.lines.has_more_at_hand()
     }
 
+    /// Number of the line read last, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.lines.number()
+    }
+
     /// The next record; `None` at the end.
     pub(super) fn next_record(&mut self, shape: &Shape) -> Result<Option<Record>, InputError> {
         loop {

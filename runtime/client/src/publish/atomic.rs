@@ -8,6 +8,18 @@ use millstream_wire::{AtomicPart, ErrorCode, Request, Response, WireError};
 
 use crate::{CallError, Client, PublishError, RecordReceipt, admin::mismatch};
 
+/// What a refusal means for who gave the records, of which each batch has those of one list in `places`.
+fn refused_at(places: &[Vec<usize>], refused: WireError) -> PublishError {
+    let index = || {
+        let (part, record) = refused.value.as_deref()?.split_once(':')?;
+        places.get(part.parse::<usize>().ok()?)?.get(record.parse::<usize>().ok()?).copied()
+    };
+    match (refused.code, index()) {
+        (ErrorCode::RecordRefused, Some(index)) => PublishError::RefusedAt { index, refused },
+        _ => CallError::Refused(refused).into(),
+    }
+}
+
 impl Client {
     /// Publishes records to any topics, all of them or none; they are durable as the strictest of the topics asks. Keys
     /// decide partitions as a publisher's do; records of a topic without keys go to one partition together. At most 4
@@ -17,8 +29,9 @@ impl Client {
     /// message ids it is safe to publish them again.
     ///
     /// # Errors
-    /// [`PublishError::Record`] for a record that no batch can hold, [`PublishError::Open`] when the broker refuses, with
-    /// nothing stored, or is lost. If cancelled, they may be stored all the same.
+    /// [`PublishError::Record`] for a record that no batch can hold, [`PublishError::RefusedAt`] when modules on a topic's ingest
+    /// do not let a record in, and [`PublishError::Open`] when the broker refuses otherwise, with nothing stored, or is lost. If
+    /// cancelled, they may be stored all the same.
     pub async fn publish_atomically(
         &self,
         records: Vec<(TopicName, Record)>,
@@ -56,15 +69,17 @@ impl Client {
             let refused = WireError::refused(ErrorCode::TooLarge, text).with_value(body.len().to_string());
             return Err(CallError::Refused(refused).into());
         }
-        let receipts = match self.request(Request::PublishAtomically { parts }, Bytes::from(body)).await? {
-            Response::Receipts(receipts) if receipts.len() == places.len() => receipts,
-            other => return Err(mismatch(&other).into()),
+        let receipts = match self.request(Request::PublishAtomically { parts }, Bytes::from(body)).await {
+            Ok(Response::Receipts(receipts)) if receipts.len() == places.len() => receipts,
+            Ok(other) => return Err(mismatch(&other).into()),
+            Err(CallError::Refused(refused)) => return Err(refused_at(&places, refused)),
+            Err(error) => return Err(error.into()),
         };
         let mut found = vec![None; count];
         for (receipt, indexes) in receipts.iter().zip(places) {
-            for (at, index) in indexes.into_iter().enumerate() {
+            for (at, index) in (0..).zip(indexes) {
                 if let Some(place) = found.get_mut(index) {
-                    *place = Some(RecordReceipt::of(receipt, at));
+                    *place = Some(RecordReceipt::of(receipt, at)?);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use millstream_types::{Offset, Timestamp};
+use millstream_types::{Offset, Timestamp, Unstored};
 use millstream_wire::Receipt;
 
 use crate::PublishError;
@@ -16,18 +16,37 @@ use crate::PublishError;
 pub struct RecordReceipt {
     /// Partition within the topic.
     pub partition: u32,
-    /// Position in the partition.
+    /// Position in the partition; of a record that was dropped, where the next one stands. Of one that modules made several
+    /// of, the position of the first.
     pub offset: Offset,
     /// When it was appended, ms since the Unix epoch.
     pub timestamp: Timestamp,
+    /// Whether a module on the topic's ingest dropped it: it is accepted, and not stored.
+    pub dropped: bool,
 }
 
 impl RecordReceipt {
-    /// Of record `index` of a batch.
-    pub(super) fn of(receipt: &Receipt, index: usize) -> Self {
-        let following = || receipt.base_offset.saturating_add(index as u64);
-        let offset = receipt.offsets.get(index).copied().unwrap_or_else(following);
-        Self { partition: receipt.partition, offset, timestamp: receipt.timestamp }
+    /// Of record `index` of a batch, or why it is not stored.
+    pub(super) fn of(receipt: &Receipt, index: u32) -> Result<Self, PublishError> {
+        let why = receipt.unstored.get(index);
+        match why.and_then(refused_by) {
+            Some(refused) => Err(refused),
+            None => Ok(Self {
+                partition: receipt.partition,
+                offset: receipt.offset_of(index),
+                timestamp: receipt.timestamp,
+                dropped: why.is_some(),
+            }),
+        }
+    }
+}
+
+/// What a record fails with that is not stored, unless it was dropped.
+pub(super) fn refused_by(why: &Unstored) -> Option<PublishError> {
+    match why.clone() {
+        Unstored::Rejected { module, reason } => Some(PublishError::Rejected { module, reason }),
+        Unstored::Faulted { module, cause } => Some(PublishError::Faulted { module, cause }),
+        Unstored::Dropped => None,
     }
 }
 
@@ -51,7 +70,7 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let index = self.index;
-        self.waiter.poll(cx).map_ok(|receipt| RecordReceipt::of(&receipt, index as usize))
+        self.waiter.poll(cx).map(|receipt| RecordReceipt::of(&receipt?, index))
     }
 }
 

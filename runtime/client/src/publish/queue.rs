@@ -9,8 +9,12 @@ use millstream_types::{
 use millstream_wire::{Answer, ErrorCode, Receipt, WireError};
 use tokio::time::Instant;
 
-use super::outcome::{Outcome, Pending, PendingBatch};
-use crate::{CallError, PublishError, Reconnect, backoff::Spell, limits::EAGER_BATCHES};
+use super::outcome::{Outcome, Pending, PendingBatch, refused_by};
+use crate::{
+    CallError, PublishError, Reconnect,
+    backoff::Spell,
+    limits::{EAGER_BATCHES, RETRY_AFTER_MAX},
+};
 
 /// What fixes how a queue behaves.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,12 @@ pub(super) struct Settings {
 /// What a publisher has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublishCounts {
-    /// Records with a receipt.
+    /// Records that are stored, as their receipts say.
     pub records: u64,
+    /// Records that modules on the topic's ingest dropped.
+    pub dropped: u64,
+    /// Records that they rejected, or failed on.
+    pub rejected: u64,
     /// Batches with a receipt.
     pub batches: u64,
     /// Bytes of those batches.
@@ -371,7 +379,7 @@ impl Queue {
         match answer {
             Answer::Ok(receipt) => {
                 self.refusing = None;
-                self.counts.records += u64::from(receipt.records);
+                self.count(&receipt, batch.batch.view().len());
                 self.counts.batches += 1;
                 self.counts.bytes += batch.batch.as_bytes().len() as u64;
                 batch.outcome.settle(Ok(receipt));
@@ -479,8 +487,10 @@ impl Queue {
                 Some((spell, _)) => spell,
                 None => Spell::behind_a_failure(self.settings.retry, now),
             };
+            // Not before the broker asks for it.
+            let after = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
             match spell.failed(now, chance()) {
-                Ok(at) => self.refusing = Some((spell, at)),
+                Ok(at) => self.refusing = Some((spell, at.max(now + after))),
                 Err(after) => {
                     // The spell lasts until something is accepted: what follows gets one attempt each.
                     self.refusing = Some((spell, now));
@@ -495,10 +505,30 @@ impl Queue {
         0
     }
 
+    /// Counts the records of a batch, and notes the first that was not let in.
+    fn count(&mut self, receipt: &Receipt, records: usize) {
+        let mut stored = records as u64;
+        for (_, why) in receipt.unstored.iter().take(records) {
+            stored -= 1;
+            match refused_by(why) {
+                None => self.counts.dropped += 1,
+                Some(refused) => {
+                    self.counts.rejected += 1;
+                    self.failure.get_or_insert(refused);
+                }
+            }
+        }
+        self.counts.records += stored;
+    }
+
     fn fail(&mut self, outcome: &Outcome, error: PublishError) {
         self.counts.failed_batches += 1;
         outcome.settle(Err(error.clone()));
-        self.failure.get_or_insert(error);
+        // That of a single record says less.
+        match &self.failure {
+            Some(known) if !known.is_of_record() => {}
+            _ => self.failure = Some(error),
+        }
     }
 
     fn requeue(&mut self) {

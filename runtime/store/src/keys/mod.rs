@@ -18,6 +18,7 @@
 //! | `state`   | 0x0D | [`StateEntry`] |
 //! | `state`   | 0x0E | [`StateSize`] |
 //! | `state`   | 0x0F | [`RemovedState`] |
+//! | `state`   | 0x12 | [`Receipt`] |
 //! | `modules` | 0x10 | [`Module`] |
 //! | `modules` | 0x11 | [`ModuleBlob`] |
 //!
@@ -33,6 +34,7 @@ mod module_blob;
 mod named_producer;
 mod partition;
 mod producer;
+mod receipt;
 mod removed;
 mod removed_state;
 mod settled_run;
@@ -52,6 +54,7 @@ pub use module_blob::ModuleBlob;
 pub use named_producer::NamedProducer;
 pub use partition::PartitionRow;
 pub use producer::{Producer, ProducersOf};
+pub use receipt::Receipt;
 pub use removed::RemovedPartition;
 pub use removed_state::RemovedState;
 pub use settled_run::{SettledRun, SettledRunsOf};

@@ -200,7 +200,8 @@ fn signer(signer: &ModuleSigner) -> String {
 }
 
 fn binders(module: &ModuleInfo) -> String {
-    let named: Vec<_> = module.bound_by.iter().map(ToString::to_string).collect();
+    let topics = module.ingest_of.iter().map(|topic| format!("the ingest of topic {topic}"));
+    let named: Vec<_> = module.bound_by.iter().map(ToString::to_string).chain(topics).collect();
     match module.bound.saturating_sub(named.len() as u64) {
         0 if named.is_empty() => "nobody".to_owned(),
         0 => named.join(", "),

@@ -3,6 +3,7 @@
 use std::{future::Future, pin::pin, task::Context};
 
 use bytes::Bytes;
+use millstream_types::{Unstored, UnstoredRecords};
 use millstream_wire::ErrorCode;
 use proptest::prelude::*;
 
@@ -46,7 +47,14 @@ fn ready(pending: &mut Pending) -> Option<Result<RecordReceipt, PublishError>> {
 
 fn receipt(batch: &Sealed, base_offset: u64) -> Answer<Receipt> {
     let records = u32::try_from(batch.batch.view().len()).unwrap();
-    Answer::Ok(Receipt { partition: batch.partition, base_offset, records, timestamp: 1, offsets: [].into() })
+    Answer::Ok(Receipt {
+        partition: batch.partition,
+        base_offset,
+        records,
+        timestamp: 1,
+        offsets: [].into(),
+        unstored: UnstoredRecords::default(),
+    })
 }
 
 fn refusal(retryable: bool) -> Answer<Receipt> {
@@ -70,9 +78,66 @@ fn the_first_goes_at_once_and_load_makes_batches() {
         }
     }
     assert_eq!(sizes, [1, 1], "two alone, the others gather");
-    let stored = Receipt { partition: 0, base_offset: 0, records: 1, timestamp: 1, offsets: [].into() };
+    let stored = Receipt {
+        partition: 0,
+        base_offset: 0,
+        records: 1,
+        timestamp: 1,
+        offsets: [].into(),
+        unstored: UnstoredRecords::default(),
+    };
     assert!(answer(&mut queue, Answer::Ok(stored), now).is_some());
     assert_eq!(take(&mut queue, now).unwrap().batch.view().len(), 6);
+}
+
+#[test]
+fn each_record_gets_its_own_answer_and_others_go_on() {
+    let now = Instant::now();
+    let mut queue = Queue::new(settings(1, Duration::from_millis(5)));
+    let mut pending: Vec<_> = (0..5).map(|number| push(&mut queue, &record(number), now)).collect();
+    drop(queue.flush());
+    let sealed = take(&mut queue, now).unwrap();
+    queue.sent(sealed);
+    let (module, text) = ("m@1".to_owned(), "no".to_owned());
+    let unstored = UnstoredRecords::collect([
+        (0, Unstored::Rejected { module: module.clone(), reason: text.clone() }),
+        (2, Unstored::Dropped),
+        (3, Unstored::Faulted { module, cause: text }),
+    ]);
+    let stored =
+        Receipt { partition: 0, base_offset: 70, records: 5, timestamp: 1, offsets: [].into(), unstored };
+    assert!(answer(&mut queue, Answer::Ok(stored), now).is_some());
+    let told: Vec<_> = pending.iter_mut().map(|pending| ready(pending).unwrap()).collect();
+    let place = |told: &Result<RecordReceipt, _>| told.as_ref().map(|told| (told.offset, told.dropped)).ok();
+    assert_eq!(
+        told.iter().map(place).collect::<Vec<_>>(),
+        [None, Some((70, false)), Some((71, true)), None, Some((71, false))]
+    );
+    assert!(
+        matches!(&told[0], Err(PublishError::Rejected { module, reason }) if (module.as_str(), reason.as_str()) == ("m@1", "no"))
+    );
+    assert!(matches!(&told[3], Err(PublishError::Faulted { .. })));
+    let counts = queue.counts();
+    assert_eq!((counts.records, counts.dropped, counts.rejected, counts.failed_batches), (2, 1, 2, 0));
+    assert!(matches!(queue.take_failure(), Some(PublishError::Rejected { .. })));
+    // The next goes on with the sequence.
+    drop(push(&mut queue, &record(5), now));
+    drop(queue.flush());
+    assert_eq!(take(&mut queue, now).unwrap().batch.view().producer().sequence, 5);
+}
+
+#[test]
+fn a_broker_that_asks_for_time_gets_it() {
+    let now = Instant::now();
+    let mut queue = Queue::new(settings(1, Duration::ZERO));
+    drop(push(&mut queue, &record(0), now));
+    let sealed = take(&mut queue, now).unwrap();
+    queue.sent(sealed);
+    let later =
+        WireError { retry_after_ms: Some(7_000), ..WireError::passing(ErrorCode::ModuleFault, "later") };
+    assert_eq!(answer(&mut queue, Answer::Err(later), now), Some(0));
+    assert!(matches!(queue.next(now), Next::At(at) if at == now + Duration::from_secs(7)));
+    assert!(take(&mut queue, now + Duration::from_secs(7)).is_some());
 }
 
 #[test]
