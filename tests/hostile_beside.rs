@@ -19,13 +19,13 @@ const RECORDS: usize = 2_000;
 fn record(index: usize) -> Record {
     let payload = format!(
         r#"{{"n": {index}, "carrier": "{}", "tail": "N{:05}", "note": "{}"}}"#,
-        if index % 3 == 0 { "UA" } else { "DL" },
+        if index.is_multiple_of(3) { "UA" } else { "DL" },
         index * 7,
         "x".repeat(index % 400)
     );
     Record::new(payload)
         .with_key(format!("k{}", index % 97))
-        .with_header("carrier", if index % 3 == 0 { "UA" } else { "DL" })
+        .with_header("carrier", if index.is_multiple_of(3) { "UA" } else { "DL" })
         .with_header("n", index.to_string())
 }
 

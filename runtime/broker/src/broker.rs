@@ -302,7 +302,7 @@ impl Broker {
             Some(name) => name.to_string(),
             None => format!("sha256:{}", hex::encode(row.sha256)),
         };
-        self.execute(Command::PutModule { name, row, wasm }).await?;
+        self.execute(Command::PutModule { name, row: Box::new(row), wasm }).await?;
         self.module(reference).await
     }
 

@@ -71,7 +71,7 @@ pub(crate) enum Command {
     /// Deletes a topic with its records, and the subscriptions that read nothing else.
     DeleteTopic { name: TopicName },
     /// Stores a module: by name, or by its digest alone.
-    PutModule { name: Option<ModuleName>, row: ModuleRow, wasm: Bytes },
+    PutModule { name: Option<ModuleName>, row: Box<ModuleRow>, wasm: Bytes },
     /// Deletes a named module that nothing binds.
     DeleteModule { name: ModuleName, now: Timestamp },
     /// An ephemeral subscription binds these modules: until it releases them they are not deleted.

@@ -231,7 +231,7 @@ impl Shard {
             }
             Command::DeleteTopic { name } => (self.delete_topic(&name, batch, effects), true),
             Command::PutModule { name, row, wasm } => {
-                (self.put_module(name, row, wasm, batch, effects), true)
+                (self.put_module(name, *row, wasm, batch, effects), true)
             }
             Command::DeleteModule { name, now } => (self.delete_module(&name, now, batch, effects), true),
             Command::HoldModules { holder, pipeline } => (self.hold_modules(holder, pipeline), false),

@@ -336,9 +336,12 @@ mod tests {
             manifest: None,
             signers: Vec::new(),
             deleted_ms: None,
+            typed: Some(false),
         };
         let name = millstream_types::ModuleName::new("m@1").unwrap();
-        driven.apply(Command::PutModule { name: Some(name.clone()), row, wasm: vec![1].into() }).unwrap();
+        driven
+            .apply(Command::PutModule { name: Some(name.clone()), row: Box::new(row), wasm: vec![1].into() })
+            .unwrap();
         driven.apply(set(pipeline.clone())).unwrap();
         driven.restart();
         let bound = IngestRow { revision: 1, pipeline: pipeline.clone(), bound_ms: 7 };

@@ -224,7 +224,7 @@ mod tests {
                         if *named {
                             model.named.insert(*content);
                         }
-                        (Command::PutModule { name, row: row(*content), wasm: vec![*content].into() }, true)
+                        (Command::PutModule { name, row: Box::new(row(*content)), wasm: vec![*content].into() }, true)
                     }
                     Some(Act::Subscribe { name, content }) => {
                         put(&mut shard, &store, *content);
@@ -301,7 +301,7 @@ mod tests {
         let (mut batch, mut effects) = (Batch::default(), Vec::new());
         shard
             .apply(
-                Command::PutModule { name: None, row: row(content), wasm: vec![content].into() },
+                Command::PutModule { name: None, row: Box::new(row(content)), wasm: vec![content].into() },
                 &mut batch,
                 &mut effects,
             )

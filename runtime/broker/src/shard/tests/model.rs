@@ -411,7 +411,14 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 signers: Vec::new(),
                 deleted_ms: None,
             };
-            (Command::PutModule { name: name.map(module_name), row, wasm: vec![content].into() }, accepted)
+            (
+                Command::PutModule {
+                    name: name.map(module_name),
+                    row: Box::new(row),
+                    wasm: vec![content].into(),
+                },
+                accepted,
+            )
         }
         Act::DeleteModule { name } => {
             let bound = |module| matches!(module, Bound::Named { name: bound, .. } if bound == name);
