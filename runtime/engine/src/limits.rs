@@ -105,8 +105,8 @@ pub(crate) const SCHEMA_CHECK_DEPTH: usize = 500;
 /// What a component may be made of, nested modules and components counted in: far more than compilers make, and little enough to
 /// look at.
 pub(crate) mod structure {
-    /// Imports of components. There are few interfaces to import, one of types alone for each.
-    pub(crate) const IMPORTS_MAX: usize = 100;
+    /// Imports of components, those within stubs of an interface counted in, of which some tools make a hundred.
+    pub(crate) const IMPORTS_MAX: usize = 500;
     /// Exports of components.
     pub(crate) const EXPORTS_MAX: usize = 1_000;
     /// Types of components, those within types counted in.

@@ -117,7 +117,7 @@ fn too_many(text: &str, what: &str, found: usize, max: usize) {
 fn components_of_thousands_of_parts_are_refused_by_name_and_count() {
     let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
     let imports = many(5_000, &|at| format!("(import \"i{at}\" (func (type $f)))"));
-    too_many(&format!("(component (type $f (func)) {imports})"), "imports", 5_000, 100);
+    too_many(&format!("(component (type $f (func)) {imports})"), "imports", 5_000, 500);
     let exports = many(5_000, &|at| format!("(export \"e{at}\" (type $t))"));
     too_many(&format!("(component (type $t (func)) {exports})"), "exports", 5_000, 1_000);
     let types = many(5_000, &|_| "(type (func))".to_owned());
