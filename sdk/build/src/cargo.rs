@@ -37,6 +37,8 @@ pub(crate) fn compile(request: &Compile<'_>) -> Result<Vec<u8>, BuildError> {
         Some(dir) => dir.to_owned(),
         None => package.target_dir.join("guests"),
     };
+    // Where paths are remapped, cargo keeps what other flags made under the same names: each would undo the other's work.
+    let target_dir = if request.cfgs.is_empty() { target_dir } else { target_dir.join("cfg") };
     let mut command = cargo(request);
     // `cargo rustc --crate-type`: the crate's own manifest need not say that it is a cdylib.
     command.args(["rustc", "--lib", "--crate-type", "cdylib", "--profile", "guest"]);
