@@ -144,6 +144,8 @@ pub(crate) async fn run(shared: Arc<Shared>, subscription: Arc<Subscription>) {
             Ok(()) => wait = PROCESSOR_WAIT.0,
             Err(Error::Stopping) => return,
             Err(_) if driver.has_ended() => return,
+            // What it was at does not count any more.
+            Err(_) if driver.processing().is_paused() => {}
             Err(Error::InstancesBusy) => tokio::time::sleep(BUSY_WAIT).await,
             Err(error) => {
                 driver.failed(&error, wait).await;
@@ -209,6 +211,9 @@ impl Driver {
             return self.wait(&mut changed).await;
         };
         self.resting = false;
+        if self.processing().is_paused() {
+            return Ok(());
+        }
         if let Some(state) = pipeline.state() {
             state.set_source(source.place.topic.name().as_str(), source.place.partition);
         }
@@ -317,7 +322,7 @@ fn time_of(batch: &RecordBatch, offset: Offset) -> Timestamp {
 /// Commits what was made of the records at `place` from `from` on: one step.
 ///
 /// # Errors
-/// [`Error::Overtaken`] where `from` is not what comes next; [`Error::Gone`].
+/// [`Error::Overtaken`] where `from` is not what comes next, or it was told to pause; [`Error::Gone`].
 pub(crate) async fn commit(
     shared: &Arc<Shared>,
     subscription: &Arc<Subscription>,

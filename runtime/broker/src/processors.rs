@@ -68,7 +68,7 @@ impl Broker {
         Ok(SubscriptionRow { processor: Some(processor), ..row })
     }
 
-    /// Has a processor pause after the step that it is at, or go on. Not cancel-safe: it may be done all the same.
+    /// Has a processor pause, so that nothing more of it counts, or go on. Not cancel-safe: it may be done all the same.
     ///
     /// # Errors
     /// [`Error::UnknownSubscription`], [`Error::NoProcessor`].

@@ -39,7 +39,7 @@ impl Client {
         self.processor(request).await
     }
 
-    /// Has a processor pause once it is done with the records that it is at. If cancelled, it may pause all the same.
+    /// Has a processor pause: nothing more of it counts then. If cancelled, it may pause all the same.
     ///
     /// # Errors
     /// [`CallError::Refused`] when there is none of that name.

@@ -27,7 +27,7 @@ pub(crate) enum Processor {
     },
     /// Show what a processor remembers, as it is committed
     State(State),
-    /// Have a processor stop after the records that it is at; its backlog and state are kept
+    /// Have a processor stop; its backlog and state are kept
     Pause {
         /// Name of the processor
         name: SubscriptionName,
