@@ -31,13 +31,7 @@ impl Broker {
     ) -> Result<Arc<Subscription>, Error> {
         check_own(&name)?;
         let row = self.processor_row(name, config, &wanted)?;
-        self.check_delivery(&row)?;
-        let (sources, cursors) = self.start(&row, &wanted.from).await?;
-        let trial = Arc::new(Subscription::ephemeral(row.clone(), sources, &cursors));
-        self.try_out(&trial, &row.bindings.current.pipeline).await?;
-        let name = row.name.clone();
-        self.execute(Command::CreateSubscription { row: Box::new(row), cursors }).await?;
-        let subscription = self.subscription(&name)?;
+        let subscription = self.create_row(row, &wanted.from).await?;
         self.start_processor(&subscription);
         Ok(subscription)
     }

@@ -71,9 +71,17 @@ impl Broker {
         wanted: NewSubscription,
     ) -> Result<Arc<Subscription>, Error> {
         check_own(&name)?;
-        let row = self.row(name, &wanted)?;
+        self.create_row(self.row(name, &wanted)?, &wanted.from).await
+    }
+
+    /// Creates what `row` says, tried out before, or finds it there.
+    pub(crate) async fn create_row(
+        &self,
+        row: SubscriptionRow,
+        from: &StartAt,
+    ) -> Result<Arc<Subscription>, Error> {
         self.check_delivery(&row)?;
-        let (sources, cursors) = self.start(&row, &wanted.from).await?;
+        let (sources, cursors) = self.start(&row, from).await?;
         let trial = Arc::new(Subscription::ephemeral(row.clone(), sources, &cursors));
         self.try_out(&trial, &row.bindings.current.pipeline).await?;
         let name = row.name.clone();
@@ -210,7 +218,7 @@ impl Broker {
         })
     }
 
-    pub(crate) fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
+    fn check_delivery(&self, row: &SubscriptionRow) -> Result<(), Error> {
         row.delivery.check()?;
         if let Some(letters) = dead_letter::topic_of(&row.name, &row.delivery)? {
             if row.only_topic().as_ref() == Some(&letters) {
@@ -224,7 +232,7 @@ impl Broker {
     }
 
     /// What a subscription reads, and where it starts.
-    pub(crate) async fn start(
+    async fn start(
         &self,
         row: &SubscriptionRow,
         from: &StartAt,
