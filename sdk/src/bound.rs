@@ -42,8 +42,8 @@ impl<M: Module> Bound<M> {
         let mut verdicts = VerdictWriter::with_capacity(batch.len());
         let payload_given = !batch.payloads_omitted();
         let topic = if M::HAS_STATE { source_topic() } else { String::new() };
-        for view in batch.records() {
-            M::judge(&Record::new(view, payload_given, &topic), &self.config, &mut verdicts);
+        for raw in batch.raw_records() {
+            M::judge(&Record::new(raw, payload_given, &topic), &self.config, &mut verdicts);
         }
         Ok(verdicts.finish())
     }

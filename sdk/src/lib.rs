@@ -55,7 +55,7 @@ mod windows;
 pub use config::{ModuleConfig, NoConfig, parse as parse_config};
 pub use log_line::Level;
 pub use millstream_sdk_macros::{ModuleConfig, filter, flat_map, map, processor, route};
-pub use millstream_types::{TopicName, TopicPattern};
+pub use millstream_types::{TopicName, TopicPattern, same_bytes};
 pub use module::{Failure, Module, Setup, Spec, Verdicts};
 pub use output::{IntoOutput, Json, Output};
 pub use record::{PayloadError, Record};

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use millstream_types::RecordView;
+use millstream_types::{RawRecord, RecordView};
 use serde::Deserialize;
 
 /// One record, read in place. Copying it copies no data.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    view: RecordView<'a>,
+    raw: RawRecord<'a>,
     payload_given: bool,
     topic: &'a str,
 }
@@ -26,8 +26,8 @@ pub enum PayloadError {
 
 impl<'a> Record<'a> {
     #[inline]
-    pub(crate) fn new(view: RecordView<'a>, payload_given: bool, topic: &'a str) -> Self {
-        Self { view, payload_given, topic }
+    pub(crate) fn new(raw: RawRecord<'a>, payload_given: bool, topic: &'a str) -> Self {
+        Self { raw, payload_given, topic }
     }
 
     /// The topic that the record is of, which a processor with several sources needs to know. Empty in other modules.
@@ -39,43 +39,43 @@ impl<'a> Record<'a> {
     /// Position in the partition.
     #[inline]
     pub fn offset(&self) -> u64 {
-        self.view.offset
+        self.view().offset
     }
 
     /// When the broker appended the record, ms since the Unix epoch. Modules have no other clock, so that a replay gives
     /// the same verdicts.
     #[inline]
     pub fn timestamp(&self) -> i64 {
-        self.view.timestamp
+        self.view().timestamp
     }
 
     /// The key, if the record has one.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.view.key
+        self.view().key
     }
 
     /// The key as text; `None` without a key or when it is not UTF-8.
     #[inline]
     pub fn key_text(&self) -> Option<&'a str> {
-        self.view.key.and_then(|key| std::str::from_utf8(key).ok())
+        self.view().key.and_then(|key| std::str::from_utf8(key).ok())
     }
 
     /// The first header called `name`, as text; `None` without one or when it is not UTF-8.
     #[inline]
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.view.header(name).and_then(|value| std::str::from_utf8(value).ok())
+        self.view().header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The bytes of the first header called `name`.
     #[inline]
     pub fn header_bytes(&self, name: &str) -> Option<&'a [u8]> {
-        self.view.header(name)
+        self.view().header(name)
     }
 
     /// Every header, in the producer's order; names may repeat.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.view.headers.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+        self.view().headers.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
     /// The payload; empty for a tombstone (see [`is_tombstone`](Self::is_tombstone)).
@@ -89,19 +89,19 @@ impl<'a> Record<'a> {
             self.payload_given,
             "this module reads a payload but declares `reads = \"headers\"`: remove that from its attribute"
         );
-        self.view.payload.unwrap_or_default()
+        self.view().payload.unwrap_or_default()
     }
 
     /// Bytes of the payload; known to modules that do not read it, too.
     #[inline]
     pub fn payload_len(&self) -> usize {
-        self.view.payload_len
+        self.view().payload_len
     }
 
     /// Whether the record has no payload at all, which deletes its key in a compacted topic.
     #[inline]
     pub fn is_tombstone(&self) -> bool {
-        self.view.payload.is_none()
+        self.view().payload.is_none()
     }
 
     /// The payload as text.
@@ -136,8 +136,9 @@ impl<'a> Record<'a> {
         serde_json::from_slice(payload).map_err(PayloadError::NotJson)
     }
 
-    pub(crate) fn view(&self) -> &RecordView<'a> {
-        &self.view
+    #[inline]
+    pub(crate) fn view(&self) -> RecordView<'a> {
+        self.raw.view()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A compiled condition and its evaluation.
 
 use memchr::memmem::Finder;
+use millstream_sdk::same_bytes;
 
 use crate::{Fields, Found, Number, PointerTree, Slot};
 
@@ -65,7 +66,11 @@ impl Predicate {
     /// [`pointers`](Self::pointers) picked from the payload.
     #[inline]
     pub fn matches<'r>(&self, header: impl Fn(&str) -> Option<&'r [u8]>, fields: &Fields<'_>) -> bool {
-        self.root.holds(&header, fields)
+        match &self.root {
+            // What most conditions are: without a call.
+            Condition::Header(name, tests) => header_holds(header(name), tests),
+            other => other.holds(&header, fields),
+        }
     }
 }
 
@@ -75,11 +80,19 @@ impl Condition {
             Self::All(conditions) => conditions.iter().all(|condition| condition.holds(header, fields)),
             Self::Any(conditions) => conditions.iter().any(|condition| condition.holds(header, fields)),
             Self::Not(condition) => !condition.holds(header, fields),
-            Self::Header(name, tests) => {
-                let found = header(name).map_or(Found::Missing, Found::Header);
-                tests.iter().all(|test| test.holds(&found))
-            }
+            Self::Header(name, tests) => header_holds(header(name), tests),
             Self::Field(slot, tests) => tests.iter().all(|test| test.holds(fields.at(*slot))),
+        }
+    }
+}
+
+#[inline]
+fn header_holds(found: Option<&[u8]>, tests: &[Test]) -> bool {
+    match (tests, found) {
+        ([Test::Equals(Operand::Text(operand))], Some(found)) => same_bytes(found, operand.as_bytes()),
+        (tests, found) => {
+            let found = found.map_or(Found::Missing, Found::Header);
+            tests.iter().all(|test| test.holds(&found))
         }
     }
 }
@@ -108,7 +121,7 @@ impl Operand {
     #[inline]
     fn equals(&self, found: &Found<'_>) -> bool {
         match self {
-            Self::Text(operand) => found.text() == Some(operand.as_bytes()),
+            Self::Text(operand) => found.text().is_some_and(|text| same_bytes(text, operand.as_bytes())),
             Self::Number(operand) => found.number() == Some(*operand),
             Self::Bool(operand) => found.bool() == Some(*operand),
         }

@@ -48,7 +48,7 @@ pub use builder::{BatchBuilder, HeadersIn, RecordParts};
 pub use compress::Compression;
 pub use error::BatchError;
 pub use owned::RecordBatch;
-pub use record_view::{HeadersView, RecordView};
+pub use record_view::{HeadersView, RawRecord, RecordView};
 pub use view::{BatchView, Check};
 
 #[cfg(test)]

@@ -66,6 +66,27 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether `a` and `b` are the same. Reads words, since the `memcmp` of a WebAssembly module goes byte by byte.
+#[inline]
+pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let word = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk);
+    if a_words.iter().zip(b_words).any(|(a, b)| word(a) != word(b)) {
+        return false;
+    }
+    let start = |rest: &[u8]| rest.first_chunk::<4>().map(|chunk| u32::from_le_bytes(*chunk));
+    let end = |rest: &[u8]| rest.last_chunk::<4>().map(|chunk| u32::from_le_bytes(*chunk));
+    match a_rest.len() {
+        0 => true,
+        // The two overlap.
+        4.. => start(a_rest) == start(b_rest) && end(a_rest) == end(b_rest),
+        _ => a_rest.iter().zip(b_rest).all(|(a, b)| a == b),
+    }
+}
+
 /// The `u32` at `at`, or `None` past the end.
 #[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -104,5 +125,33 @@ pub(crate) fn put_headers<'a>(
         out.extend_from_slice(&len_u32(value.len()).to_le_bytes());
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_byte_makes_a_difference_wherever_it_is() {
+        for len in 0..40 {
+            let a: Vec<u8> = (0..len).collect();
+            assert!(same_bytes(&a, &a.clone()));
+            for at in 0..a.len() {
+                let mut b = a.clone();
+                b[at] ^= 0x80;
+                assert!(!same_bytes(&a, &b), "{len} bytes, another one at {at}");
+            }
+            assert!(!same_bytes(&a, &[a.as_slice(), &[0]].concat()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_bytes_are_equal(a in prop::collection::vec(0..2u8, 0..20), b in prop::collection::vec(0..2u8, 0..20)) {
+            prop_assert_eq!(same_bytes(&a, &b), a == b);
+        }
     }
 }

@@ -21,10 +21,11 @@ mod topic;
 mod verdict;
 
 pub use batch::{
-    BatchBuilder, BatchError, BatchView, Check, Compression, HeadersIn, HeadersView, RecordBatch,
+    BatchBuilder, BatchError, BatchView, Check, Compression, HeadersIn, HeadersView, RawRecord, RecordBatch,
     RecordParts, RecordView,
 };
 pub use binding::{Binding, OnFault, Rebinding, Revision, ShadowInfo, VerdictChange, VerdictSample};
+pub use bytes_io::same_bytes;
 pub use delivery::{DeadLetters, DeliveryConfig, DeliveryError, DeliveryMode};
 pub use ids::{Offset, PartitionId, ProducerId, ProducerStamp, Timestamp};
 pub use ingest::{IngestInfo, Unstored, UnstoredRecords};

@@ -3,9 +3,12 @@
 use super::layout::{
     HEAD_DELIVER_AT, HEAD_EXPIRES_AT, HEAD_HEADERS, HEAD_KEY, HEAD_KNOWN, HEAD_MESSAGE_ID, HEAD_NO_PAYLOAD,
 };
-use crate::bytes_io::Reader;
+use crate::bytes_io::{Reader, same_bytes};
 use crate::{Header, Offset, Record, Timestamp, limits};
 use bytes::Bytes;
+
+/// What stands before a header's name: the lengths of name and value.
+const HEADER_LENS_BYTES: usize = 6;
 
 /// One record read in place.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +33,25 @@ pub struct RecordView<'a> {
     pub deliver_at: Option<Timestamp>,
     /// Not delivered after this time.
     pub expires_at: Option<Timestamp>,
+}
+
+/// One record of which nothing is read before it is asked for: modules look at many records and at little of each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RawRecord<'a> {
+    pub(super) offset: Offset,
+    pub(super) batch_timestamp: Timestamp,
+    pub(super) head: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) payload_len: usize,
+}
+
+impl<'a> RawRecord<'a> {
+    /// All of it; the default where its batch is malformed.
+    #[inline]
+    pub fn view(&self) -> RecordView<'a> {
+        RecordView::new(self.offset, self.batch_timestamp, self.head, self.payload, self.payload_len)
+            .unwrap_or_default()
+    }
 }
 
 impl<'a> RecordView<'a> {
@@ -100,7 +122,7 @@ impl<'a> RecordView<'a> {
     /// The value of the first header called `name`.
     #[inline]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+        self.headers.get(name)
     }
 
     /// The record with its parts owned.
@@ -135,6 +157,27 @@ impl<'a> HeadersView<'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The value of the first header called `name`.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        let (count, mut rest) = self.encoded.split_first_chunk::<2>()?;
+        for _ in 0..u16::from_le_bytes(*count) {
+            let (lens, entries) = rest.split_first_chunk::<HEADER_LENS_BYTES>()?;
+            let [n0, n1, v0, v1, v2, v3] = *lens;
+            let (name_len, value_len) =
+                (usize::from(u16::from_le_bytes([n0, n1])), u32::from_le_bytes([v0, v1, v2, v3]) as usize);
+            let (entry, others) = entries.split_at_checked(name_len.checked_add(value_len)?)?;
+            if name_len == name.len() {
+                let (found, value) = entry.split_at_checked(name_len)?;
+                if same_bytes(found, name.as_bytes()) {
+                    return Some(value);
+                }
+            }
+            rest = others;
+        }
+        None
     }
 
     /// Name (UTF-8 once checked in full) and value of each header, in order.

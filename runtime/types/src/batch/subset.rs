@@ -89,19 +89,15 @@ impl BatchView<'_> {
         out.extend_from_slice(&head);
         let (mut head_end, mut payload_end) = (0, 0);
         for span in &spans {
+            let rows = span.records.start * ROW_BYTES..span.records.end * ROW_BYTES;
+            let at = out.len();
+            out.extend_from_slice(self.table.get(rows).ok_or_else(|| malformed.clone())?);
             // Ends are counted from the region's start: shift them by what was left out before.
-            for index in span.records.clone() {
-                let row = self.row(index).ok_or(BatchError::Record { index, fault: "its row is missing" })?;
-                out.extend_from_slice(&row.delta.to_le_bytes());
-                let shifted = |end: usize, from: usize, to: usize| {
-                    let fault = "its row points outside the batch";
-                    u32::try_from((end + to).saturating_sub(from))
-                        .map_err(|_| BatchError::Record { index, fault })
-                };
-                out.extend_from_slice(&shifted(row.head_end, span.heads.start, head_end)?.to_le_bytes());
-                out.extend_from_slice(
-                    &shifted(row.payload_end, span.payloads.start, payload_end)?.to_le_bytes(),
-                );
+            let left_out =
+                (span.heads.start.saturating_sub(head_end), span.payloads.start.saturating_sub(payload_end));
+            if left_out != (0, 0) {
+                let (rows, _) = out.get_mut(at..).unwrap_or_default().as_chunks_mut::<ROW_BYTES>();
+                rows.iter_mut().for_each(|row| Row::read(row).moved(left_out).write(row));
             }
             head_end += span.heads.len();
             payload_end += span.payloads.len();

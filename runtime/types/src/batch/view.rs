@@ -5,8 +5,8 @@ use super::layout::{
     FLAG_TIMED, FLAGS_KNOWN, FLAGS_OF_RECORDS, HEADER_BYTES, HEADS_LEN_AT, MAGIC, PRODUCER_AT, RAW_LEN_AT,
     ROW_BYTES, SEQUENCE_AT, STORED_LEN_AT, TIMESTAMP_AT, VERSION, flags_of_record,
 };
-use super::{BatchError, Compression, RecordView};
-use crate::bytes_io::{u32_at, u64_at};
+use super::{BatchError, Compression, RawRecord, RecordView};
+use crate::bytes_io::{len_u32, u32_at, u64_at};
 use crate::{Offset, ProducerStamp, Timestamp, crc, limits};
 
 /// How much of a batch to check before reading it.
@@ -231,8 +231,30 @@ impl<'a> BatchView<'a> {
 
     /// Every record, in order. Payloads read as empty while the region is compressed or left out.
     pub fn records(&self) -> impl ExactSizeIterator<Item = RecordView<'a>> + use<'a> {
+        self.raw_records().map(|record| record.view())
+    }
+
+    /// The same, each not read further than is asked for.
+    #[inline]
+    pub fn raw_records(&self) -> impl ExactSizeIterator<Item = RawRecord<'a>> + use<'a> {
         let view = *self;
-        (0..self.len()).map(move |index| view.record(index).unwrap_or_default())
+        let (base_offset, batch_timestamp) = (self.base_offset(), self.timestamp());
+        let has_payloads = self.compression == Compression::None && !self.omitted;
+        let (mut head_start, mut payload_start) = (0, 0);
+        let (rows, _) = self.table.as_chunks::<ROW_BYTES>();
+        rows.iter().map(move |row| {
+            let row = Row::read(row);
+            // Of a malformed batch, that has nothing there, nothing is read.
+            let head = view.heads.get(head_start..row.head_end).unwrap_or_default();
+            let payload = match has_payloads {
+                true => view.payloads.get(payload_start..row.payload_end).unwrap_or_default(),
+                false => &[],
+            };
+            let payload_len = row.payload_end.saturating_sub(payload_start);
+            (head_start, payload_start) = (row.head_end, row.payload_end);
+            let offset = base_offset.saturating_add(u64::from(row.delta));
+            RawRecord { offset, batch_timestamp, head, payload, payload_len }
+        })
     }
 
     /// Whether offsets run 0, 1, 2, ... from the base, as those of a produced batch must.
@@ -257,12 +279,7 @@ impl<'a> BatchView<'a> {
     #[inline]
     pub(super) fn row(&self, index: usize) -> Option<Row> {
         let at = index.checked_mul(ROW_BYTES)?;
-        let row = self.table.get(at..)?.first_chunk::<ROW_BYTES>()?;
-        Some(Row {
-            delta: u32_at(row, 0)?,
-            head_end: u32_at(row, 4)? as usize,
-            payload_end: u32_at(row, 8)? as usize,
-        })
+        self.table.get(at..)?.first_chunk::<ROW_BYTES>().map(Row::read)
     }
 
     /// Where the head and payload of `index` start.
@@ -281,4 +298,36 @@ pub(super) struct Row {
     pub(super) delta: u32,
     pub(super) head_end: usize,
     pub(super) payload_end: usize,
+}
+
+impl Row {
+    #[inline]
+    pub(super) fn read(row: &[u8; ROW_BYTES]) -> Self {
+        let [d0, d1, d2, d3, h0, h1, h2, h3, p0, p1, p2, p3] = *row;
+        Self {
+            delta: u32::from_le_bytes([d0, d1, d2, d3]),
+            head_end: u32::from_le_bytes([h0, h1, h2, h3]) as usize,
+            payload_end: u32::from_le_bytes([p0, p1, p2, p3]) as usize,
+        }
+    }
+
+    /// The row where so many bytes of heads and payloads before it are left out.
+    #[inline]
+    pub(super) fn moved(self, (heads, payloads): (usize, usize)) -> Self {
+        Self {
+            head_end: self.head_end.saturating_sub(heads),
+            payload_end: self.payload_end.saturating_sub(payloads),
+            ..self
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(self, row: &mut [u8; ROW_BYTES]) {
+        let ([d0, d1, d2, d3], [h0, h1, h2, h3], [p0, p1, p2, p3]) = (
+            self.delta.to_le_bytes(),
+            len_u32(self.head_end).to_le_bytes(),
+            len_u32(self.payload_end).to_le_bytes(),
+        );
+        *row = [d0, d1, d2, d3, h0, h1, h2, h3, p0, p1, p2, p3];
+    }
 }
