@@ -6,8 +6,8 @@ use cel::common::types::{CelBool, CelInt, CelList, CelNull, CelString};
 use cel::common::value::Val;
 use cel::{Context, Env};
 use millstream_filter_predicate::ConfigError;
-use millstream_sdk::TopicPattern;
 use millstream_sdk::prelude::*;
+use millstream_sdk::{SchemaText, TopicPattern};
 
 use crate::expression::Expression;
 use crate::needs::Needs;
@@ -17,23 +17,30 @@ const SHAPE: &str = r#"write {"filter": "payload.dep_delay > 60"}, {"map": EXPRE
 /// As many as the broker takes for one record.
 const TOPICS_MAX: usize = 4096;
 
+/// CEL expressions over `key`, `headers`, `payload`, `offset` and `timestamp`: at least one.
+///
 /// The configuration as it is written.
 #[derive(Debug, Default, ModuleConfig)]
 struct Written {
+    /// The records that are kept, as in `payload.dep_delay > 60`.
     #[serde(default)]
     filter: Option<String>,
+    /// What becomes the payload.
     #[serde(default)]
     map: Option<String>,
+    /// The topic that the record goes to, or a list of them; null drops it.
     #[serde(default)]
     route: Option<String>,
+    /// Topics and patterns that `route` may name: all without it.
     #[serde(default)]
     topics: Option<Vec<String>>,
+    /// What becomes of a record for which an expression fails.
     #[serde(default)]
     on_error: OnError,
 }
 
 /// What becomes of a record for which an expression fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 enum OnError {
     #[default]
@@ -170,6 +177,8 @@ impl Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = Written::SCHEMA;
+
     fn from_json(json: &str) -> Result<Self, String> {
         let Written { filter, map, route, topics, on_error } = Written::from_json(json)?;
         let env = Arc::new(functions::environment()?);

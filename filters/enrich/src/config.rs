@@ -3,30 +3,39 @@
 use std::collections::BTreeMap;
 
 use millstream_filter_predicate::{By, ConfigError, Node, Pointer, PointerTree, Source, shown};
+use millstream_sdk::SchemaText;
 use millstream_sdk::prelude::*;
 use millstream_sdk::serde_json::Map;
 
+/// A table, what is looked up in it, and where its rows go.
+///
 /// The configuration as it is written.
 #[derive(Debug, ModuleConfig)]
 struct Written {
+    /// What is looked up: `"key"`, a header or a JSON field.
     #[serde(default)]
     by: By,
+    /// For each value its row: names, and what is added under each.
     table: BTreeMap<String, Map<String, Value>>,
+    /// Where rows go.
     into: Into,
+    /// What becomes of a record that has no row.
     #[serde(default)]
     on_missing: OnMissing,
 }
 
 /// Where a row goes.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 enum Into {
+    /// Each cell becomes a header.
     Headers,
+    /// Each cell becomes a field of the JSON object at this pointer.
     Pointer(String),
 }
 
 /// What becomes of a record that has no row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 enum OnMissing {
     #[default]
@@ -111,6 +120,8 @@ fn with_fields(record: &Record<'_>, row: &[(Pointer, String)]) -> Result<Output,
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = Written::SCHEMA;
+
     fn from_json(json: &str) -> Result<Self, String> {
         let Written { by, table, into, on_missing } = Written::from_json(json)?;
         let mut pointers = PointerTree::default();

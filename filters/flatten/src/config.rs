@@ -6,19 +6,15 @@ use millstream_sdk::prelude::*;
 #[derive(Debug, Clone, ModuleConfig)]
 pub struct Config {
     /// Between the names of a field's way.
-    #[serde(default = "dot")]
+    #[config(default = ".")]
     pub(crate) separator: String,
     /// What becomes of arrays.
     #[serde(default)]
     pub(crate) arrays: Arrays,
 }
 
-fn dot() -> String {
-    ".".to_owned()
-}
-
 /// What becomes of arrays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Arrays {
     /// They stay as they are.

@@ -3,33 +3,42 @@
 use std::fmt;
 
 use millstream_filter_predicate::{ConfigError, Pointer};
+use millstream_sdk::SchemaText;
 use millstream_sdk::prelude::*;
 
 const SHAPE: &str = r#"write {"move": PLACE, "to": PLACE}, {"copy": PLACE, "to": PLACE} or {"drop": PLACE}, where a PLACE is a field, as in "/card/number", or a header's name"#;
 
+/// What is moved, copied and dropped. A place is a field, as in `/card/number`, or a header's name.
+///
 /// The configuration as it is written.
 #[derive(Debug, ModuleConfig)]
 struct Written {
+    /// Taken one after the other.
     steps: Vec<WrittenStep>,
+    /// What happens when there is nothing at a step's place.
     #[serde(default)]
     on_missing: OnMissing,
 }
 
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One of `move` and `copy`, with `to`, or `drop`.
+#[derive(Debug, ModuleConfig)]
 struct WrittenStep {
+    /// The place that is moved.
     #[serde(default, rename = "move")]
     moved: Option<String>,
+    /// The place that is copied.
     #[serde(default)]
     copy: Option<String>,
+    /// The place that is dropped.
     #[serde(default)]
     drop: Option<String>,
+    /// Where to.
     #[serde(default)]
     to: Option<String>,
 }
 
 /// What happens when there is nothing at a step's place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnMissing {
     /// The step changes nothing.
@@ -72,6 +81,8 @@ impl Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = Written::SCHEMA;
+
     fn from_json(json: &str) -> Result<Self, String> {
         let Written { steps, on_missing } = Written::from_json(json)?;
         if steps.is_empty() {

@@ -1,15 +1,21 @@
 //! The configuration: which share, and of what.
 
 use millstream_filter_predicate::{By, ConfigError, PointerTree, Source};
+use millstream_sdk::SchemaText;
 use millstream_sdk::prelude::*;
 use twox_hash::XxHash3_64;
 
+/// The share that is kept.
+///
 /// The configuration as it is written.
 #[derive(Debug, ModuleConfig)]
 struct Written {
+    /// From 0, none, to 1, all.
     rate: f64,
+    /// Another one has others kept.
     #[serde(default)]
     salt: String,
+    /// What is kept or dropped together: `"key"`, a header or a JSON field.
     #[serde(default)]
     by: By,
 }
@@ -47,6 +53,8 @@ impl Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = Written::SCHEMA;
+
     fn from_json(json: &str) -> Result<Self, String> {
         let Written { rate, salt, by } = Written::from_json(json)?;
         if !(0.0..=1.0).contains(&rate) {

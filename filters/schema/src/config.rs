@@ -3,28 +3,31 @@
 use std::collections::BTreeMap;
 
 use millstream_filter_predicate::{ConfigError, shown};
+use millstream_sdk::SchemaText;
 use millstream_sdk::prelude::*;
 
 use crate::validator::Validator;
 
+/// What payloads must look like.
+///
 /// The configuration as it is written.
 #[derive(ModuleConfig)]
 struct Written {
+    /// A JSON Schema.
     schema: Value,
+    /// Schemas that it refers to, each by its URI.
     #[serde(default)]
     references: BTreeMap<String, Value>,
-    #[serde(default = "yes")]
+    /// Whether `format` is checked.
+    #[config(default = true)]
     formats: bool,
+    /// What becomes of a record that does not fit.
     #[serde(default)]
     on_invalid: OnInvalid,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// What becomes of a record whose payload does not fit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, ModuleConfig)]
 #[serde(rename_all = "snake_case")]
 enum OnInvalid {
     #[default]
@@ -64,6 +67,8 @@ impl Config {
 }
 
 impl ModuleConfig for Config {
+    const SCHEMA: SchemaText = Written::SCHEMA;
+
     fn from_json(json: &str) -> Result<Self, String> {
         let Written { schema, references, formats, on_invalid } = Written::from_json(json)?;
         if !(schema.is_object() || schema.is_boolean()) {
