@@ -18,7 +18,10 @@ use crate::{
     broker::Shared,
     dead_letter::{self, Refused},
     fetch::{Fetched, Source, first_offset, joined, slice},
-    limits::{BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_STEP_BYTES, JUDGED_TURN, PROCESSOR_STEP_BYTES},
+    limits::{
+        BUSY_WAIT, FAULT_RETRIES, FETCH_BYTES, JUDGED_FETCH, JUDGED_STEP_BYTES, JUDGED_TURN,
+        PROCESSOR_STEP_BYTES,
+    },
     processing,
     reading::Step,
     routing,
@@ -36,6 +39,7 @@ pub(crate) async fn judged(
 ) -> Result<Fetched, Error> {
     let fetched = Fetched { next: source.from, ..Fetched::default() };
     let mut work = Work {
+        begun: Instant::now(),
         source,
         shared: Arc::clone(shared),
         subscription: Arc::clone(subscription),
@@ -94,6 +98,7 @@ pub(crate) async fn judged(
 
 /// A fetch in progress, moved between module threads and the network's.
 struct Work {
+    begun: Instant,
     source: Source,
     shared: Arc<Shared>,
     subscription: Arc<Subscription>,
@@ -189,14 +194,25 @@ impl Work {
             let faults_before = self.pipeline.faults_in_row();
             let outcome = self.run(&batch, range)?;
             let run = Run { outcome, faults_before, probe: admission == Admission::Probe };
-            if let Some(pause) = self.take(&batch, run)? {
-                return Ok(pause);
+            match self.take(&batch, run)? {
+                Some(Pause::Turn) => return Ok(self.turn_over()),
+                Some(pause) => return Ok(pause),
+                None => {}
             }
             let changed =
                 self.pipeline.state().is_some_and(|state| state.kept_bytes() > PROCESSOR_STEP_BYTES);
             if changed || started.elapsed() > JUDGED_TURN {
-                return Ok(Pause::Turn);
+                return Ok(self.turn_over());
             }
+        }
+    }
+
+    /// Others may have the module thread now. What there is for the reader does not wait for all that is read where judging
+    /// takes long.
+    fn turn_over(&mut self) -> Pause {
+        match self.begun.elapsed() > JUDGED_FETCH && !self.fetched.steps.is_empty() {
+            true => self.end(),
+            false => Pause::Turn,
         }
     }
 

@@ -117,6 +117,8 @@ pub(crate) const SPAN_BYTES: usize = 8 << 20;
 pub(crate) const JUDGED_STEP_BYTES: usize = 1 << 20;
 /// After so long a fetch gives its module thread to others that wait for one.
 pub(crate) const JUDGED_TURN: Duration = Duration::from_millis(10);
+/// After so long a fetch through modules hands out what it has, though there is more to judge.
+pub(crate) const JUDGED_FETCH: Duration = Duration::from_millis(50);
 /// Spans of one partition that are fetched, or wait for one that is before them.
 pub(crate) const SPANS_MAX: usize = FETCHES_MAX + 1;
 /// Bytes of fetched batches that wait for a subscription's reader.
@@ -153,6 +155,8 @@ pub(crate) const TAIL_BYTES: usize = 1 << 20;
 pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// Deleted modules whose names are remembered; beyond it the one deleted first is forgotten.
 pub(crate) const DELETED_MODULES_MAX: usize = 100_000;
+/// Modules without a name that are kept to be bound; beyond it the one that waits longest may go.
+pub(crate) const UNBOUND_MODULES_MAX: usize = 100;
 /// Subscriptions that are named when a module cannot be deleted because of them.
 pub(crate) const BINDERS_TOLD_MAX: usize = 5;
 /// Subscriptions that a module's description names.

@@ -57,7 +57,7 @@ impl Pipeline {
         Self { stages, counters: Counters::default(), faults_in_row: 0, turn: RUN_TURN }
     }
 
-    /// The same with runs that end early after about `turn`, instead of 20 ms.
+    /// The same with runs that end early after about `turn`, instead of 10 ms.
     #[must_use]
     pub fn with_turn(self, turn: Duration) -> Self {
         Self { turn, ..self }

@@ -1,5 +1,5 @@
-//! Whose turn it is on the module threads: who has used least goes first, and those whose jobs are long leave room for
-//! the others. Knows no threads and no clock.
+//! Whose turn it is on the module threads: who has used least goes first, and those whose jobs are long have threads of
+//! their own. Knows no threads and no clock.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -13,15 +13,25 @@ const LEAST_CHARGED: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Turns<J> {
     flows: HashMap<u64, Flow<J>>,
-    /// Flows with jobs that wait, by what they have used.
-    short: BTreeSet<(Duration, u64)>,
-    long: BTreeSet<(Duration, u64)>,
+    /// Of short flows and of long ones.
+    queues: [Queue; 2],
     waiting: usize,
-    /// Jobs of long flows that run.
-    long_running: usize,
+    until_forgotten: u32,
+}
+
+/// How long the jobs of a flow are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    Short = 0,
+    Long = 1,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Flows with jobs that wait, by what they have used.
+    order: BTreeSet<(Duration, u64)>,
     /// What the flow that was served last had used: who comes anew starts there.
     floor: Duration,
-    until_forgotten: u32,
 }
 
 #[derive(Debug)]
@@ -31,6 +41,7 @@ struct Flow<J> {
     used: Duration,
     /// Of its last jobs.
     mean: Duration,
+    length: Length,
 }
 
 /// What was given with a job, to be given back when it is done.
@@ -38,7 +49,6 @@ struct Flow<J> {
 #[must_use]
 pub(crate) struct Ticket {
     flow: u64,
-    long: bool,
     /// What the job was thought to use.
     charged: Duration,
 }
@@ -47,11 +57,8 @@ impl<J> Default for Turns<J> {
     fn default() -> Self {
         Self {
             flows: HashMap::new(),
-            short: BTreeSet::new(),
-            long: BTreeSet::new(),
+            queues: [Queue::default(), Queue::default()],
             waiting: 0,
-            long_running: 0,
-            floor: Duration::ZERO,
             until_forgotten: FLOWS_FORGOTTEN_EVERY,
         }
     }
@@ -63,41 +70,36 @@ impl<J> Turns<J> {
         self.waiting
     }
 
-    /// Adds a job of `flow`.
-    pub(crate) fn push(&mut self, flow: u64, job: J) {
-        let floor = self.floor;
+    /// Whether a job of a flow of this length waits.
+    pub(crate) fn waits(&self, length: Length) -> bool {
+        !self.queues[length as usize].order.is_empty()
+    }
+
+    /// Adds a job of `flow`; how long those are.
+    pub(crate) fn push(&mut self, flow: u64, job: J) -> Length {
         let found = self.flows.entry(flow).or_insert_with(|| Flow {
             jobs: VecDeque::new(),
             running: 0,
-            used: floor,
+            used: Duration::ZERO,
             mean: Duration::ZERO,
+            length: Length::Short,
         });
+        let queue = &mut self.queues[found.length as usize];
         if found.jobs.is_empty() {
             // Who did nothing for a while saves nothing up.
-            found.used = found.used.max(floor);
-            let entry = (found.used, flow);
-            if found.is_long() {
-                self.long.insert(entry)
-            } else {
-                self.short.insert(entry)
-            };
+            found.used = found.used.max(queue.floor);
+            queue.order.insert((found.used, flow));
         }
         found.jobs.push_back(job);
         self.waiting += 1;
+        found.length
     }
 
-    /// The next job, for one of `threads` threads that all are served here: of long flows no more run at once than leave one
-    /// of them free.
-    pub(crate) fn next(&mut self, threads: usize) -> Option<(J, Ticket)> {
-        let may_be_long = self.long_running + 1 < threads || threads == 1;
-        let long_one = self.long.first().filter(|_| may_be_long);
-        let entry = match (self.short.first(), long_one) {
-            (Some(short), Some(long)) => *short.min(long),
-            (short, long) => *short.or(long)?,
-        };
-        let long = !self.short.remove(&entry) && self.long.remove(&entry);
-        let (used, key) = entry;
-        self.floor = self.floor.max(used);
+    /// The next job of flows of this length.
+    pub(crate) fn next(&mut self, length: Length) -> Option<(J, Ticket)> {
+        let queue = &mut self.queues[length as usize];
+        let (used, key) = queue.order.pop_first()?;
+        queue.floor = queue.floor.max(used);
         let flow = self.flows.get_mut(&key)?;
         let job = flow.jobs.pop_front()?;
         // Charged at once, so that not all threads are given to one flow.
@@ -105,35 +107,27 @@ impl<J> Turns<J> {
         flow.used += charged;
         flow.running += 1;
         self.waiting -= 1;
-        self.long_running += usize::from(long);
         if !flow.jobs.is_empty() {
-            let entry = (flow.used, key);
-            if long {
-                self.long.insert(entry)
-            } else {
-                self.short.insert(entry)
-            };
+            queue.order.insert((flow.used, key));
         }
-        Some((job, Ticket { flow: key, long, charged }))
+        Some((job, Ticket { flow: key, charged }))
     }
 
     /// The job that came with `ticket` has taken `cpu`.
     pub(crate) fn done(&mut self, ticket: Ticket, cpu: Duration) {
-        let Ticket { flow, long, charged } = ticket;
-        self.long_running -= usize::from(long);
+        let Ticket { flow, charged } = ticket;
         if let Some(found) = self.flows.get_mut(&flow) {
-            let entry = (found.used, flow);
-            let waits = self.short.remove(&entry) || self.long.remove(&entry);
+            let waits = self.queues[found.length as usize].order.remove(&(found.used, flow));
             found.running -= 1;
             found.used = (found.used + cpu).saturating_sub(charged);
-            found.mean = (found.mean * 3 + cpu) / 4;
+            found.mean = if found.mean.is_zero() { cpu } else { (found.mean * 3 + cpu) / 4 };
+            let length = if found.mean > LONG_JOB { Length::Long } else { Length::Short };
+            if length != found.length {
+                let ahead = found.used.saturating_sub(self.queues[found.length as usize].floor);
+                (found.length, found.used) = (length, self.queues[length as usize].floor + ahead);
+            }
             if waits {
-                let entry = (found.used, flow);
-                if found.is_long() {
-                    self.long.insert(entry)
-                } else {
-                    self.short.insert(entry)
-                };
+                self.queues[length as usize].order.insert((found.used, flow));
             }
         }
         self.until_forgotten -= 1;
@@ -145,9 +139,9 @@ impl<J> Turns<J> {
 
     /// Of flows that have nothing to do, what they are ahead by is forgotten bit by bit.
     fn forget(&mut self) {
-        let floor = self.floor;
+        let floors = self.queues.each_ref().map(|queue| queue.floor);
         self.flows.retain(|_, flow| {
-            let idle = flow.jobs.is_empty() && flow.running == 0;
+            let (idle, floor) = (flow.jobs.is_empty() && flow.running == 0, floors[flow.length as usize]);
             if idle {
                 flow.used = floor + flow.used.saturating_sub(floor) / 2;
             }
@@ -156,30 +150,29 @@ impl<J> Turns<J> {
     }
 }
 
-impl<J> Flow<J> {
-    fn is_long(&self) -> bool {
-        self.mean > LONG_JOB
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use proptest::prelude::*;
 
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Runs jobs on `threads` threads, each flow having some waiting always, until `rounds` have run; what each flow used.
+    /// Runs short jobs on `threads` threads, each flow having some waiting always, until `rounds` have run; what each flow
+    /// used.
     fn run(threads: usize, lengths: &[u32], rounds: usize) -> Vec<Duration> {
         let mut turns = Turns::default();
         let mut used = vec![Duration::ZERO; lengths.len()];
         // What runs, with when it ends.
         let (mut running, mut now) = (Vec::<(Duration, u64, Ticket)>::new(), Duration::ZERO);
-        (0..lengths.len()).for_each(|flow| (0..threads).for_each(|_| turns.push(flow as u64, flow as u64)));
+        for flow in (0..lengths.len() as u64).flat_map(|flow| iter::repeat_n(flow, threads)) {
+            turns.push(flow, flow);
+        }
         for _ in 0..rounds {
             while running.len() < threads
-                && let Some((flow, ticket)) = turns.next(threads)
+                && let Some((flow, ticket)) = turns.next(Length::Short)
             {
                 running.push((now + lengths[flow as usize] * MS, flow, ticket));
             }
@@ -194,46 +187,63 @@ mod tests {
         used
     }
 
+    /// The next job of whichever length.
+    fn next<J>(turns: &mut Turns<J>) -> Option<(J, Ticket)> {
+        turns.next(Length::Short).or_else(|| turns.next(Length::Long))
+    }
+
     #[test]
     fn who_uses_much_does_not_get_more_than_others() {
-        let used = run(1, &[100, 1, 10], 10_000);
+        let used = run(1, &[20, 1, 10], 10_000);
         let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
-        assert!(*most - *least <= 200 * MS, "{used:?}");
+        assert!(*most - *least <= 40 * MS, "{used:?}");
     }
 
     #[test]
-    fn long_jobs_leave_a_thread_to_short_ones() {
+    fn long_jobs_have_threads_of_their_own() {
         let mut turns = Turns::default();
-        for flow in 0..4 {
-            (0..5).for_each(|_| turns.push(flow, flow));
+        for _ in 0..5 {
+            turns.push(1, 1);
         }
-        // That they are long is not known before they ran; one of each runs.
-        let first: Vec<_> = (0..4).filter_map(|_| turns.next(4)).collect();
-        assert_eq!(first.iter().map(|(flow, _)| *flow).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        first.into_iter().for_each(|(_, ticket)| turns.done(ticket, LONG_JOB * 5));
-        let mut runs: Vec<_> = std::iter::from_fn(|| turns.next(4)).collect();
-        assert_eq!(runs.len(), 3);
-        turns.push(9, 9);
-        let (flow, ticket) = turns.next(4).unwrap();
-        assert_eq!(flow, 9);
+        // That they are long is not known before one ran.
+        let (_, ticket) = turns.next(Length::Short).unwrap();
+        turns.done(ticket, LONG_JOB * 5);
+        assert!(turns.next(Length::Short).is_none() && turns.waits(Length::Long));
+        assert_eq!((turns.push(2, 2), turns.push(1, 1)), (Length::Short, Length::Long));
+        let (flow, ticket) = turns.next(Length::Short).unwrap();
+        assert_eq!(flow, 2);
         turns.done(ticket, MS);
-        assert!(turns.next(4).is_none());
-        // Whose jobs are short again has no such limit.
-        for _ in 0..9 {
-            runs.pop().into_iter().for_each(|(_, ticket)| turns.done(ticket, MS));
-            runs.extend(turns.next(4));
+        // Whose jobs are short again is among the others.
+        let waiting = turns.waiting();
+        while let Some((flow, ticket)) = turns.next(Length::Long) {
+            assert_eq!(flow, 1);
+            turns.done(ticket, MS);
+            turns.push(1, 1);
         }
-        runs.into_iter().for_each(|(_, ticket)| turns.done(ticket, MS));
-        assert_eq!(std::iter::from_fn(|| turns.next(4)).count(), 4);
+        assert!(turns.waits(Length::Short) && turns.waiting() == waiting);
     }
 
     #[test]
-    fn one_thread_serves_long_jobs_too() {
+    fn who_becomes_short_waits_no_longer_than_it_was_ahead() {
         let mut turns = Turns::default();
-        (0..3).for_each(|_| turns.push(1, ()));
-        for _ in 0..3 {
-            let ((), ticket) = turns.next(1).unwrap();
+        for _ in 0..100 {
+            turns.push(1, 1);
+            let (_, ticket) = next(&mut turns).unwrap();
             turns.done(ticket, LONG_JOB * 10);
+        }
+        while turns.push(1, 1) == Length::Long {
+            let (_, ticket) = turns.next(Length::Long).unwrap();
+            turns.done(ticket, Duration::ZERO);
+        }
+        // Others go before for as long as one of its jobs took, not all of them.
+        for round in 0..1_000 {
+            turns.push(2, 2);
+            let (flow, ticket) = turns.next(Length::Short).unwrap();
+            if flow == 1 {
+                return;
+            }
+            turns.done(ticket, LONG_JOB);
+            assert!(round < 30, "it does not come");
         }
     }
 
@@ -242,7 +252,7 @@ mod tests {
         let mut turns = Turns::default();
         for flow in 0..u64::from(FLOWS_FORGOTTEN_EVERY) * 12 {
             turns.push(flow, ());
-            let ((), ticket) = turns.next(2).unwrap();
+            let ((), ticket) = turns.next(Length::Short).unwrap();
             turns.done(ticket, 10 * LONG_JOB);
         }
         assert!(turns.flows.len() <= FLOWS_FORGOTTEN_EVERY as usize * 6, "{}", turns.flows.len());
@@ -268,12 +278,12 @@ mod tests {
             for (number, (flow, length, pops)) in pushes.iter().enumerate() {
                 turns.push(*flow, (*flow, number));
                 wanted.entry(*flow).or_default().push(number);
-                if *pops && let Some(((flow, number), ticket)) = turns.next(2) {
+                if *pops && let Some(((flow, number), ticket)) = next(&mut turns) {
                     found.entry(flow).or_default().push(number);
                     turns.done(ticket, *length * MS);
                 }
             }
-            while let Some(((flow, number), ticket)) = turns.next(2) {
+            while let Some(((flow, number), ticket)) = next(&mut turns) {
                 found.entry(flow).or_default().push(number);
                 turns.done(ticket, MS);
             }

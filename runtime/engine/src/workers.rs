@@ -1,4 +1,5 @@
-//! Threads for module code, so that it never runs on a thread that serves the network, nor for long at others' cost.
+//! Threads for module code, so that it never runs on a thread that serves the network, nor for long at others' cost: what takes
+//! long runs on threads of its own, which give way to all others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::EngineError;
-use crate::limits::MODULE_THREADS_MIN;
-use crate::turns::{Ticket, Turns};
+use crate::limits::{LONG_NICE, MODULE_THREADS_MIN};
+use crate::turns::{Length, Ticket, Turns};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -19,8 +20,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct QueueFull(pub usize);
 
 /// A fixed number of threads that run jobs. Each job belongs to a flow, as those of one subscription do: the flow that has
-/// used least CPU time goes first, and flows whose jobs are long leave one thread to the others. Dropping it runs what waits,
-/// then ends the threads.
+/// used least CPU time goes first, and flows whose jobs are long have threads of their own, of lower priority. Dropping it
+/// runs what waits, then ends the threads.
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -28,9 +29,9 @@ pub struct Workers {
 
 struct Shared {
     queue: Mutex<Queue>,
-    woken: Condvar,
+    /// For threads that run short jobs, and for those that run long ones.
+    woken: [Condvar; 2],
     jobs_max: usize,
-    threads: usize,
 }
 
 #[derive(Default)]
@@ -40,7 +41,8 @@ struct Queue {
 }
 
 impl Workers {
-    /// Starts `threads` threads, one a core and at least two when 0, before which at most `jobs_max` jobs wait.
+    /// Starts `threads` threads, one a core and at least two when 0, and for long jobs one less, at least one; before them at
+    /// most `jobs_max` jobs wait.
     ///
     /// # Errors
     /// [`EngineError::Thread`] when the system gives none.
@@ -49,16 +51,21 @@ impl Workers {
             0 => thread::available_parallelism().map_or(1, usize::from).max(MODULE_THREADS_MIN),
             given => given,
         };
-        let shared = Arc::new(Shared { queue: Mutex::default(), woken: Condvar::new(), jobs_max, threads });
+        let woken = [Condvar::new(), Condvar::new()];
+        let shared = Arc::new(Shared { queue: Mutex::default(), woken, jobs_max });
         // Made first, so that the threads there are end when one cannot be started.
-        let mut workers = Self { shared, threads: Vec::with_capacity(threads) };
-        for index in 0..threads {
-            let shared = Arc::clone(&workers.shared);
-            let thread = thread::Builder::new()
-                .name(format!("millstream-mod-{index}"))
-                .spawn(move || shared.work())
-                .map_err(EngineError::Thread)?;
-            workers.threads.push(thread);
+        let mut workers = Self { shared, threads: Vec::new() };
+        for (length, name, count) in
+            [(Length::Short, "mod", threads), (Length::Long, "long", threads.saturating_sub(1).max(1))]
+        {
+            for index in 0..count {
+                let shared = Arc::clone(&workers.shared);
+                let thread = thread::Builder::new()
+                    .name(format!("millstream-{name}-{index}"))
+                    .spawn(move || shared.work(length))
+                    .map_err(EngineError::Thread)?;
+                workers.threads.push(thread);
+            }
         }
         Ok(workers)
     }
@@ -72,9 +79,9 @@ impl Workers {
         if queue.turns.waiting() >= self.shared.jobs_max {
             return Err(QueueFull(self.shared.jobs_max));
         }
-        queue.turns.push(flow, Box::new(job));
+        let length = queue.turns.push(flow, Box::new(job));
         drop(queue);
-        self.shared.woken.notify_one();
+        self.shared.woken(length).notify_one();
         Ok(())
     }
 
@@ -85,9 +92,12 @@ impl Workers {
 }
 
 impl Shared {
-    fn work(&self) {
+    fn work(&self, length: Length) {
+        if length == Length::Long {
+            give_way();
+        }
         let mut ran = None;
-        while let Some((job, ticket)) = self.next(ran.take()) {
+        while let Some((job, ticket)) = self.next(length, ran.take()) {
             let started = clock_gettime(ClockId::ThreadCPUTime);
             // A job that panics must not take the thread from the others; the panic hook has told of it.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -98,25 +108,35 @@ impl Shared {
         }
     }
 
-    /// Notes what `ran`; the next job.
-    fn next(&self, ran: Option<(Ticket, Duration)>) -> Option<(Job, Ticket)> {
+    /// Notes what `ran`; the next job of this length.
+    fn next(&self, length: Length, ran: Option<(Ticket, Duration)>) -> Option<(Job, Ticket)> {
         let mut queue = self.lock();
         if let Some((ticket, cpu)) = ran {
             queue.turns.done(ticket, cpu);
-            // A job of a long flow may have waited for this one alone, while another thread sleeps.
-            if queue.turns.waiting() > 1 {
-                self.woken.notify_one();
+            // Its flow may have become one of the others.
+            for other in [Length::Short, Length::Long].into_iter().filter(|other| *other != length) {
+                if queue.turns.waits(other) {
+                    self.woken(other).notify_one();
+                }
             }
         }
         loop {
-            if let Some(turn) = queue.turns.next(self.threads) {
+            if let Some(turn) = queue.turns.next(length) {
                 return Some(turn);
             }
             if queue.closed && queue.turns.waiting() == 0 {
-                self.woken.notify_all();
+                self.woken.iter().for_each(Condvar::notify_all);
                 return None;
             }
-            queue = self.woken.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.woken(length).wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn woken(&self, length: Length) -> &Condvar {
+        let [short, long] = &self.woken;
+        match length {
+            Length::Short => short,
+            Length::Long => long,
         }
     }
 
@@ -125,10 +145,19 @@ impl Shared {
     }
 }
 
+/// Has this thread give way to others that need the CPU.
+fn give_way() {
+    // Elsewhere it would be the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LONG_NICE) {
+        tracing::warn!(%error, "a thread for long module calls keeps its priority");
+    }
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
-        self.shared.woken.notify_all();
+        self.shared.woken.iter().for_each(Condvar::notify_all);
         let own = thread::current().id();
         for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             if thread.join().is_err() {

@@ -57,7 +57,7 @@ fn burn(ms: u64) {
 }
 
 #[test]
-fn whose_jobs_are_long_leave_a_thread_to_others() {
+fn whose_jobs_are_long_leave_the_others_theirs() {
     let workers = Arc::new(Workers::start(2, 1_000).unwrap());
     let (long, short) = (0, 1);
     let (done, has_run) = mpsc::channel();
