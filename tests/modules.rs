@@ -190,6 +190,27 @@ async fn a_private_module_goes_with_its_subscription() {
 }
 
 #[tokio::test]
+async fn a_private_module_of_many_is_there_for_each() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("t", 1).await;
+    publish(&client, &topic, [Record::new("x")]).await;
+    // Whichever ends last takes the module along, which others have stored and not bound yet.
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (client, topic) = (server.client().await, topic.clone());
+        readers.spawn(async move {
+            for _ in 0..50 {
+                let options = earliest(&topic).with_private_module(guest("keep_all").into(), "{}");
+                assert_eq!(read_all(&client, options).await.len(), 1);
+            }
+        });
+    }
+    while let Some(ended) = readers.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_refused_when_bound() {
     let server = TestServer::start().await;
     let (client, topic) = server.topic("flights", 1).await;
@@ -205,4 +226,22 @@ async fn a_bad_configuration_is_refused_when_bound() {
         assert!(error.contains(named), "{error}");
     }
     assert!(client.list_subscriptions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_slow_module_keeps_does_not_wait_for_what_follows() {
+    let server = TestServer::start().await;
+    let (client, topic) = server.topic("slow", 1).await;
+    // Small enough to be read at once, and some ten ms for each.
+    publish(&client, &topic, (0..3_000).map(|n| Record::new(n.to_string()))).await;
+    let options =
+        earliest(&topic).with_private_module(millstream_filters::floor().into(), r#"{"spin": 20000000}"#);
+    let mut consumer = client.subscribe(options).await.unwrap();
+    let name = consumer.name().clone();
+    for n in 0..3 {
+        let message = soon("a record", consumer.next_message()).await.unwrap().unwrap();
+        assert_eq!(message.offset(), n);
+    }
+    let judged = client.describe_subscription(name).await.unwrap().counters.records_in;
+    assert!(judged < 1_000, "{judged} records were judged before anything was handed out");
 }

@@ -349,6 +349,9 @@ pub enum Error {
     /// Cannot run here.
     #[error("the module is refused: {0}")]
     ModuleRefused(String),
+    /// Says nothing of the module.
+    #[error("the module cannot be compiled now: {0}: try again")]
+    CompilerUnavailable(String),
     /// Not signed by anybody whom the operator trusts.
     #[error("{}is refused: {cause}", module.as_ref().map_or_else(|| "the module ".to_owned(), |name| format!("module {name} ")))]
     ModuleUntrusted {

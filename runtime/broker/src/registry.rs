@@ -67,7 +67,7 @@ impl Registry {
     /// Checks that `wasm` is a module that can run here. Takes up to seconds.
     pub(crate) fn check(&self, wasm: &[u8]) -> Result<ModuleRow, Error> {
         let module = self.engine.load(wasm, &self.limits);
-        let module = module.map_err(|error| Error::ModuleRefused(error.to_string()))?;
+        let module = module.map_err(refused)?;
         let signers = self.trust.check(wasm).map_err(|error| match error {
             TrustError::Signature(error) => Error::ModuleRefused(error.to_string()),
             cause => Error::ModuleUntrusted { module: None, cause },
@@ -209,18 +209,20 @@ impl Registry {
     }
 
     fn load(&self, binding: &PinnedBinding) -> Result<Module, Error> {
+        // Stock modules are the broker's own.
+        let stock = self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256);
+        let needs_trust = self.trust.required && !stock;
+        if !needs_trust && let Some(module) = self.engine.in_use(&binding.sha256) {
+            return Ok(module);
+        }
         let wasm = self.bytes(&binding.sha256)?;
         let wasm = wasm.ok_or_else(|| Error::UnknownModule(binding.module.clone()))?;
-        // Stored before the setting was, perhaps, or its signer's key was removed since. Stock modules are the broker's own.
-        let stock = self.stock.iter().any(|(_, row, _)| row.sha256 == binding.sha256);
-        if self.trust.required && !stock {
+        // Stored before the setting was, perhaps, or its signer's key was removed since.
+        if needs_trust {
             let untrusted = |cause| Error::ModuleUntrusted { module: Some(binding.module.clone()), cause };
             self.trust.check(&wasm).map_err(untrusted)?;
         }
-        self.engine.load(&wasm, &self.limits).map_err(|error| match error {
-            LoadError::Instantiate(fault) if fault.kind == FaultKind::Busy => Error::InstancesBusy,
-            error => Error::ModuleRefused(error.to_string()),
-        })
+        self.engine.load(&wasm, &self.limits).map_err(refused)
     }
 
     fn bytes(&self, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
@@ -244,7 +246,7 @@ impl Registry {
                     let signers = millstream_engine::signature::signers(&wasm).unwrap_or_default();
                     row_of(
                         &wasm,
-                        self.engine.form_of(&sha256),
+                        self.engine.in_use(&sha256).map(|module| module.form()),
                         signers.iter().map(PublicKey::to_bytes).collect(),
                     )
                 }
@@ -258,6 +260,14 @@ impl Registry {
         let named = self.catalog.modules().into_iter().filter(|(name, _)| means(reference, name));
         let newest = named.max_by_key(|(_, row)| row.stored_ms);
         newest.map(|(name, row)| (name.to_string(), row)).ok_or_else(unknown)
+    }
+}
+
+fn refused(error: LoadError) -> Error {
+    match error {
+        LoadError::Instantiate(fault) if fault.kind == FaultKind::Busy => Error::InstancesBusy,
+        LoadError::CompilerUnavailable(cause) => Error::CompilerUnavailable(cause),
+        error => Error::ModuleRefused(error.to_string()),
     }
 }
 

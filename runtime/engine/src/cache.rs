@@ -2,7 +2,8 @@
 //!
 //! One directory, readable by this user alone. `key` holds 32 random bytes. `SHA256-ENGINE.cwasm` holds the compiled form
 //! of the module with that digest for the engine with that compatibility hash, behind a 32-byte HMAC-SHA-256, under the
-//! key, of digest, hash and compiled form. A file that does not match is as good as none.
+//! key, of digest, hash and compiled form. A file that does not match is as good as none. Who writes holds a lock on the file
+//! `lock`, since several processes may have one cache.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -20,6 +21,7 @@ use crate::module::ModuleDigest;
 use crate::{EngineError, compiled};
 
 const KEY_FILE: &str = "key";
+const LOCK_FILE: &str = "lock";
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
@@ -42,6 +44,7 @@ impl Cache {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed(dir))?;
         let key_file = dir.join(KEY_FILE);
+        let _lock = lock(dir).map_err(failed(dir))?;
         let key = key(dir, &key_file).map_err(failed(&key_file))?;
         let mut hasher = Sha256Hasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -73,6 +76,7 @@ impl Cache {
 
     fn write_file(&self, file: &Path, digest: &ModuleDigest, compiled: &[u8]) -> io::Result<()> {
         let mac = self.mac(digest, compiled).finalize().into_bytes();
+        let _lock = lock(&self.dir)?;
         write_atomically(&self.dir, file, &[mac.as_slice(), compiled])
     }
 
@@ -110,6 +114,14 @@ impl Cache {
 }
 
 const TEMPORARY: &str = ".tmp";
+
+/// Waits for others that write to `dir`, and keeps them out until it is dropped.
+fn lock(dir: &Path) -> io::Result<File> {
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK_FILE))?;
+    lock.lock()?;
+    Ok(lock)
+}
 
 /// The key in `file`, or a new one written there.
 fn key(dir: &Path, file: &Path) -> io::Result<[u8; KEY_BYTES]> {

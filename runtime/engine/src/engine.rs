@@ -98,9 +98,9 @@ impl Engine {
         Ok(module)
     }
 
-    /// The form of the module of this digest, if it is in use.
-    pub fn form_of(&self, digest: &ModuleDigest) -> Option<Form> {
-        self.known(digest).map(|loaded| loaded.form)
+    /// The module of this digest, if it is in use.
+    pub fn in_use(&self, digest: &ModuleDigest) -> Option<Module> {
+        Some(Module { loaded: self.known(digest)?, engine: Arc::clone(&self.shared) })
     }
 
     fn known(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {

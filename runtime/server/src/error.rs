@@ -78,7 +78,9 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::CorruptBatch { offset, .. } => (ErrorCode::CorruptStore, Some(offset.to_string())),
         Error::DamagedRow { .. } | Error::Read(_) => (ErrorCode::CorruptStore, None),
         Error::OutcomeUnknown(_) => (ErrorCode::OutcomeUnknown, None),
-        Error::Stopping | Error::InstancesBusy => (ErrorCode::Unavailable, None),
+        Error::Stopping | Error::InstancesBusy | Error::CompilerUnavailable(_) => {
+            (ErrorCode::Unavailable, None)
+        }
         _ => (ErrorCode::Internal, None),
     };
     let retryable = matches!(

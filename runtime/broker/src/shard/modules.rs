@@ -1,6 +1,6 @@
 //! The shard's modules: stored, deleted, and kept for as long as somebody binds them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use millstream_store::{Batch, Module, ModuleBlob};
 use millstream_types::{ModuleName, SubscriptionName, Timestamp};
@@ -10,7 +10,7 @@ use crate::{
     Error,
     bindings::{Bindings, PinnedBinding},
     command::Outcome,
-    limits::{BINDERS_TOLD_MAX, DELETED_MODULES_MAX},
+    limits::{BINDERS_TOLD_MAX, DELETED_MODULES_MAX, UNBOUND_MODULES_MAX},
     registry::STOCK_NAMESPACE,
     rows::{self, ModuleRow},
 };
@@ -27,6 +27,20 @@ pub(crate) struct Modules {
     pub(crate) stock: BTreeSet<[u8; 32]>,
     /// What ephemeral subscriptions bind; gone with the process, as they are.
     pub(crate) held: BTreeMap<SubscriptionName, Vec<PinnedBinding>>,
+    /// What was stored without a name and is to be bound, once for each time it was: so that it does not go with somebody
+    /// else who bound the same.
+    pub(crate) unbound: VecDeque<[u8; 32]>,
+}
+
+impl Modules {
+    /// Somebody has these now.
+    pub(super) fn bound(&mut self, pipeline: &[PinnedBinding]) {
+        for binding in pipeline {
+            if let Some(index) = self.unbound.iter().position(|sha256| *sha256 == binding.sha256) {
+                self.unbound.remove(index);
+            }
+        }
+    }
 }
 
 impl Shard {
@@ -53,9 +67,16 @@ impl Shard {
             self.modules.deleted.remove(&name);
             self.modules.named.insert(name.clone(), row.clone());
             effects.push(Effect::ModuleStored { name, row });
+        } else {
+            self.modules.unbound.push_back(sha256);
         }
         batch.put(&ModuleBlob(sha256), wasm);
         self.modules.stored.insert(sha256);
+        if self.modules.unbound.len() > UNBOUND_MODULES_MAX
+            && let Some(oldest) = self.modules.unbound.pop_front()
+        {
+            self.drop_unneeded(&oldest, batch);
+        }
         Ok(Outcome::Done)
     }
 
@@ -112,6 +133,7 @@ impl Shard {
         pipeline: Vec<PinnedBinding>,
     ) -> Result<Outcome, Error> {
         self.check_modules(&pipeline)?;
+        self.modules.bound(&pipeline);
         self.modules.held.insert(holder, pipeline);
         Ok(Outcome::Done)
     }
@@ -177,6 +199,7 @@ impl Shard {
         let durable = self.subscriptions.values().flat_map(|state| state.row.bindings.needs());
         let ingests = self.topics.values().flat_map(|row| &row.ingest.pipeline);
         let durable = durable.chain(ingests.map(|binding| &binding.sha256));
+        let durable = durable.chain(&self.modules.unbound);
         durable.chain(self.modules.held.values().flatten().map(|binding| &binding.sha256))
     }
 

@@ -18,6 +18,11 @@ fn load(dir: &Path) -> (PathBuf, SystemTime) {
     let bound = module.bind(&setup("{}"), &Limits::default(), LogSink::none()).expect("bound");
     let outcome = patient(Pipeline::new(vec![bound])).run(&batch(&["a", "b"]), 1..2).expect("a batch");
     assert_eq!(outcome.delivery, Delivery::Nothing);
+    cached(dir)
+}
+
+/// The file in the cache, and when it was written.
+fn cached(dir: &Path) -> (PathBuf, SystemTime) {
     let mut files = fs::read_dir(dir).expect("the cache").map(|entry| entry.expect("an entry").path());
     let file = files.find(|path| path.extension().is_some_and(|it| it == "cwasm")).expect("a file");
     let written = fs::metadata(&file).and_then(|it| it.modified()).expect("a file");
@@ -52,6 +57,24 @@ fn changed_files_are_compiled_anew() {
     fs::write(dir.path().join("key"), [7; 32]).unwrap();
     load(dir.path());
     assert_ne!(fs::read(&file).unwrap()[..32], good[..32]);
+}
+
+#[test]
+fn those_that_begin_at_once_have_one_key() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(4);
+        let loaded = || {
+            start.wait();
+            load(dir.path())
+        };
+        std::thread::scope(|scope| (0..4).map(|_| scope.spawn(loaded)).for_each(drop));
+        // Good for whoever comes later.
+        let written = cached(dir.path());
+        assert_eq!(load(dir.path()), written);
+        let others = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(others, 3, "the module, the key, the lock");
+    }
 }
 
 #[test]

@@ -105,6 +105,8 @@ pub(super) struct Model {
     pub(super) contents: BTreeSet<u8>,
     /// What ephemeral subscriptions bind.
     held: BTreeMap<u8, Bound>,
+    /// What was stored without a name, once for each time that it is still to be bound.
+    unbound: Vec<u8>,
     /// Epoch of each named producer.
     pub(super) epochs: BTreeMap<u8, u32>,
     /// What each producer appended to a partition in its epoch: sequence, records and offset.
@@ -128,6 +130,7 @@ impl Model {
     /// Ephemeral subscriptions end, and with them what only they need.
     pub(super) fn restart(&mut self) {
         self.held.clear();
+        self.unbound.clear();
         for content in self.contents.clone() {
             self.drop_unneeded(content);
         }
@@ -143,10 +146,17 @@ impl Model {
         }
     }
 
+    fn bound(&mut self, module: Bound) {
+        if let Some(index) = self.unbound.iter().position(|content| *content == module.content()) {
+            self.unbound.remove(index);
+        }
+    }
+
     /// `content` has lost a name or somebody who binds it.
     fn drop_unneeded(&mut self, content: u8) {
         let bound = self.bindings().any(|module| module.content() == content);
-        if !bound && !self.modules.values().any(|named| *named == content) {
+        let named = self.modules.values().any(|named| *named == content);
+        if !bound && !named && !self.unbound.contains(&content) {
             self.contents.remove(&content);
         }
     }
@@ -298,6 +308,9 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 None => model.may_bind(module) && (topic == ALL || model.topics.contains_key(&topic)),
             };
             if accepted {
+                if !model.subscriptions.contains_key(&name) {
+                    model.bound(module);
+                }
                 let cursors = ids.iter().map(|id| (*id, CursorModel::default())).collect();
                 model.subscriptions.entry(name).or_insert((topic, module, cursors));
             }
@@ -397,6 +410,9 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 name.is_none_or(|name| same(model.modules.get(&name)) && same(model.deleted.get(&name)));
             if accepted {
                 model.contents.insert(content);
+                if name.is_none() {
+                    model.unbound.push(content);
+                }
                 name.into_iter().for_each(|name| {
                     model.deleted.remove(&name);
                     model.modules.insert(name, content);
@@ -435,6 +451,7 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
             let module = model.held.get(&holder).copied().unwrap_or(module);
             let accepted = model.may_bind(module);
             if accepted {
+                model.bound(module);
                 model.held.insert(holder, module);
             }
             let (holder, pipeline) = (subscription_name(100 + holder), vec![module.pinned()]);
