@@ -159,8 +159,8 @@ pub(crate) const EMIT_RECORDS_MAX: usize = 32_768;
 pub(crate) const RUN_EMIT_BYTES: usize = 4 << 20;
 /// A run of a pipeline ends early after this long, so that one pipeline does not hold a worker.
 pub(crate) const RUN_TURN: Duration = Duration::from_millis(10);
-/// Who needs the CPU so long for one job, in the mean, has module threads apart from the others: about a turn more than
-/// modules need that are called with as much as they can do in a turn.
+/// Who needs the CPU so long for one job, in the mean, has module threads apart from the others: twice a turn, so that those
+/// are whose single calls are long.
 pub(crate) const LONG_JOB: Duration = Duration::from_millis(20);
 /// How much those threads give way to others: see nice(2).
 pub(crate) const LONG_NICE: i32 = 10;

@@ -15,11 +15,16 @@ use crate::{
     quic,
 };
 
+/// As the threads of the engine for long calls.
+const BUSY_NICE: i32 = 10;
+
 /// What a child process serves.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum ChildCommand {
     /// Raw QUIC: sink, source and echo.
     Quic,
+    /// Nothing: it keeps one core busy, as an engine's threads for long calls would.
+    Busy,
     /// The skeleton.
     Skeleton {
         /// Where its log is kept.
@@ -36,6 +41,7 @@ impl ChildCommand {
     pub(crate) fn to_args(&self) -> Vec<String> {
         match self {
             Self::Quic => vec!["quic".to_owned()],
+            Self::Busy => vec!["busy".to_owned()],
             Self::Skeleton { data, sync_interval_ms } => vec![
                 "skeleton".to_owned(),
                 format!("--data={}", data.display()),
@@ -52,6 +58,10 @@ pub(crate) async fn serve(command: ChildCommand) -> Result<(), Error> {
     let serving = async {
         match command {
             ChildCommand::Quic => quic_server::serve(&endpoint).await,
+            ChildCommand::Busy => {
+                std::thread::spawn(busy);
+                std::future::pending().await
+            }
             ChildCommand::Skeleton { data, sync_interval_ms } => {
                 skeleton_server::serve(&endpoint, &data, Duration::from_millis(sync_interval_ms)).await
             }
@@ -66,6 +76,15 @@ pub(crate) async fn serve(command: ChildCommand) -> Result<(), Error> {
     endpoint.close(VarInt::from_u32(0), b"");
     endpoint.wait_idle().await;
     result
+}
+
+/// Uses all of a core that nobody else needs. Ends with the process.
+fn busy() {
+    // Where it is refused, the thread is one as all others.
+    let _ = rustix::process::setpriority_process(None, BUSY_NICE);
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 fn greet(greeting: &Greeting) -> Result<(), Error> {
