@@ -278,7 +278,7 @@ async fn what_a_deleted_one_remembered_is_not_its_successors() {
         client.create_processor(processor(&["t"], once())).await.unwrap();
         publish(&client, &source, [record("a", 1)]).await;
         done(&client).await;
-        assert_eq!(client.processor_state(name(), Vec::new(), None, 9).await.unwrap().len(), 2);
+        assert_eq!(client.processor_state(name(), Vec::new(), None, 9).await.unwrap().len(), 3);
         client.delete_subscription(name()).await.unwrap();
     }
     // It was let through by the first, by the second from the beginning, and not twice.

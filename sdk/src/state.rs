@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,14 +67,30 @@ impl State {
 
     /// The entries whose keys start with `prefix`, in the order of their keys, `limit` at most.
     pub fn scan(&self, prefix: impl AsRef<[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let prefix = prefix.as_ref();
-        let mut written =
-            self.written.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        self.scan_after(prefix.as_ref(), None, limit)
+    }
+
+    /// The same behind the key `after`, so that nothing is looked at that is deleted before it.
+    pub(crate) fn scan_after(
+        &self,
+        prefix: &[u8],
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let start = match &after {
+            Some(after) => Bound::Excluded(after.clone()),
+            None => Bound::Included(prefix.to_vec()),
+        };
+        let written = self.written.range((start, Bound::Unbounded));
+        let mut written = written.take_while(|(key, _)| key.starts_with(prefix));
         let mut next = written.next();
         let mut found = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
+        let mut after = after;
+        // Each entry costs the broker something: no more are asked for than are wanted, at first.
+        let mut page_len = u32::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);
         loop {
-            let page = host::scan(prefix, after.as_deref(), PAGE);
+            let page = host::scan(prefix, after.as_deref(), page_len);
+            page_len = PAGE;
             let last = page.last().map(|(key, _)| key.clone());
             for (key, value) in page {
                 while let Some((written_key, written_value)) = next.filter(|(written, _)| **written <= key) {

@@ -10,6 +10,8 @@ use crate::{State, StateError};
 
 /// Windows that one record closes at most; others follow with the next ones.
 const CLOSED_MAX: usize = 1_000;
+/// Windows that are looked at at a time, where some are to be closed.
+const CLOSED_AT_ONCE: usize = 100;
 
 /// Windows of time, each with a value for each key. The time is that of the records: it goes on with the latest of them, and
 /// a window is closed once that is `lateness` past its end.
@@ -39,6 +41,15 @@ pub struct Windows {
     size_ms: i64,
     every_ms: i64,
     lateness_ms: i64,
+}
+
+/// What is known of all windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Times {
+    /// The latest time of all records up to now.
+    latest_ms: i64,
+    /// No window that is open ends before.
+    first_end_ms: i64,
 }
 
 /// One window of one key.
@@ -102,20 +113,23 @@ impl Windows {
         change: impl Fn(&mut A),
     ) -> Result<Vec<Window<A>>, WindowError> {
         let key = key.as_ref();
-        let before = self.latest(state);
-        let latest_ms = before.map_or(time_ms, |before| before.max(time_ms));
-        if before != Some(latest_ms) {
-            state.put(self.time_key(), ordered(latest_ms).to_vec());
-        }
+        let before = self.times(state);
+        let latest_ms = before.map_or(time_ms, |before| before.latest_ms.max(time_ms));
+        let mut first_end_ms = before.map_or(i64::MAX, |before| before.first_end_ms);
         let mut updated = Vec::new();
         let mut start_ms = time_ms - time_ms.rem_euclid(self.every_ms);
         while start_ms + self.size_ms > time_ms {
             let end_ms = start_ms + self.size_ms;
             if end_ms + self.lateness_ms > latest_ms {
                 let value = state.update::<A>(self.key(end_ms, key), &change)?;
+                first_end_ms = first_end_ms.min(end_ms);
                 updated.push(Window { key: key.to_vec(), start_ms, end_ms, value });
             }
             start_ms -= self.every_ms;
+        }
+        let times = Times { latest_ms, first_end_ms };
+        if before != Some(times) {
+            self.put_times(state, times);
         }
         match updated.is_empty() {
             true => Err(WindowError::Late { time_ms, latest_ms }),
@@ -131,38 +145,50 @@ impl Windows {
     /// # Errors
     /// [`WindowError::State`].
     pub fn close<A: DeserializeOwned>(&self, state: &mut State) -> Result<Vec<Window<A>>, WindowError> {
-        let Some(latest_ms) = self.latest(state) else { return Ok(Vec::new()) };
+        let Some(times) = self.times(state) else { return Ok(Vec::new()) };
+        let is_open = |end_ms: i64| end_ms.saturating_add(self.lateness_ms) > times.latest_ms;
+        // Most records close nothing.
+        if is_open(times.first_end_ms) {
+            return Ok(Vec::new());
+        }
         let prefix = self.prefix(b'w');
+        // What lies before was closed.
+        let mut after = [&prefix, ordered(times.first_end_ms.saturating_sub(1)).as_slice()].concat();
         let mut closed = Vec::new();
-        let mut wanted = 1;
         loop {
-            let entries = state.scan(&prefix, wanted);
-            let came = entries.len();
+            let entries = state.scan_after(&prefix, Some(after.clone()), CLOSED_AT_ONCE);
+            let is_last = entries.len() < CLOSED_AT_ONCE;
             for (entry, value) in entries {
                 let Some((end, key)) = entry.get(prefix.len()..).and_then(<[u8]>::split_first_chunk) else {
                     continue;
                 };
                 let end_ms = from_ordered(*end);
-                if end_ms + self.lateness_ms > latest_ms || closed.len() >= CLOSED_MAX {
+                if is_open(end_ms) || closed.len() >= CLOSED_MAX {
+                    self.put_times(state, Times { first_end_ms: end_ms, ..times });
                     return Ok(closed);
                 }
                 let value = serde_json::from_slice(&value).map_err(|cause| StateError::of(&entry, cause))?;
                 let (key, start_ms) = (key.to_vec(), end_ms - self.size_ms);
                 closed.push(Window { key, start_ms, end_ms, value });
-                state.delete(entry);
+                state.delete(entry.clone());
+                after = entry;
             }
-            if came < wanted {
+            if is_last {
+                self.put_times(state, Times { first_end_ms: i64::MAX, ..times });
                 return Ok(closed);
             }
-            // Most records close nothing.
-            wanted = 100;
         }
     }
 
-    /// The latest time of all records up to now.
-    fn latest(&self, state: &State) -> Option<i64> {
-        let latest = state.get(self.time_key())?;
-        latest.try_into().ok().map(from_ordered)
+    fn times(&self, state: &State) -> Option<Times> {
+        let times = state.get(self.time_key())?;
+        let (latest, rest) = times.split_first_chunk()?;
+        let first_end = rest.first_chunk()?;
+        Some(Times { latest_ms: from_ordered(*latest), first_end_ms: from_ordered(*first_end) })
+    }
+
+    fn put_times(&self, state: &mut State, Times { latest_ms, first_end_ms }: Times) {
+        state.put(self.time_key(), [ordered(latest_ms), ordered(first_end_ms)].concat());
     }
 
     fn time_key(&self) -> Vec<u8> {

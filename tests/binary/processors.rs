@@ -31,12 +31,12 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
     assert_eq!(found.lines().count(), 2, "{found}");
 
     let shown = broker.run(["processor", "describe", "once"]).ok();
-    for part in ["from          orders", "to            orders-once", "remembers     4 entries", "at most 64"]
+    for part in ["from          orders", "to            orders-once", "remembers     5 entries", "at most 64"]
     {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let listed = broker.run(["processor", "list"]).ok();
-    assert!(listed.contains("orders-once") && listed.contains("4 entries"), "{listed}");
+    assert!(listed.contains("orders-once") && listed.contains("5 entries"), "{listed}");
     assert!(broker.run(["subscription", "list"]).ok().contains("processor"));
     let state = broker.run(["processor", "state", "once", "--prefix", "seen", "--limit", "1"]).ok();
     assert_eq!(state.lines().count(), 1, "{state}");
@@ -55,6 +55,9 @@ fn a_processor_is_created_looked_into_paused_and_deleted() {
         broker.run(["processor", "describe", "s"]).fails(1).contains("is a subscription, not a processor")
     );
     assert!(broker.run(["processor", "delete", "s"]).fails(1).contains("is a subscription, not a processor"));
+    assert!(
+        broker.run(["subscription", "delete", "once"]).fails(1).contains("millstream processor delete once")
+    );
     broker.run(["processor", "delete", "once"]).ok();
     assert_eq!(broker.run(["--json", "processor", "list"]).ok().trim(), "[]");
 }

@@ -9,6 +9,8 @@ use millstream_sdk::prelude::*;
 /// Longest value, as keys of a state have their bound.
 const VALUE_BYTES_MAX: usize = 500;
 
+/// What tells records apart, and for how long it is remembered.
+///
 /// The configuration as it is written.
 #[derive(Debug, ModuleConfig)]
 struct Written {

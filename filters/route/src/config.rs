@@ -194,7 +194,7 @@ fn parse_template(
     });
     let template = template.map_err(|fault| at("template", fault))?;
     // Whatever the values are, the rest must make a name.
-    match TopicName::new(template.pattern().replace('*', "x")) {
+    match TopicName::new(template.with_values("x")) {
         Ok(_) => Ok(template),
         Err(error) => Err(at("template", format!("{text:?} cannot make a topic name: {error}"))),
     }

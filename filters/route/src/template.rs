@@ -42,16 +42,18 @@ impl Template {
 
     /// The topics it may make: each segment with a place for a value is `*`, since a value never has a dot.
     pub(crate) fn pattern(&self) -> String {
-        let text: String = self
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.as_str(),
-                Part::Value(_) => "{}",
-            })
-            .collect();
+        let text = self.with_values("{}");
         let segments = text.split('.').map(|segment| if segment.contains("{}") { "*" } else { segment });
         segments.collect::<Vec<_>>().join(".")
+    }
+
+    /// The topic where each value is `value`.
+    pub(crate) fn with_values(&self, value: &str) -> String {
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Value(_) => value,
+        });
+        texts.collect()
     }
 
     /// The topic for a record, or why there is none.

@@ -101,6 +101,7 @@ fn refuses_bad_configurations() {
     check(json!({"header": "a", "template": "x.{"}), "config.template: \"x.{\" has a `{`");
     check(json!({"template": "x.{}"}), "config.template: `{}` says no value");
     check(json!({"template": "x y.{a}"}), "config.template: \"x y.{a}\" cannot make a topic name");
+    check(json!({"template": "x {a}"}), "config.template: \"x {a}\" cannot make a topic name");
     check(json!({"template": ".{a}"}), "config.template: \".{a}\" cannot make a topic name");
     check(json!({"pointer": "a", "template": "x.{}"}), "config.pointer: \"a\" is not a JSON Pointer");
     check(json!({"template": "x.{a}", "default": "no topic"}), "config.default: topic name \"no topic\"");

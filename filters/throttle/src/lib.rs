@@ -9,6 +9,8 @@ use millstream_sdk::{Count, TopicName};
 /// Longest value, as keys of a state have their bound.
 const VALUE_BYTES_MAX: usize = 500;
 
+/// How many records of each value go through, and in how long.
+///
 /// The configuration as it is written.
 #[derive(Debug, ModuleConfig)]
 struct Written {

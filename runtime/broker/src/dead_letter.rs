@@ -161,11 +161,13 @@ pub(crate) async fn refuse(
     subscription: &Arc<Subscription>,
     revision: &Revision,
     place: &Place,
-    batch: &RecordBatch,
-    refused: &[Refused],
+    refused: &[(RecordBatch, Vec<Refused>)],
 ) -> Result<(), Error> {
-    let letters = letters(subscription, revision, place, batch, refused)?;
-    write(shared, subscription, place, letters).await
+    let letters = refused
+        .iter()
+        .map(|(batch, refused)| letters(subscription, revision, place, batch, refused))
+        .collect::<Result<Vec<_>, _>>()?;
+    write(shared, subscription, place, letters.concat()).await
 }
 
 /// The same as batches for the dead-letter topic, which is there then: for a processor, whose step appends them.
@@ -229,39 +231,47 @@ async fn write(
     place: &Place,
     letters: Vec<Record>,
 ) -> Result<(), Error> {
-    let Some(id) = subscription.id() else { return Ok(()) };
+    let Some(id) = subscription.id().filter(|_| !letters.is_empty()) else { return Ok(()) };
     let Some(name) = topic_of(subscription.name(), subscription.delivery())? else { return Ok(()) };
-    let mut rest = letters.into_iter().peekable();
-    while let Some(first) = rest.next() {
-        let (key, mut bytes, mut together) = (first.key.clone(), size(&first), vec![first]);
-        while let Some(letter) = rest.next_if(|letter| bytes < BATCH_BYTES && letter.key == key) {
-            bytes += size(&letter);
-            together.push(letter);
+    let (mut left, mut tries) = (letters, TRIES);
+    loop {
+        {
+            let group = subscription.group();
+            left.retain(|letter| !group.is_settled(place.index, letter.offset));
         }
-        let mut tries = TRIES;
-        loop {
-            together.retain(|letter| !subscription.group().is_settled(place.index, letter.offset));
-            if together.is_empty() {
-                break;
-            }
-            let mut builder = BatchBuilder::new();
-            together.iter().try_for_each(|letter| builder.push(letter))?;
-            let topic = open_topic(shared, &place.topic, &name).await?;
-            let command = Command::DeadLetter {
-                subscription: id,
-                sources: together.iter().map(|letter| (place.id, letter.offset)).collect(),
-                sink: sink(&topic, key.as_deref(), place.partition)?,
-                letters: builder.build()?,
-                now: now(),
-            };
-            tries -= 1;
-            match shared.submitter.execute(command).await {
-                Ok(_) => break,
-                Err(Error::Overtaken) if tries > 0 => {}
-                Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => {}
-                Err(error) => return Err(error),
+        let Some(first) = left.first() else { break };
+        let topic = open_topic(shared, &place.topic, &name).await?;
+        let sink_of = |letter: &Record| sink(&topic, letter.key.as_deref(), place.partition);
+        let (to, mut bytes) = (sink_of(first)?, 0);
+        // All that go there are one commit.
+        let (mut together, mut others) = (Vec::new(), Vec::new());
+        for letter in left {
+            if bytes < BATCH_BYTES && sink_of(&letter)? == to {
+                bytes += size(&letter);
+                together.push(letter);
+            } else {
+                others.push(letter);
             }
         }
+        let mut builder = BatchBuilder::new();
+        together.iter().try_for_each(|letter| builder.push(letter))?;
+        let command = Command::DeadLetter {
+            subscription: id,
+            sources: together.iter().map(|letter| (place.id, letter.offset)).collect(),
+            sink: to,
+            letters: builder.build()?,
+            now: now(),
+        };
+        tries -= 1;
+        left = match shared.submitter.execute(command).await {
+            Ok(_) => {
+                tries = TRIES;
+                others
+            }
+            Err(Error::Overtaken) if tries > 0 => [together, others].concat(),
+            Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => [together, others].concat(),
+            Err(error) => return Err(error),
+        };
     }
     Ok(())
 }

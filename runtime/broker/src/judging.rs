@@ -70,10 +70,8 @@ pub(crate) async fn judged(
         for outcome in std::mem::take(&mut work.routes) {
             routing::append(shared, subscription, &work.source.place, &outcome).await?;
         }
-        for (batch, refused) in std::mem::take(&mut work.refused) {
-            let place = &work.source.place;
-            dead_letter::refuse(shared, subscription, revision, place, &batch, &refused).await?;
-        }
+        let refused = std::mem::take(&mut work.refused);
+        dead_letter::refuse(shared, subscription, revision, &work.source.place, &refused).await?;
         match pause? {
             Pause::Done => break,
             Pause::Turn => {}

@@ -52,6 +52,9 @@ impl Broker {
         if let Some(sink) = sink.as_ref().filter(|sink| into_itself(sink)) {
             return refused(format!("it would read its own sink {sink}; name another one"));
         }
+        if state_bytes_max == 0 {
+            return refused("its state may have 0 bytes; give it more, such as 64 MiB".into());
+        }
         if wanted.pipeline.as_ref().is_none_or(Vec::is_empty) {
             return refused("it has no module; name one".into());
         }

@@ -319,7 +319,7 @@ pub enum PublishError {
         partitions: u32,
     },
     /// The broker was away for too long. Whether the record is stored is unknown.
-    #[error("given up after {} without the broker: {last}", seconds(.after))]
+    #[error("given up after {}: {last}", seconds(.after))]
     GaveUp {
         /// How long it was tried.
         after: Duration,
@@ -373,7 +373,7 @@ pub enum ConsumeError {
         error: BatchError,
     },
     /// The broker was away for too long.
-    #[error("given up after {} without the broker: {last}", seconds(.after))]
+    #[error("given up after {}: {last}", seconds(.after))]
     GaveUp {
         /// How long it was tried.
         after: Duration,

@@ -85,6 +85,9 @@ pub(crate) struct Filter {
 enum Reason {
     /// A module rejected the record
     Rejected,
+    /// A module failed on it
+    #[value(name = "module_fault")]
+    ModuleFault,
     /// Its time was over
     Expired,
     /// It failed too often
@@ -95,6 +98,7 @@ impl Reason {
     fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
+            Self::ModuleFault => "module_fault",
             Self::Expired => "expired",
             Self::Failures => "failures",
         }

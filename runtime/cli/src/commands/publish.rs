@@ -73,6 +73,9 @@ enum Codec {
     Zstd,
 }
 
+/// Longest wait, once the user has interrupted, for what is on its way.
+const INTERRUPTED_WAIT: Duration = Duration::from_secs(5);
+
 /// What the reading thread hands over: records, each with its line.
 type Portion = Result<Vec<(u64, Record)>, Failure>;
 
@@ -101,19 +104,33 @@ impl Publish {
         std::thread::spawn(move || read(source, format, shape, &portions));
         let telling = tokio::spawn(tell(publisher.slowed(), bar.clone(), common.json));
         let mut receipts = Receipts::new(bar.clone(), common.json);
-        let fed = feed(&publisher, received, &bar, &meter, &mut receipts).await;
-        let flushed = match publisher.flush().await {
-            // Told with the others.
-            Err(error) if error.is_of_record() => Ok(()),
-            flushed => flushed,
+        let fed = tokio::select! {
+            fed = feed(&publisher, received, &bar, &meter, &mut receipts) => fed.map(|()| false),
+            () = interrupted() => Ok(true),
         };
-        receipts.take_all().await;
+        let was_interrupted = matches!(fed, Ok(true));
+        let settled = async {
+            let flushed = match publisher.flush().await {
+                // Told with the others.
+                Err(error) if error.is_of_record() => Ok(()),
+                flushed => flushed,
+            };
+            receipts.take_all().await;
+            flushed.map_err(Failure::from)
+        };
+        let stopped = || Err(Failure::new("interrupted"));
+        let flushed = tokio::select! {
+            flushed = settled => flushed,
+            () = interrupted() => stopped(),
+            // What is on its way may still arrive.
+            () = tokio::time::sleep(INTERRUPTED_WAIT), if was_interrupted => stopped(),
+        };
         telling.abort();
         let (counts, slowed) = (publisher.counts(), publisher.slowed_for());
         bar.finish_and_clear();
 
         // What the broker refused explains more than what came after it.
-        let outcome = flushed.map_err(Failure::from).and(fed);
+        let outcome = flushed.and(if was_interrupted { stopped() } else { fed.map(drop) });
         if let Err(failure) = outcome {
             let records = output::count(counts.records);
             return Err(failure
@@ -145,7 +162,7 @@ async fn tell(mut slowed: watch::Receiver<Option<SlowDown>>, bar: ProgressBar, j
     }
 }
 
-/// Publishes what comes until the input or the broker ends it, or the user does.
+/// Publishes what comes until the input or the broker ends it.
 async fn feed(
     publisher: &Publisher,
     mut received: mpsc::Receiver<Portion>,
@@ -155,13 +172,7 @@ async fn feed(
 ) -> Result<(), Failure> {
     let mut shown = Instant::now();
     let mut number = 0u64;
-    let mut ending = std::pin::pin!(interrupted());
-    loop {
-        let portion = tokio::select! {
-            portion = received.recv() => portion,
-            _ = &mut ending => return Err(Failure::new("interrupted")),
-        };
-        let Some(portion) = portion else { return Ok(()) };
+    while let Some(portion) = received.recv().await {
         for (line, record) in portion? {
             number += 1;
             // Receipts are counted by the publisher; a failure ends the feeding with the next portion.
@@ -181,6 +192,7 @@ async fn feed(
             bar.set_message(format!("{} records acknowledged", output::count(counts.records)));
         }
     }
+    Ok(())
 }
 
 fn read(source: Source, format: Format, shape: Shape, portions: &mpsc::Sender<Portion>) {

@@ -119,6 +119,12 @@ impl Subscription {
                 show(common, &subscription, describe)?;
             }
             Self::Delete { name } => {
+                if client.describe_subscription(name.clone()).await?.processor.is_some() {
+                    return Err(Failure::new(format!(
+                        "{name} is a processor: `millstream processor delete {name}` deletes it with all that its module \
+                         remembers"
+                    )));
+                }
                 client.delete_subscription(name.clone()).await?;
                 if common.json {
                     output::json(&json!({ "deleted": name }))?;

@@ -143,10 +143,16 @@ impl New {
             let names = files.map(|(name, _)| name);
             return output::json(&json!({ "folder": dir, "files": names, "millstream_sdk": sdk }));
         }
-        output::line(format!(
+        let mut told = format!(
             "{0} is a crate now. Next, in that folder: `cargo test`, then `millstream module build .`; its README has the rest",
             dir.display()
-        ))
+        );
+        if !sdk.contains("path") {
+            told.push_str(
+                "\nIt takes millstream-sdk from crates.io: with a clone of Millstream, make it with --sdk FOLDER",
+            );
+        }
+        output::line(told)
     }
 
     /// The dependency on the SDK, as Cargo.toml has it.
