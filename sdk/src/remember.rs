@@ -9,6 +9,8 @@ use crate::{PayloadError, Record, State, StateError};
 
 /// Forgotten with each record, at most.
 const FORGOTTEN_MAX: usize = 16;
+/// Of the time that an entry begins with.
+const TIME_BYTES: usize = 8;
 
 /// What was seen lately, by whatever time the module says a record has.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +27,7 @@ impl Dedup {
 
     /// Whether `key` was not seen within the time before `time_ms`; it is, from now on.
     pub fn is_first(&self, state: &mut State, key: impl AsRef<[u8]>, time_ms: i64) -> bool {
-        let oldest_ms = self.forget(state, time_ms);
+        let forgotten = self.forget(state, time_ms);
         let key = [self.name.as_bytes(), &[0, b'k'], key.as_ref()].concat();
         let seen_ms = state.get(&key).and_then(|seen| seen.try_into().ok()).map(i64::from_be_bytes);
         if seen_ms.is_some_and(|seen_ms| time_ms < seen_ms.saturating_add(self.within_ms)) {
@@ -34,51 +36,49 @@ impl Dedup {
         if let Some(seen_ms) = seen_ms {
             state.delete(self.index(seen_ms, &key));
         }
-        if time_ms < oldest_ms {
-            self.put_oldest(state, time_ms);
+        let entry = self.index(time_ms, &key);
+        if forgotten.is_none_or(|forgotten| entry <= forgotten) {
+            state.put(self.forgotten_key(), self.index(time_ms, &[]));
         }
-        state.put(self.index(time_ms, &key), Vec::new());
+        state.put(entry, Vec::new());
         state.put(key, time_ms.to_be_bytes().to_vec());
         true
     }
 
-    /// Forgets some of what was seen long ago; what is left was seen at the time that it returns, or later.
-    fn forget(&self, state: &mut State, time_ms: i64) -> i64 {
-        let oldest = state.get(self.oldest_key()).and_then(|oldest| oldest.try_into().ok());
-        let before_ms = oldest.map_or(i64::MAX, i64::from_be_bytes);
-        let is_lately = |seen_ms: i64| time_ms < seen_ms.saturating_add(self.within_ms);
-        if is_lately(before_ms) {
-            return before_ms;
-        }
+    /// Forgets some of what was seen long ago. Up to the entry that it returns nothing is left, nor anywhere where it returns
+    /// none.
+    fn forget(&self, state: &mut State, time_ms: i64) -> Option<Vec<u8>> {
         let prefix = [self.name.as_bytes(), &[0, b'e']].concat();
-        // What lies before was forgotten.
-        let after = self.index(before_ms.saturating_sub(1), &[]);
-        let mut oldest_ms = before_ms;
-        let entries = state.scan_after(&prefix, Some(after), FORGOTTEN_MAX);
-        let are_all = entries.len() < FORGOTTEN_MAX;
-        for (entry, _) in entries {
-            let Some((seen, key)) = entry.get(prefix.len()..).and_then(<[u8]>::split_first_chunk) else {
-                continue;
-            };
-            oldest_ms = i64::from_be_bytes(*seen) ^ i64::MIN;
-            if is_lately(oldest_ms) {
-                self.put_oldest(state, oldest_ms);
-                return oldest_ms;
-            }
-            state.delete(key);
-            state.delete(entry);
+        let seen_ms = |entry: &[u8]| {
+            let seen = entry.get(prefix.len()..).and_then(<[u8]>::first_chunk);
+            seen.map_or(i64::MAX, |seen| i64::from_be_bytes(*seen) ^ i64::MIN)
+        };
+        let is_lately = |seen_ms: i64| time_ms < seen_ms.saturating_add(self.within_ms);
+        let before = state.get(self.forgotten_key())?;
+        if is_lately(seen_ms(&before)) {
+            return Some(before);
         }
-        let oldest_ms = if are_all { i64::MAX } else { oldest_ms };
-        self.put_oldest(state, oldest_ms);
-        oldest_ms
+        let entries = state.scan_after(&prefix, Some(before.clone()), FORGOTTEN_MAX);
+        let mut left = (entries.len() == FORGOTTEN_MAX).then_some(before);
+        for (entry, _) in entries {
+            let seen_ms = seen_ms(&entry);
+            if is_lately(seen_ms) {
+                left = Some(self.index(seen_ms, &[]));
+                break;
+            }
+            state.delete(entry.get(prefix.len() + TIME_BYTES..).unwrap_or_default());
+            state.delete(entry.clone());
+            left = left.map(|_| entry);
+        }
+        match &left {
+            Some(forgotten) => state.put(self.forgotten_key(), forgotten.clone()),
+            None => state.delete(self.forgotten_key()),
+        }
+        left
     }
 
-    fn oldest_key(&self) -> Vec<u8> {
-        [self.name.as_bytes(), &[0, b'o']].concat()
-    }
-
-    fn put_oldest(&self, state: &mut State, oldest_ms: i64) {
-        state.put(self.oldest_key(), oldest_ms.to_be_bytes());
+    fn forgotten_key(&self) -> Vec<u8> {
+        [self.name.as_bytes(), &[0, b'f']].concat()
     }
 
     fn index(&self, seen_ms: i64, key: &[u8]) -> Vec<u8> {

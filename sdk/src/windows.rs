@@ -44,12 +44,14 @@ pub struct Windows {
 }
 
 /// What is known of all windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Times {
     /// The latest time of all records up to now.
     latest_ms: i64,
     /// No window that is open ends before.
     first_end_ms: i64,
+    /// Of those that end then, all up to the one of this key are closed.
+    closed: Option<Vec<u8>>,
 }
 
 /// One window of one key.
@@ -114,22 +116,25 @@ impl Windows {
     ) -> Result<Vec<Window<A>>, WindowError> {
         let key = key.as_ref();
         let before = self.times(state);
-        let latest_ms = before.map_or(time_ms, |before| before.latest_ms.max(time_ms));
-        let mut first_end_ms = before.map_or(i64::MAX, |before| before.first_end_ms);
+        let mut times =
+            before.clone().unwrap_or(Times { latest_ms: time_ms, first_end_ms: i64::MAX, closed: None });
+        times.latest_ms = times.latest_ms.max(time_ms);
+        let latest_ms = times.latest_ms;
         let mut updated = Vec::new();
         let mut start_ms = time_ms - time_ms.rem_euclid(self.every_ms);
         while start_ms + self.size_ms > time_ms {
             let end_ms = start_ms + self.size_ms;
             if end_ms + self.lateness_ms > latest_ms {
                 let value = state.update::<A>(self.key(end_ms, key), &change)?;
-                first_end_ms = first_end_ms.min(end_ms);
+                if end_ms < times.first_end_ms {
+                    (times.first_end_ms, times.closed) = (end_ms, None);
+                }
                 updated.push(Window { key: key.to_vec(), start_ms, end_ms, value });
             }
             start_ms -= self.every_ms;
         }
-        let times = Times { latest_ms, first_end_ms };
-        if before != Some(times) {
-            self.put_times(state, times);
+        if before.as_ref() != Some(&times) {
+            self.put_times(state, &times);
         }
         match updated.is_empty() {
             true => Err(WindowError::Late { time_ms, latest_ms }),
@@ -152,8 +157,11 @@ impl Windows {
             return Ok(Vec::new());
         }
         let prefix = self.prefix(b'w');
-        // What lies before was closed.
-        let mut after = [&prefix, ordered(times.first_end_ms.saturating_sub(1)).as_slice()].concat();
+        let mut after = match &times.closed {
+            Some(key) => self.key(times.first_end_ms, key),
+            // Nothing ends so early.
+            None => self.key(times.first_end_ms.saturating_sub(1), &[]),
+        };
         let mut closed = Vec::new();
         loop {
             let entries = state.scan_after(&prefix, Some(after.clone()), CLOSED_AT_ONCE);
@@ -164,7 +172,9 @@ impl Windows {
                 };
                 let end_ms = from_ordered(*end);
                 if is_open(end_ms) || closed.len() >= CLOSED_MAX {
-                    self.put_times(state, Times { first_end_ms: end_ms, ..times });
+                    let last = closed.last().filter(|last: &&Window<A>| last.end_ms == end_ms);
+                    let closed_key = last.map(|last| last.key.clone());
+                    self.put_times(state, &Times { first_end_ms: end_ms, closed: closed_key, ..times });
                     return Ok(closed);
                 }
                 let value = serde_json::from_slice(&value).map_err(|cause| StateError::of(&entry, cause))?;
@@ -174,7 +184,7 @@ impl Windows {
                 after = entry;
             }
             if is_last {
-                self.put_times(state, Times { first_end_ms: i64::MAX, ..times });
+                self.put_times(state, &Times { first_end_ms: i64::MAX, closed: None, ..times });
                 return Ok(closed);
             }
         }
@@ -183,12 +193,21 @@ impl Windows {
     fn times(&self, state: &State) -> Option<Times> {
         let times = state.get(self.time_key())?;
         let (latest, rest) = times.split_first_chunk()?;
-        let first_end = rest.first_chunk()?;
-        Some(Times { latest_ms: from_ordered(*latest), first_end_ms: from_ordered(*first_end) })
+        let (first_end, closed) = rest.split_first_chunk()?;
+        Some(Times {
+            latest_ms: from_ordered(*latest),
+            first_end_ms: from_ordered(*first_end),
+            closed: closed.split_first().map(|(_, key)| key.to_vec()),
+        })
     }
 
-    fn put_times(&self, state: &mut State, Times { latest_ms, first_end_ms }: Times) {
-        state.put(self.time_key(), [ordered(latest_ms), ordered(first_end_ms)].concat());
+    fn put_times(&self, state: &mut State, times: &Times) {
+        let mut written = [ordered(times.latest_ms), ordered(times.first_end_ms)].concat();
+        if let Some(key) = &times.closed {
+            written.push(b'k');
+            written.extend_from_slice(key);
+        }
+        state.put(self.time_key(), written);
     }
 
     fn time_key(&self) -> Vec<u8> {

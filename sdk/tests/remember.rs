@@ -1,9 +1,11 @@
 //! What is remembered, and for how long.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use millstream_sdk::prelude::*;
 use millstream_sdk::{Count, Dedup, Latest, Stats, TopK};
+use proptest::prelude::*;
 
 const SEEN: Dedup = Dedup::new("seen", Duration::from_millis(100));
 const CUSTOMERS: Latest = Latest::new("customers");
@@ -53,6 +55,34 @@ fn a_key_is_seen_once_within_the_time() {
 fn what_was_seen_long_ago_is_forgotten() {
     test::run::<once>(json!({}), (0..1_000).map(|key| at(&key.to_string(), 1_000 + key)));
     assert!(test::state().len() <= 2 * 101, "{}", test::state().len());
+}
+
+proptest! {
+    /// Whatever is seen, and however much of it at one time: each is let through as often as it should be, and all of it
+    /// is forgotten in the end.
+    #[test]
+    fn many_of_one_time_are_told_apart_and_forgotten(steps in prop::collection::vec((0..200u8, 0..40i64), 1..400)) {
+        let mut time = 1_000;
+        let records: Vec<_> = steps.into_iter().map(|(key, step)| {
+            // Most come at the same time as those before.
+            time += if step < 36 { 0 } else { step };
+            (key.to_string(), time)
+        }).collect();
+        let mut seen = HashMap::new();
+        let wanted: Vec<_> = records.iter().map(|(key, time)| {
+            let is_first = seen.get(key).is_none_or(|seen| *time >= seen + 100);
+            if is_first {
+                seen.insert(key.clone(), *time);
+                test::Verdict::Keep
+            } else {
+                test::Verdict::Drop
+            }
+        }).collect();
+        prop_assert_eq!(test::run::<once>(json!({}), records.iter().map(|(key, time)| at(key, *time))), wanted);
+        // One entry each of the last hundred, with its time, and how far it was forgotten.
+        test::run_on::<once>(json!({}), (0..300).map(|key| at(&format!("late{key}"), 9_999_000 + key)));
+        prop_assert!(test::state().len() <= 2 * 100 + 1, "{}", test::state().len());
+    }
 }
 
 #[test]

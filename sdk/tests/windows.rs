@@ -94,3 +94,26 @@ fn what_is_closed_is_forgotten_and_all_sums_are_told() {
     assert_eq!(found, wanted);
     assert_eq!(test::state().len(), 2, "the time, and the last window");
 }
+
+#[test]
+fn windows_of_many_keys_are_closed_bit_by_bit() {
+    const KEYS: usize = 2_500;
+    let keys = |end: usize| (0..end).map(|key| format!("{key:05}"));
+    test::run::<tens>(json!({}), keys(KEYS).map(|key| test::record().key(key).json((0, 1))));
+    // Three records close them; one between them begins a window that ends before others that are open.
+    let records = [at(30, 0), at(26, 0), at(31, 0), at(60, 0)];
+    let verdicts = test::run_on::<tens>(json!({}), records);
+    let told: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| match verdict {
+            test::Verdict::Emit(outputs) => {
+                outputs.iter().map(|output| output.key.clone().unwrap()).collect()
+            }
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500, 2]);
+    let told: Vec<_> = told.concat().into_iter().map(|key| String::from_utf8(key).unwrap()).collect();
+    assert!(told.iter().take(KEYS).cloned().eq(keys(KEYS)), "each once, in order");
+    assert_eq!(test::state().len(), 2, "the time, and the last window");
+}
