@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::state::{from_ordered, ordered};
 use crate::{PayloadError, Record, State, StateError};
 
 /// Forgotten with each record, at most.
@@ -51,7 +52,7 @@ impl Dedup {
         let prefix = [self.name.as_bytes(), &[0, b'e']].concat();
         let seen_ms = |entry: &[u8]| {
             let seen = entry.get(prefix.len()..).and_then(<[u8]>::first_chunk);
-            seen.map_or(i64::MAX, |seen| i64::from_be_bytes(*seen) ^ i64::MIN)
+            seen.map_or(i64::MAX, |seen| from_ordered(*seen))
         };
         let is_lately = |seen_ms: i64| time_ms < seen_ms.saturating_add(self.within_ms);
         let before = state.get(self.forgotten_key())?;
@@ -82,7 +83,7 @@ impl Dedup {
     }
 
     fn index(&self, seen_ms: i64, key: &[u8]) -> Vec<u8> {
-        [self.name.as_bytes(), &[0, b'e'], &(seen_ms ^ i64::MIN).to_be_bytes(), key].concat()
+        [self.name.as_bytes(), &[0, b'e'], &ordered(seen_ms), key].concat()
     }
 }
 

@@ -30,6 +30,15 @@ pub struct StateError {
     cause: serde_json::Error,
 }
 
+/// Eight bytes of a key that are in the order of the times.
+pub(crate) fn ordered(time_ms: i64) -> [u8; 8] {
+    (time_ms ^ i64::MIN).to_be_bytes()
+}
+
+pub(crate) fn from_ordered(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
 impl State {
     /// For what the attribute expands to.
     #[doc(hidden)]

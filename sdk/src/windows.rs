@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::state::{from_ordered, ordered};
 use crate::{State, StateError};
 
 /// Windows that one record closes at most; others follow with the next ones.
@@ -124,7 +125,7 @@ impl Windows {
         let mut start_ms = time_ms - time_ms.rem_euclid(self.every_ms);
         while start_ms + self.size_ms > time_ms {
             let end_ms = start_ms + self.size_ms;
-            if end_ms + self.lateness_ms > latest_ms {
+            if self.is_open(end_ms, latest_ms) {
                 let value = state.update::<A>(self.key(end_ms, key), &change)?;
                 if end_ms < times.first_end_ms {
                     (times.first_end_ms, times.closed) = (end_ms, None);
@@ -151,9 +152,8 @@ impl Windows {
     /// [`WindowError::State`].
     pub fn close<A: DeserializeOwned>(&self, state: &mut State) -> Result<Vec<Window<A>>, WindowError> {
         let Some(times) = self.times(state) else { return Ok(Vec::new()) };
-        let is_open = |end_ms: i64| end_ms.saturating_add(self.lateness_ms) > times.latest_ms;
         // Most records close nothing.
-        if is_open(times.first_end_ms) {
+        if self.is_open(times.first_end_ms, times.latest_ms) {
             return Ok(Vec::new());
         }
         let prefix = self.prefix(b'w');
@@ -171,7 +171,7 @@ impl Windows {
                     continue;
                 };
                 let end_ms = from_ordered(*end);
-                if is_open(end_ms) || closed.len() >= CLOSED_MAX {
+                if self.is_open(end_ms, times.latest_ms) || closed.len() >= CLOSED_MAX {
                     let last = closed.last().filter(|last: &&Window<A>| last.end_ms == end_ms);
                     let closed_key = last.map(|last| last.key.clone());
                     self.put_times(state, &Times { first_end_ms: end_ms, closed: closed_key, ..times });
@@ -188,6 +188,11 @@ impl Windows {
                 return Ok(closed);
             }
         }
+    }
+
+    /// Whether records still count in a window.
+    fn is_open(&self, end_ms: i64, latest_ms: i64) -> bool {
+        end_ms.saturating_add(self.lateness_ms) > latest_ms
     }
 
     fn times(&self, state: &State) -> Option<Times> {
@@ -222,15 +227,6 @@ impl Windows {
     fn prefix(&self, what: u8) -> Vec<u8> {
         [self.name.as_bytes(), &[0, what]].concat()
     }
-}
-
-/// Eight bytes that are in the order of the times.
-fn ordered(time_ms: i64) -> [u8; 8] {
-    (time_ms ^ i64::MIN).to_be_bytes()
-}
-
-fn from_ordered(bytes: [u8; 8]) -> i64 {
-    i64::from_be_bytes(bytes) ^ i64::MIN
 }
 
 impl fmt::Display for WindowError {

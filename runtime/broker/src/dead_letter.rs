@@ -163,11 +163,11 @@ pub(crate) async fn refuse(
     place: &Place,
     refused: &[(RecordBatch, Vec<Refused>)],
 ) -> Result<(), Error> {
-    let letters = refused
-        .iter()
-        .map(|(batch, refused)| letters(subscription, revision, place, batch, refused))
-        .collect::<Result<Vec<_>, _>>()?;
-    write(shared, subscription, place, letters.concat()).await
+    let mut all = Vec::new();
+    for (batch, refused) in refused {
+        all.extend(letters(subscription, revision, place, batch, refused)?);
+    }
+    write(shared, subscription, place, all).await
 }
 
 /// The same as batches for the dead-letter topic, which is there then: for a processor, whose step appends them.
@@ -263,15 +263,21 @@ async fn write(
             now: now(),
         };
         tries -= 1;
-        left = match shared.submitter.execute(command).await {
-            Ok(_) => {
-                tries = TRIES;
-                others
+        match shared.submitter.execute(command).await {
+            Ok(_) => (left, tries) = (others, TRIES),
+            Err(error) => {
+                let passes = match error {
+                    Error::Overtaken => true,
+                    Error::Gone => !subscription.is_deleted(),
+                    _ => false,
+                };
+                if tries == 0 || !passes {
+                    return Err(error);
+                }
+                left = together;
+                left.extend(others);
             }
-            Err(Error::Overtaken) if tries > 0 => [together, others].concat(),
-            Err(Error::Gone) if tries > 0 && !subscription.is_deleted() => [together, others].concat(),
-            Err(error) => return Err(error),
-        };
+        }
     }
     Ok(())
 }

@@ -192,10 +192,8 @@ impl Work {
             let faults_before = self.pipeline.faults_in_row();
             let outcome = self.run(&batch, range)?;
             let run = Run { outcome, faults_before, probe: admission == Admission::Probe };
-            match self.take(&batch, run)? {
-                Some(Pause::Turn) => return Ok(self.turn_over()),
-                Some(pause) => return Ok(pause),
-                None => {}
+            if let Some(pause) = self.take(&batch, run)? {
+                return Ok(pause);
             }
             let changed =
                 self.pipeline.state().is_some_and(|state| state.kept_bytes() > PROCESSOR_STEP_BYTES);
@@ -283,7 +281,7 @@ impl Work {
         let at = self.fetched.next;
         Ok(match stop {
             // Whether there were too many in a row of all that run these modules is counted by the breaker.
-            None | Some(Stop::FaultsInRow { .. }) if made_a_break => Some(Pause::Turn),
+            None | Some(Stop::FaultsInRow { .. }) if made_a_break => Some(self.turn_over()),
             None | Some(Stop::FaultsInRow { .. }) => None,
             Some(Stop::Busy { .. }) => {
                 if probe {

@@ -26,6 +26,15 @@ pub(crate) enum Length {
     Long = 1,
 }
 
+impl Length {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Short => Self::Long,
+            Self::Long => Self::Short,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     /// Flows with jobs that wait, by what they have used.

@@ -114,10 +114,8 @@ impl Shared {
         if let Some((ticket, cpu)) = ran {
             queue.turns.done(ticket, cpu);
             // Its flow may have become one of the others.
-            for other in [Length::Short, Length::Long].into_iter().filter(|other| *other != length) {
-                if queue.turns.waits(other) {
-                    self.woken(other).notify_one();
-                }
+            if queue.turns.waits(length.other()) {
+                self.woken(length.other()).notify_one();
             }
         }
         loop {
@@ -133,11 +131,7 @@ impl Shared {
     }
 
     fn woken(&self, length: Length) -> &Condvar {
-        let [short, long] = &self.woken;
-        match length {
-            Length::Short => short,
-            Length::Long => long,
-        }
+        &self.woken[length as usize]
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

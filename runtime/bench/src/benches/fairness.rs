@@ -60,16 +60,15 @@ pub(super) async fn fairness(settings: &Settings, report: &mut Report) -> Result
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let left = cores > 2;
     report.setting("a_core_is_left", left);
-    let goals = if left { (Goal::AtMost(1.2), Goal::None) } else { (Goal::None, Goal::AtMost(1.2)) };
-    for (percentile, (alone, process)) in [("p50", (Goal::None, Goal::None)), ("p99", goals)] {
-        let (name, beside) = (format!("fairness_{percentile}"), format!("beside_{percentile}_us"));
-        report.ratio(&name, &beside, &format!("alone_{percentile}_us"), alone);
-        report.ratio(
-            &format!("{name}_to_process"),
-            &beside,
-            &format!("beside_process_{percentile}_us"),
-            process,
-        );
+    let goal = Goal::AtMost(1.2);
+    let (to_alone, to_process) = if left { (goal, Goal::None) } else { (Goal::None, goal) };
+    for (ratio, subject, limit, goal) in [
+        ("fairness_p50", "beside_p50_us", "alone_p50_us", Goal::None),
+        ("fairness_p50_to_process", "beside_p50_us", "beside_process_p50_us", Goal::None),
+        ("fairness_p99", "beside_p99_us", "alone_p99_us", to_alone),
+        ("fairness_p99_to_process", "beside_p99_us", "beside_process_p99_us", to_process),
+    ] {
+        report.ratio(ratio, subject, limit, goal);
     }
     Ok(())
 }

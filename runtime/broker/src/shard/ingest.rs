@@ -50,7 +50,7 @@ impl Shard {
         if row.ingest.pipeline == pipeline {
             return Ok(Outcome::Done);
         }
-        self.modules.bound(&pipeline);
+        self.modules.note_bound(&pipeline);
         let next = IngestRow { revision: row.ingest.revision + 1, pipeline, bound_ms: now };
         let before = std::mem::replace(&mut row.ingest, next);
         batch.put(&Topic(name.clone()), rows::encode(row));

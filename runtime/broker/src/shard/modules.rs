@@ -34,7 +34,7 @@ pub(crate) struct Modules {
 
 impl Modules {
     /// Somebody has these now.
-    pub(super) fn bound(&mut self, pipeline: &[PinnedBinding]) {
+    pub(super) fn note_bound(&mut self, pipeline: &[PinnedBinding]) {
         for binding in pipeline {
             if let Some(index) = self.unbound.iter().position(|sha256| *sha256 == binding.sha256) {
                 self.unbound.remove(index);
@@ -133,7 +133,7 @@ impl Shard {
         pipeline: Vec<PinnedBinding>,
     ) -> Result<Outcome, Error> {
         self.check_modules(&pipeline)?;
-        self.modules.bound(&pipeline);
+        self.modules.note_bound(&pipeline);
         self.modules.held.insert(holder, pipeline);
         Ok(Outcome::Done)
     }

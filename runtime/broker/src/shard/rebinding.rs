@@ -74,8 +74,8 @@ impl Shard {
             return Ok(Outcome::Done);
         }
         let bindings = &state.row.bindings;
-        self.modules.bound(&bindings.current.pipeline);
-        self.modules.bound(bindings.shadow.as_deref().unwrap_or_default());
+        self.modules.note_bound(&bindings.current.pipeline);
+        self.modules.note_bound(bindings.shadow.as_deref().unwrap_or_default());
         batch.put(&Subscription(*id), rows::encode(&state.row));
         effects.push(Effect::Rebound { name: name.clone(), bindings: Box::new(state.row.bindings.clone()) });
         self.drop_unneeded_of(&before, batch);

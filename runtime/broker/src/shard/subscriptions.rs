@@ -36,7 +36,7 @@ impl Shard {
         drop(topics);
         self.check_modules(&row.bindings.current.pipeline)?;
         limit("subscriptions", self.subscriptions.len(), self.limits.subscriptions_max)?;
-        self.modules.bound(&row.bindings.current.pipeline);
+        self.modules.note_bound(&row.bindings.current.pipeline);
         let id = self.next_subscription;
         self.next_subscription += 1;
         batch.put(&NEXT_SUBSCRIPTION, self.next_subscription.to_le_bytes().to_vec());

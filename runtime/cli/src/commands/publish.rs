@@ -104,11 +104,11 @@ impl Publish {
         std::thread::spawn(move || read(source, format, shape, &portions));
         let telling = tokio::spawn(tell(publisher.slowed(), bar.clone(), common.json));
         let mut receipts = Receipts::new(bar.clone(), common.json);
-        let fed = tokio::select! {
-            fed = feed(&publisher, received, &bar, &meter, &mut receipts) => fed.map(|()| false),
-            () = interrupted() => Ok(true),
+        let stopped = || Err(Failure::new("interrupted"));
+        let (fed, was_interrupted) = tokio::select! {
+            fed = feed(&publisher, received, &bar, &meter, &mut receipts) => (fed, false),
+            () = interrupted() => (stopped(), true),
         };
-        let was_interrupted = matches!(fed, Ok(true));
         let settled = async {
             let flushed = match publisher.flush().await {
                 // Told with the others.
@@ -118,7 +118,6 @@ impl Publish {
             receipts.take_all().await;
             flushed.map_err(Failure::from)
         };
-        let stopped = || Err(Failure::new("interrupted"));
         let flushed = tokio::select! {
             flushed = settled => flushed,
             () = interrupted() => stopped(),
@@ -130,7 +129,7 @@ impl Publish {
         bar.finish_and_clear();
 
         // What the broker refused explains more than what came after it.
-        let outcome = flushed.and(if was_interrupted { stopped() } else { fed.map(drop) });
+        let outcome = flushed.and(fed);
         if let Err(failure) = outcome {
             let records = output::count(counts.records);
             return Err(failure

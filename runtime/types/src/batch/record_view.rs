@@ -7,9 +7,6 @@ use crate::bytes_io::{Reader, same_bytes};
 use crate::{Header, Offset, Record, Timestamp, limits};
 use bytes::Bytes;
 
-/// What stands before a header's name: the lengths of name and value.
-const HEADER_LENS_BYTES: usize = 6;
-
 /// One record read in place.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecordView<'a> {
@@ -49,8 +46,12 @@ impl<'a> RawRecord<'a> {
     /// All of it; the default where its batch is malformed.
     #[inline]
     pub fn view(&self) -> RecordView<'a> {
+        self.read().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn read(&self) -> Option<RecordView<'a>> {
         RecordView::new(self.offset, self.batch_timestamp, self.head, self.payload, self.payload_len)
-            .unwrap_or_default()
     }
 }
 
@@ -122,7 +123,8 @@ impl<'a> RecordView<'a> {
     /// The value of the first header called `name`.
     #[inline]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.get(name)
+        let mut headers = self.headers.iter();
+        headers.find(|(found, _)| same_bytes(found, name.as_bytes())).map(|(_, value)| value)
     }
 
     /// The record with its parts owned.
@@ -157,27 +159,6 @@ impl<'a> HeadersView<'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The value of the first header called `name`.
-    #[inline]
-    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        let (count, mut rest) = self.encoded.split_first_chunk::<2>()?;
-        for _ in 0..u16::from_le_bytes(*count) {
-            let (lens, entries) = rest.split_first_chunk::<HEADER_LENS_BYTES>()?;
-            let [n0, n1, v0, v1, v2, v3] = *lens;
-            let (name_len, value_len) =
-                (usize::from(u16::from_le_bytes([n0, n1])), u32::from_le_bytes([v0, v1, v2, v3]) as usize);
-            let (entry, others) = entries.split_at_checked(name_len.checked_add(value_len)?)?;
-            if name_len == name.len() {
-                let (found, value) = entry.split_at_checked(name_len)?;
-                if same_bytes(found, name.as_bytes()) {
-                    return Some(value);
-                }
-            }
-            rest = others;
-        }
-        None
     }
 
     /// Name (UTF-8 once checked in full) and value of each header, in order.

@@ -212,21 +212,23 @@ impl<'a> BatchView<'a> {
     /// Record `index`; `None` past the end or where the batch is malformed (never after [`Check::Full`]).
     #[inline]
     pub fn record(&self, index: usize) -> Option<RecordView<'a>> {
-        let row = self.row(index)?;
-        let (head_start, payload_start) = self.starts(index)?;
-        let head = self.heads.get(head_start..row.head_end)?;
-        let payload_len = row.payload_end.checked_sub(payload_start)?;
+        self.raw_record(self.row(index)?, self.starts(index)?)?.read()
+    }
+
+    /// The record of `row`, whose head and payload start there.
+    #[inline]
+    fn raw_record(&self, row: Row, (head_start, payload_start): (usize, usize)) -> Option<RawRecord<'a>> {
         let payload = match self.compression {
             Compression::None if !self.omitted => self.payloads.get(payload_start..row.payload_end)?,
             _ => &[],
         };
-        RecordView::new(
-            self.base_offset().saturating_add(u64::from(row.delta)),
-            self.timestamp(),
-            head,
+        Some(RawRecord {
+            offset: self.base_offset().saturating_add(u64::from(row.delta)),
+            batch_timestamp: self.timestamp(),
+            head: self.heads.get(head_start..row.head_end)?,
             payload,
-            payload_len,
-        )
+            payload_len: row.payload_end.checked_sub(payload_start)?,
+        })
     }
 
     /// Every record, in order. Payloads read as empty while the region is compressed or left out.
@@ -237,23 +239,13 @@ impl<'a> BatchView<'a> {
     /// The same, each not read further than is asked for.
     #[inline]
     pub fn raw_records(&self) -> impl ExactSizeIterator<Item = RawRecord<'a>> + use<'a> {
-        let view = *self;
-        let (base_offset, batch_timestamp) = (self.base_offset(), self.timestamp());
-        let has_payloads = self.compression == Compression::None && !self.omitted;
-        let (mut head_start, mut payload_start) = (0, 0);
+        let (view, mut starts) = (*self, (0, 0));
         let (rows, _) = self.table.as_chunks::<ROW_BYTES>();
         rows.iter().map(move |row| {
             let row = Row::read(row);
-            // Of a malformed batch, that has nothing there, nothing is read.
-            let head = view.heads.get(head_start..row.head_end).unwrap_or_default();
-            let payload = match has_payloads {
-                true => view.payloads.get(payload_start..row.payload_end).unwrap_or_default(),
-                false => &[],
-            };
-            let payload_len = row.payload_end.saturating_sub(payload_start);
-            (head_start, payload_start) = (row.head_end, row.payload_end);
-            let offset = base_offset.saturating_add(u64::from(row.delta));
-            RawRecord { offset, batch_timestamp, head, payload, payload_len }
+            let record = view.raw_record(row, starts);
+            starts = (row.head_end, row.payload_end);
+            record.unwrap_or_default()
         })
     }
 

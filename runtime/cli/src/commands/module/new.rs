@@ -147,7 +147,7 @@ impl New {
             "{0} is a crate now. Next, in that folder: `cargo test`, then `millstream module build .`; its README has the rest",
             dir.display()
         );
-        if !sdk.contains("path") {
+        if !sdk.starts_with('{') {
             told.push_str(
                 "\nIt takes millstream-sdk from crates.io: with a clone of Millstream, make it with --sdk FOLDER",
             );
