@@ -9,6 +9,7 @@ mod hostile_modules; // a bad module hurts its own subscription alone
 mod hostile_peers; // frames and batches that break the protocol
 mod ingest; // modules that records go through before they are stored
 mod messages; // publish and subscribe, over real QUIC
+mod metrics; // what operators watch, and what modules are granted
 mod modules; // filter, transform, route
 mod network; // lost, repeated, delayed datagrams, and clients whose address changes
 mod patterns; // subscriptions to all topics that a pattern means

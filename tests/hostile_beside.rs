@@ -178,7 +178,8 @@ async fn what_a_module_used_is_told_of_it_and_of_each_subscription() {
     let [bad, headers] = info.modules.as_slice() else { panic!("{:?}", info.modules) };
     assert!(bad.module == "bad@1" && bad.faults > 0 && bad.calls > bad.faults, "{bad:?}");
     assert!(headers.module.starts_with("std/headers@") && headers.faults == 0, "{headers:?}");
-    assert_eq!((headers.records, headers.budget_ms), (4, 50));
+    assert_eq!((headers.records, headers.budget_ms, headers.memory_budget_bytes), (4, 50, 16 << 20));
+    assert!((64 << 10..2 << 20).contains(&headers.memory_bytes), "{headers:?}");
     assert_eq!(bad.module_ns + headers.module_ns, info.counters.module_ns);
     let both = client.describe_module("bad").await.unwrap().usage.unwrap();
     assert_eq!((both.calls, both.faults), (bad.calls * 2, bad.faults * 2));

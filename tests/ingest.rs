@@ -131,7 +131,13 @@ async fn records_are_validated_and_enriched_before_they_are_stored() {
     let info = ingest(&client, &topic).await;
     let counts = (info.records_in, info.rejected, info.faulted, info.dropped, info.changed);
     assert_eq!(counts, (5, 2, 0, 0, 2), "{info:?}");
-    assert!(info.module_ns > 0 && info.module_calls > 0 && info.bound_ms > 0 && info.sha256.len() == 2);
+    assert!(info.bound_ms > 0 && info.sha256.len() == 2);
+    let used =
+        info.modules.iter().map(|used| (used.records, used.calls > 0 && used.module_ns > 0, used.faults));
+    assert_eq!(used.collect::<Vec<_>>(), [(5, true, 0), (3, true, 0)]);
+    let schema = client.describe_module("std/schema").await.unwrap();
+    assert_eq!(schema.usage.as_deref(), info.modules.first(), "what an ingest uses counts");
+    assert_eq!(schema.capabilities, ["log"]);
     let flushed = publisher.flush().await;
     assert!(matches!(flushed, Err(PublishError::Rejected { .. })), "{flushed:?}");
     let counts = publisher.counts();

@@ -45,6 +45,7 @@ impl<M: Module> Bound<M> {
         for raw in batch.raw_records() {
             M::judge(&Record::new(raw, payload_given, &topic), &self.config, &mut verdicts);
         }
+        crate::metrics::end_batch();
         Ok(verdicts.finish())
     }
 }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 
-use self::bindings::millstream::module::{log, source, state, types};
+use self::bindings::millstream::module::{log, metrics, source, state, types};
 use crate::bound::Bound;
 use crate::{Failure, Level, Module, Setup};
 
@@ -70,6 +70,19 @@ impl<M: Module> bindings::Guest for Exported<M> {
 /// The topic that the records of the call are of.
 pub(crate) fn source_topic() -> String {
     source::topic()
+}
+
+/// What the module counts.
+pub(crate) mod host_metrics {
+    use super::metrics;
+
+    pub(crate) fn add(name: &str, by: u64) {
+        metrics::add(name, by);
+    }
+
+    pub(crate) fn set(name: &str, to: f64) {
+        metrics::set(name, to);
+    }
 }
 
 /// What the broker remembers for the module.

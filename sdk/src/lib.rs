@@ -41,6 +41,7 @@ mod config;
 #[cfg(target_arch = "wasm32")]
 mod guest;
 mod log_line;
+pub mod metrics;
 mod module;
 mod output;
 pub mod prelude;

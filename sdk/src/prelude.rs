@@ -4,6 +4,6 @@
 pub use crate::test;
 pub use crate::{
     Json, ModuleConfig, Output, PayloadError, Record, State, StateError, TopicName, WindowError, Windows,
-    filter, flat_map, log, map, processor, route,
+    filter, flat_map, log, map, metrics, processor, route,
 };
 pub use serde_json::{Value, json};

@@ -7,7 +7,7 @@ mod verdict;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use millstream_types::{BatchBuilder, VerdictsView};
+use millstream_types::{BatchBuilder, ModuleMetrics, VerdictsView};
 
 use crate::bound::Bound;
 use crate::{CONTRACT, Level, Module, ModuleConfig, Setup, Spec};
@@ -18,6 +18,7 @@ pub use verdict::{Emitted, Verdict};
 thread_local! {
     static LOGS: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
     static STATE: RefCell<BTreeMap<Vec<u8>, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+    static METRICS: RefCell<ModuleMetrics> = RefCell::default();
     static TOPIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -117,6 +118,36 @@ pub fn configure<M: Module>(config: impl serde::Serialize) -> Result<Spec, Strin
 pub fn config_schema<M: Module>() -> serde_json::Value {
     let text = <M::Config as ModuleConfig>::SCHEMA.to_string();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("the schema is not JSON: {error}: {text}"))
+}
+
+/// What modules counted on this thread since the last call.
+pub fn metrics() -> ModuleMetrics {
+    METRICS.take()
+}
+
+/// What a broker keeps of what a module counts.
+pub(crate) mod host_metrics {
+    use super::{METRICS, ModuleMetrics};
+
+    #[track_caller]
+    pub(crate) fn add(name: &str, by: u64) {
+        check(name);
+        METRICS.with_borrow_mut(|metrics| metrics.add(name, by));
+    }
+
+    #[track_caller]
+    pub(crate) fn set(name: &str, to: f64) {
+        check(name);
+        METRICS.with_borrow_mut(|metrics| metrics.set(name, to));
+    }
+
+    #[track_caller]
+    fn check(name: &str) {
+        assert!(
+            ModuleMetrics::is_name(name),
+            "`{name}` cannot be the name of a metric: it is a letter or _, then those and digits, 64 bytes at most"
+        );
+    }
 }
 
 /// The lines logged on this thread since the last call.

@@ -6,6 +6,10 @@ use millstream_client::{
     Client, ConnectOptions, Consumer, PublishOptions, Record, SubscribeOptions, TopicConfig, TopicName, Url,
 };
 use millstream_server::{Server, ServerConfig, StockModule};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{Damage, PATIENCE, Proxy, soon};
 
@@ -83,6 +87,32 @@ impl TestServer {
     pub fn url(&self) -> Url {
         let url = self.server.as_ref().map(Server::url).unwrap_or_default();
         url.parse().expect("the server's own URL")
+    }
+
+    /// Its metrics, as the endpoint answers `GET /metrics`, headers included.
+    ///
+    /// # Panics
+    /// When there is no such endpoint.
+    pub async fn metrics(&self) -> String {
+        self.get("GET /metrics").await
+    }
+
+    /// What the metrics endpoint answers to such a request.
+    ///
+    /// # Panics
+    /// When there is no such endpoint.
+    pub async fn get(&self, request: &str) -> String {
+        let url = self.server.as_ref().and_then(Server::metrics_url).expect("metrics are served");
+        let address = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
+        soon("an answer over HTTP", async move {
+            let mut stream = TcpStream::connect(&address).await.expect("somebody listens");
+            let request = format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("it is taken");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("an answer");
+            answer
+        })
+        .await
     }
 
     /// Its folder.

@@ -147,10 +147,12 @@ impl Catalog {
         )
     }
 
-    /// What the module called `name` has used in all subscriptions; none where it was not called.
+    /// What the module called `name` has used in all subscriptions and ingests; none where it was not called.
     pub(crate) fn usage(&self, name: &str) -> Option<ModuleUsage> {
         let inner = self.read();
-        let used = inner.subscriptions.values().flat_map(|subscription| subscription.usage());
+        let subscriptions = inner.subscriptions.values().flat_map(|subscription| subscription.used().get());
+        let ingests = inner.topics.values().filter_map(|topic| topic.ingest());
+        let used = subscriptions.chain(ingests.flat_map(|ingest| ingest.used()));
         used.filter(|used| used.module == name).reduce(|mut all, more| {
             all.add(&more);
             all

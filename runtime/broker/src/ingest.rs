@@ -11,8 +11,8 @@ use std::{
 
 use millstream_engine::Bound;
 use millstream_types::{
-    Binding, IngestInfo, ModuleLogLevel, ModuleLogLine, PartitionId, RecordBatch, SubscriptionName,
-    TopicConfig, TopicName, Unstored,
+    Binding, IngestInfo, ModuleLogLevel, ModuleLogLine, ModuleUsage, PartitionId, RecordBatch,
+    SubscriptionName, TopicConfig, TopicName, Unstored,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,6 +28,7 @@ use crate::{
     rows::IngestRow,
     subscription::new_flow,
     tail::Tail,
+    usage::Used,
 };
 use lane::{Entry, Lane, Wanted};
 
@@ -38,9 +39,6 @@ mod lane;
 pub(crate) use judged::Judged;
 #[cfg(test)]
 pub(crate) use judged::Refused;
-
-/// What a module may use there beside the records: it keeps no state, since a batch that comes again is judged again.
-const CAPABILITIES: [&str; 1] = ["log"];
 
 /// The ingest of one topic that has modules there, or had.
 #[derive(Debug)]
@@ -72,8 +70,7 @@ struct Counts {
     faulted: u64,
     dropped: u64,
     changed: u64,
-    module_calls: u64,
-    module_ns: u64,
+    modules: Used,
 }
 
 impl Ingest {
@@ -121,6 +118,11 @@ impl Ingest {
         self.row().pipeline.iter().map(|binding| binding.module.clone()).collect()
     }
 
+    /// What its modules have used since they were set.
+    pub(crate) fn used(&self) -> Vec<ModuleUsage> {
+        self.counts().modules.get()
+    }
+
     /// Room for what waits.
     pub(crate) fn quota(&self) -> &Quota {
         &self.quota
@@ -141,8 +143,7 @@ impl Ingest {
             faulted: counts.faulted,
             dropped: counts.dropped,
             changed: counts.changed,
-            module_calls: counts.module_calls,
-            module_ns: counts.module_ns,
+            modules: counts.modules.get(),
         })
     }
 
@@ -279,24 +280,16 @@ fn bind(registry: &Registry, topic: &TopicName, pipeline: &[PinnedBinding]) -> R
 
 /// Whether a module may be on a topic's ingest.
 fn check(module: &Bound, binding: &PinnedBinding) -> Result<(), Error> {
-    let refused = |cause| Err(Error::NotForIngest { module: binding.module.clone(), cause });
     let topics: Vec<_> = module.spec().topics.iter().map(ToString::to_string).collect();
-    if !topics.is_empty() {
-        return refused(format!(
-            "it emits to other topics ({}), and on its ingest modules change what is published to the topic itself: route \
-             with a subscription of the topic instead",
-            topics.join(", ")
-        ));
+    if topics.is_empty() {
+        return Ok(());
     }
-    let manifest = module.module().manifest();
-    let more = manifest.into_iter().flat_map(|manifest| &manifest.capabilities);
-    match more.into_iter().find(|capability| !CAPABILITIES.contains(&capability.as_str())) {
-        Some(capability) => refused(format!(
-            "it uses the interface `{capability}`: a batch that is sent again is judged again there, so that nothing may \
-             come of judging but verdicts"
-        )),
-        None => Ok(()),
-    }
+    let cause = format!(
+        "it emits to other topics ({}), and on its ingest modules change what is published to the topic itself: route with a \
+         subscription of the topic instead",
+        topics.join(", ")
+    );
+    Err(Error::NotForIngest { module: binding.module.clone(), cause })
 }
 
 /// The first record of `judged` that its producer is to be told as refused.

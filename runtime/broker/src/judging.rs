@@ -240,8 +240,8 @@ impl Work {
         // Counted whatever comes of it.
         self.fetched.counted.module_ns += outcome.counters.guest_ns;
         self.fetched.counted.module_calls += outcome.counters.calls;
-        let budget_ms = self.shared.registry.limits.call_ms;
-        self.subscription.count_modules(&self.revision, budget_ms, self.pipeline.take_usage());
+        let limits = &self.shared.registry.limits;
+        self.subscription.used().count(&self.revision.pipeline, limits, self.pipeline.take_usage());
         Ok(outcome)
     }
 

@@ -47,6 +47,7 @@ mod subscription;
 mod tail;
 mod topic;
 mod upkeep;
+mod usage;
 
 pub use admission::{Allowance, Room};
 pub use append::PendingAppend;

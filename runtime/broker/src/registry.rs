@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::{
-    BindError, Bound, Engine, FaultKind, Form, Limits, LoadError, LogSink, Manifest, Module, PublicKey,
-    Setup, State, Trust, TrustError,
+    BindError, Bound, Capability, Engine, FaultKind, Form, Limits, LoadError, LogSink, Manifest, Module,
+    PublicKey, Setup, State, Trust, TrustError,
 };
 use millstream_store::{ModuleBlob, Store};
 use millstream_types::{Binding, ModuleInfo, ModuleName, ModuleSigner, SubscriptionName};
@@ -123,7 +123,7 @@ impl Registry {
         let bound = (bound_by.len() + ingest_of.len()) as u64;
         bound_by.truncate(BINDERS_LISTED_MAX);
         ingest_of.truncate(BINDERS_LISTED_MAX);
-        let usage = self.catalog.usage(name);
+        let usage = self.catalog.usage(name).map(Box::new);
         ModuleInfo { bound, bound_by, ingest_of, usage, ..info(name, row, &self.trust) }
     }
 
@@ -285,6 +285,7 @@ fn row_of(wasm: &[u8], form: Option<Form>, signers: Vec<[u8; 32]>) -> ModuleRow 
         stored_ms: 0,
         manifest: manifest.and_then(|manifest| serde_json::to_string(&manifest).ok()),
         typed: form.map(|form| form == Form::Records),
+        capabilities: Capability::imported(wasm).iter().map(Capability::to_string).collect(),
         signers,
         deleted_ms: None,
     }
@@ -312,6 +313,7 @@ fn info(name: &str, row: &ModuleRow, trust: &Trust) -> ModuleInfo {
         stored_ms: row.stored_ms,
         manifest: row.manifest.clone(),
         judges_with: row.typed.map(|typed| form(typed).export().to_owned()),
+        capabilities: row.capabilities.clone(),
         signers: signers.collect(),
         bound: 0,
         bound_by: Vec::new(),

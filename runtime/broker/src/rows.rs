@@ -150,6 +150,9 @@ pub(crate) struct ModuleRow {
     /// Whether it judges with `process-records`, or else `process`.
     #[serde(default)]
     pub(crate) typed: Option<bool>,
+    /// The interfaces of the broker that it uses.
+    #[serde(default)]
+    pub(crate) capabilities: Vec<String>,
     /// Public keys of who signed it.
     #[serde(default)]
     pub(crate) signers: Vec<[u8; 32]>,

@@ -21,15 +21,23 @@ use crate::{
 };
 
 impl Broker {
-    /// All subscriptions, by name, ephemeral ones included, without their positions and earlier modules.
+    /// All subscriptions, by name, ephemeral ones included, without their positions, earlier modules and what those used.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
-        let summary = |info| SubscriptionInfo {
-            positions: Vec::new(),
-            earlier: Vec::new(),
-            modules: Vec::new(),
-            ..info
-        };
-        self.shared.catalog.subscriptions().iter().map(|subscription| summary(subscription.info())).collect()
+        self.survey(|info| SubscriptionInfo { modules: Vec::new(), ..info })
+    }
+
+    /// All subscriptions, by name, ephemeral ones included, with what their modules have used, without the modules themselves
+    /// and their positions.
+    pub fn subscriptions_in_use(&self) -> Vec<SubscriptionInfo> {
+        self.survey(|info| SubscriptionInfo { pipeline: Vec::new(), ..info })
+    }
+
+    fn survey(&self, cut: impl Fn(SubscriptionInfo) -> SubscriptionInfo) -> Vec<SubscriptionInfo> {
+        let subscriptions = self.shared.catalog.subscriptions();
+        let infos = subscriptions.iter().map(|subscription| subscription.info());
+        infos
+            .map(|info| cut(SubscriptionInfo { positions: Vec::new(), earlier: Vec::new(), ..info }))
+            .collect()
     }
 
     /// Number of subscriptions, ephemeral ones included.

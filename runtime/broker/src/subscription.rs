@@ -8,8 +8,8 @@ use std::sync::{
 
 use millstream_engine::StateSize;
 use millstream_types::{
-    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, ModuleUsage, Offset, OnFault, PartitionId,
-    PositionInfo, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
+    StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
 };
 use tokio::sync::watch;
 
@@ -18,13 +18,13 @@ use crate::{
     bindings::{Bindings, PinnedBinding, Revision},
     breaker::Breaker,
     group::Group,
-    limits::MODULES_COUNTED_MAX,
     processing::Processing,
     pump::Pump,
     rows::{CursorRow, ProcessorRow, SubscriptionRow},
     shadow::Shadow,
     shard::PartitionCursor,
     sources::Sources,
+    usage::Used,
 };
 
 /// What a consumer asks for.
@@ -65,8 +65,7 @@ pub struct Subscription {
     /// If the broker itself reads it.
     processing: Option<Processing>,
     counters: Mutex<Counters>,
-    /// Of each module, the latest last.
-    usage: Mutex<Vec<ModuleUsage>>,
+    used: Used,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
     /// What its consumers share.
@@ -144,7 +143,7 @@ impl Subscription {
             unrouted: Mutex::new(unrouted),
             processing,
             counters: Mutex::default(),
-            usage: Mutex::default(),
+            used: Used::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
             pump: Pump::default(),
@@ -479,39 +478,9 @@ impl Subscription {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) += counted;
     }
 
-    /// Counts what the modules of `revision` have used, in order.
-    pub(crate) fn count_modules(
-        &self,
-        revision: &Revision,
-        budget_ms: u64,
-        used: impl Iterator<Item = millstream_engine::Usage>,
-    ) {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        for (binding, used) in revision.pipeline.iter().zip(used).filter(|(_, used)| used.calls > 0) {
-            let used = ModuleUsage {
-                module: String::new(),
-                calls: used.calls,
-                faults: used.faults,
-                records: used.records,
-                module_ns: used.guest_ns,
-                longest_ns: used.longest_ns,
-                budget_ms,
-            };
-            match usage.iter_mut().find(|known| known.module == binding.module) {
-                Some(known) => known.add(&used),
-                None => {
-                    if usage.len() >= MODULES_COUNTED_MAX {
-                        usage.remove(0);
-                    }
-                    usage.push(ModuleUsage { module: binding.module.clone(), ..used });
-                }
-            }
-        }
-    }
-
     /// What the modules bound here have used.
-    pub(crate) fn usage(&self) -> Vec<ModuleUsage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn used(&self) -> &Used {
+        &self.used
     }
 
     pub(crate) fn set_fault(&self, fault: String) {
@@ -582,7 +551,7 @@ impl Subscription {
             oldest_unsettled_ms: None,
             positions,
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
-            modules: self.usage(),
+            modules: self.used.get(),
         }
     }
 }

@@ -55,11 +55,11 @@ pub use consume::{Acker, Consumer, Delivery, Event, Message, SubscribeOptions};
 pub use error::{CallError, ConnectError, ConsumeError, Lost, PublishError};
 pub use millstream_types::{
     BatchBuilder, Binding, Compaction, Compression, DeadLetters, DeliveryConfig, DeliveryMode, Durability,
-    Header, IngestInfo, ModuleInfo, ModuleLogFilter, ModuleLogLevel, ModuleLogLine, ModuleName, ModuleSigner,
-    ModuleUsage, Offset, OnFault, PartitionInfo, ProcessorConfig, ProcessorInfo, ProducerName, PublishLimit,
-    PublishRate, Rebinding, Record, RecordBatch, RecordView, Retention, Revision, ShadowInfo, SlowDown,
-    StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicInfo, TopicName,
-    TopicPartition, TopicPattern, Unstored, UnstoredRecords,
+    Header, IngestInfo, ModuleInfo, ModuleLogFilter, ModuleLogLevel, ModuleLogLine, ModuleMetrics,
+    ModuleName, ModuleSigner, ModuleUsage, Offset, OnFault, PartitionInfo, ProcessorConfig, ProcessorInfo,
+    ProducerName, PublishLimit, PublishRate, Rebinding, Record, RecordBatch, RecordView, Retention, Revision,
+    ShadowInfo, SlowDown, StartAt, SubscriptionInfo, SubscriptionName, Timestamp, TopicChange, TopicConfig,
+    TopicInfo, TopicName, TopicPartition, TopicPattern, Unstored, UnstoredRecords,
 };
 pub use millstream_wire::{ErrorCode, PartitionSpan, Receipt, ServerInfo, Welcome, WireError};
 pub use module_log::ModuleLog;

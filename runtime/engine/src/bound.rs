@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_types::{BatchView, Check, VerdictsView};
+use millstream_types::{BatchView, Check, ModuleMetrics, VerdictsView};
 
 use crate::contract::{CONTRACT, GuestSetup};
 use crate::fault::{Fault, FaultKind};
 use crate::instance::Instance;
-use crate::limits::{CALL_BYTES_MAX, CONFIG_BYTES_MAX, Limits};
+use crate::limits::{CALL_BYTES_MAX, CONFIG_BYTES_MAX, Isolation, Limits};
 use crate::log::{Log, LogSink};
 use crate::spec::Announced;
 use crate::state::Layer;
@@ -25,6 +25,10 @@ pub struct Bound {
     /// Whether the last call was the first of its instance.
     fresh: bool,
     memory_bytes_peak: usize,
+    /// What its last call counted, which is not checked yet.
+    counted: ModuleMetrics,
+    /// What all calls counted that went well, since this was asked last.
+    metrics: ModuleMetrics,
 }
 
 /// Time and cost of a call, and its answer unchecked.
@@ -81,7 +85,17 @@ impl Bound {
         let announced = Announced::new(spec);
         let memory_bytes_peak = instance.memory_bytes();
         let running = Running::Ready(instance);
-        Ok(Self { module, setup, limits, announced, running, fresh: true, memory_bytes_peak })
+        Ok(Self {
+            module,
+            setup,
+            limits,
+            announced,
+            running,
+            fresh: true,
+            memory_bytes_peak,
+            counted: ModuleMetrics::default(),
+            metrics: ModuleMetrics::default(),
+        })
     }
 
     /// What the module announced.
@@ -133,6 +147,11 @@ impl Bound {
         self.memory_bytes_peak
     }
 
+    /// What the module counted since this was asked last.
+    pub fn take_metrics(&mut self) -> ModuleMetrics {
+        std::mem::take(&mut self.metrics)
+    }
+
     /// Calls `process`.
     pub(crate) fn call(&mut self, batch: &[u8]) -> Call {
         if let Some(state) = self.state() {
@@ -153,7 +172,8 @@ impl Bound {
         };
         self.fresh = called.fresh;
         self.memory_bytes_peak = self.memory_bytes_peak.max(instance.memory_bytes());
-        if !sound {
+        self.counted = instance.take_metrics();
+        if !sound || self.limits.isolation == Isolation::Batch {
             self.rest();
         }
         Call { nanos: called.nanos, fuel: called.fuel, result: called.result }
@@ -168,6 +188,9 @@ impl Bound {
             Ok(_) => {
                 if let Some(state) = self.state() {
                     state.merge(Layer::Call);
+                }
+                if !self.counted.is_empty() {
+                    self.metrics.merge(&std::mem::take(&mut self.counted));
                 }
             }
             Err(_) => self.rest(),

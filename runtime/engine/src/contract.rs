@@ -6,6 +6,8 @@ use wasmtime::component::{ComponentType, Lift, Lower, flags};
 pub const CONTRACT: u32 = 1;
 /// Name of the log interface.
 pub(crate) const LOG: &str = "millstream:module/log@1.0.0";
+/// Name of the interface to what a module counts.
+pub(crate) const METRICS: &str = "millstream:module/metrics@1.0.0";
 /// Name of the interface to a processor's state.
 pub(crate) const STATE: &str = "millstream:module/state@1.0.0";
 /// Name of the interface that says whose the records are.

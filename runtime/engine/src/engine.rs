@@ -1,13 +1,13 @@
 //! The engine: compiles components once, keeps them, and gives out modules.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::cache::Cache;
-use crate::contract::{CONFIGURE, Form, LOG, PACKAGE, SOURCE, STATE};
+use crate::contract::{CONFIGURE, Form, PACKAGE};
 use crate::host::{self, Host};
 use crate::instance::Instance;
 use crate::limits::Limits;
@@ -18,7 +18,7 @@ use crate::schema::ConfigSchema;
 use crate::sections::{self, Format};
 use crate::settings::{self, Settings, Target};
 use crate::ticker::Ticker;
-use crate::{Compiler, EngineError, LoadError, compiled, structure};
+use crate::{Capability, Compiler, EngineError, LoadError, compiled, structure};
 
 /// Compiles and runs modules. Cheap to clone; all clones are one engine.
 #[derive(Clone)]
@@ -90,6 +90,9 @@ impl Engine {
             Some(loaded) => loaded,
             None => self.prepare(digest, wasm, limits)?,
         };
+        if let Some(capability) = loaded.capabilities.difference(&limits.granted).next() {
+            return Err(LoadError::NotGranted(*capability));
+        }
         let module = Module { engine: Arc::clone(&self.shared), loaded };
         // Tried out each time, since the limits may be others.
         let log = Log::new(LogSink::none(), limits);
@@ -128,15 +131,15 @@ impl Engine {
             }
         };
         self.check_imports(&component)?;
+        let capabilities = declared(Capability::imported(wasm), manifest.as_ref())?;
         let form = self.check_exports(&component)?;
         let pre = self.link(&component, form)?;
-        let needs_state = self.needs_state(&component);
         let mut modules = lock(&self.shared.modules);
         if let Some(loaded) = modules.get(&digest).and_then(Weak::upgrade) {
             return Ok(loaded);
         }
         let wasm_bytes = wasm.len();
-        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes, needs_state, form, pre });
+        let loaded = Arc::new(Loaded { digest, manifest, schema, wasm_bytes, capabilities, form, pre });
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&loaded));
         Ok(loaded)
@@ -175,9 +178,7 @@ impl Engine {
                         .map(|(name, _)| name.to_owned())
                         .take(8)
                         .collect();
-                    if [LOG, STATE, SOURCE].contains(&name)
-                        || (functions.is_empty() && name.starts_with(PACKAGE))
-                    {
+                    if Capability::of(name).is_some() || (functions.is_empty() && name.starts_with(PACKAGE)) {
                         continue;
                     }
                     functions
@@ -187,13 +188,6 @@ impl Engine {
             return Err(LoadError::UnknownImport { import: name.to_owned(), functions });
         }
         Ok(())
-    }
-
-    fn needs_state(&self, component: &Component) -> bool {
-        component
-            .component_type()
-            .imports(&self.shared.wasmtime)
-            .any(|(name, _)| [STATE, SOURCE].contains(&name))
     }
 
     /// Which of the two forms the exports are: `configure`, and one function that judges.
@@ -219,6 +213,20 @@ impl Engine {
         let pre = pre.map_err(|error| LoadError::Link(format!("{error:#}")))?;
         Instance::check_types(component, form)?;
         Ok(pre)
+    }
+}
+
+/// Refuses what is imported and not named in the manifest, where there is one: whoever reads it is not to be misled.
+fn declared(
+    imported: BTreeSet<Capability>,
+    manifest: Option<&Manifest>,
+) -> Result<BTreeSet<Capability>, LoadError> {
+    let named = |capability: &&Capability| {
+        manifest.is_none_or(|manifest| manifest.capabilities.iter().any(|name| name == capability.name()))
+    };
+    match imported.iter().find(|capability| !named(capability)) {
+        Some(capability) => Err(LoadError::Undeclared(*capability)),
+        None => Ok(imported),
     }
 }
 

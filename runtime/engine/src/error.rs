@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{Fault, FieldFault};
+use crate::{Capability, Fault, FieldFault};
 
 /// Why the engine cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -86,13 +86,26 @@ pub enum LoadError {
     #[error("the module cannot be compiled now: {0}: try again")]
     CompilerUnavailable(String),
     /// Asks for something that no module is given.
-    #[error("the module imports `{import}`{functions}, which Millstream does not offer; it offers `{offered}`", functions = with_functions(.functions), offered = crate::contract::LOG)]
+    #[error("the module imports `{import}`{functions}, which Millstream does not offer; it offers {offered}", functions = with_functions(.functions), offered = offered())]
     UnknownImport {
         /// Name of the interface or function.
         import: String,
         /// Functions of that interface, as far as they are its.
         functions: Vec<String>,
     },
+    /// Uses what its manifest does not name.
+    #[error(
+        "the module imports `{interface}`, and its manifest does not name `{0}` among its capabilities: name it there, or leave \
+         `capabilities` out and have `millstream module build` write what is used",
+        interface = .0.interface()
+    )]
+    Undeclared(Capability),
+    /// Uses what the operator does not grant.
+    #[error(
+        "the module uses `{0}`, which modules are not granted here: build it without, or have the operator add \"{0}\" to \
+         modules.capabilities"
+    )]
+    NotGranted(Capability),
     /// Has not the export that the contract asks for.
     #[error("the module does not export the function `{0}` of `millstream:module@1.0.0`")]
     MissingExport(&'static str),
@@ -159,6 +172,10 @@ pub enum BindError {
     /// The configuration does not fit the schema in the module's manifest: the first few faults.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     ConfigFields(Vec<FieldFault>),
+}
+
+fn offered() -> String {
+    Capability::ALL.map(|capability| format!("`{}`", capability.interface())).join(", ")
 }
 
 fn with_functions(functions: &[String]) -> String {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use millstream_types::ModuleMetrics;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::Linker;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
-use crate::contract::{GuestEntry, GuestLevel, LOG, SOURCE, STATE};
+use crate::contract::{GuestEntry, GuestLevel, LOG, METRICS, SOURCE, STATE};
 use crate::fault::FaultKind;
 use crate::limits::{Limits, TEXT_BYTES_MAX, TICK, WALL_RATIO};
 use crate::log::{Log, LogLevel, cut};
@@ -16,6 +17,8 @@ use crate::state::State;
 #[derive(Debug)]
 pub(crate) struct Host {
     log: Log,
+    /// What the call in progress counts.
+    metrics: ModuleMetrics,
     /// Of a processor, while it judges.
     state: Option<State>,
     panic: Option<String>,
@@ -41,6 +44,7 @@ impl Host {
     pub(crate) fn new(log: Log, limits: &Limits) -> Self {
         Self {
             log,
+            metrics: ModuleMetrics::default(),
             state: None,
             panic: None,
             denied: None,
@@ -58,6 +62,12 @@ impl Host {
         self.clock = Clock { limit, started: Instant::now(), cpu_at_first_tick: None };
         self.denied = None;
         self.panic = None;
+        self.metrics = ModuleMetrics::default();
+    }
+
+    /// What the call counted.
+    pub(crate) fn take_metrics(&mut self) -> ModuleMetrics {
+        std::mem::take(&mut self.metrics)
     }
 
     /// Gives the calls to come a state, or none.
@@ -164,6 +174,15 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Ok(())
         },
     )?;
+    let mut metrics = linker.instance(METRICS)?;
+    metrics.func_wrap("add", |mut cx: StoreContextMut<'_, Host>, (name, by): (String, u64)| {
+        cx.data_mut().metrics.add(&name, by);
+        Ok(())
+    })?;
+    metrics.func_wrap("set", |mut cx: StoreContextMut<'_, Host>, (name, to): (String, f64)| {
+        cx.data_mut().metrics.set(&name, to);
+        Ok(())
+    })?;
     link_state(linker)?;
     let mut source = linker.instance(SOURCE)?;
     source.func_wrap("topic", |mut cx: StoreContextMut<'_, Host>, (): ()| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_types::ModuleMetrics;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentNamedList, Func, InstancePre, Lift, Lower};
@@ -130,6 +131,11 @@ impl Instance {
     /// Gives the calls to come a state, or none.
     pub(crate) fn set_state(&mut self, state: Option<State>) {
         self.store.data_mut().set_state(state);
+    }
+
+    /// What the last call counted.
+    pub(crate) fn take_metrics(&mut self) -> ModuleMetrics {
+        self.store.data_mut().take_metrics()
     }
 
     /// Linear memory that it has: a memory never shrinks.

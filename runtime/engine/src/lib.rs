@@ -3,6 +3,7 @@
 
 mod bound;
 mod cache;
+mod capability;
 mod compiled;
 pub mod compiler;
 mod contract;
@@ -31,12 +32,13 @@ mod typed;
 mod workers;
 
 pub use bound::{Bound, VerdictBuffer};
+pub use capability::Capability;
 pub use compiler::Compiler;
 pub use contract::{CONTRACT, Form};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, LoadError};
 pub use fault::{Fault, FaultKind};
-pub use limits::Limits;
+pub use limits::{Isolation, Limits};
 pub use log::{LogLevel, LogLine, LogSink};
 pub use made::{Differences, Made};
 pub use manifest::{MANIFEST_SECTION, Manifest};

@@ -1,6 +1,22 @@
 //! The bounds a module runs in, and those of the engine as a whole.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::Capability;
+
+/// What an instance may leave behind for the records after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Its memory, which the next call of the same pipeline finds: fast, and what modules are written for.
+    #[default]
+    Pipeline,
+    /// Nothing: each call, of up to 256 records, has an instance of its own, newly configured.
+    Batch,
+}
 
 /// What one module may use. The defaults suit modules built with the SDK.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +43,10 @@ pub struct Limits {
     pub log_line_bytes: usize,
     /// Log lines a second; more are counted and left out.
     pub log_lines_per_second: u32,
+    /// The interfaces of the broker that it may use.
+    pub granted: BTreeSet<Capability>,
+    /// What its instances may leave behind.
+    pub isolation: Isolation,
 }
 
 impl Default for Limits {
@@ -44,6 +64,8 @@ impl Default for Limits {
             output_slack_bytes: 1 << 20,
             log_line_bytes: 4 << 10,
             log_lines_per_second: 100,
+            granted: Capability::ALL.into(),
+            isolation: Isolation::default(),
         }
     }
 }
@@ -137,6 +159,8 @@ pub(crate) mod structure {
     pub(crate) const LOCALS_MAX: usize = 10_000;
 }
 
+/// The same panic is told once in this time.
+pub(crate) const PANIC_AGAIN: Duration = Duration::from_secs(1);
 /// Addresses that compiling may take: so many, and so many more for each byte of the component. An allocator sets a GiB aside at
 /// once.
 pub(crate) const COMPILE_ADDRESS_BYTES: u64 = 2 << 30;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 pub use millstream_types::ModuleLogLevel as LogLevel;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, PANIC_AGAIN};
 
 /// One line that a module wrote.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,8 @@ pub(crate) struct Log {
     left: f64,
     counted_at: Instant,
     left_out: u64,
+    /// The last panic that was told, and when.
+    panic: Option<(String, Instant)>,
 }
 
 impl Log {
@@ -62,12 +64,23 @@ impl Log {
             left: per_second * 2.0,
             counted_at: Instant::now(),
             left_out: 0,
+            panic: None,
         }
     }
 
-    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on.
+    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on, once a second where it is the
+    /// same: a batch is divided until its cause is found, and each part panics.
     pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
         let now = Instant::now();
+        let text = cut(text, self.line_bytes);
+        if level == LogLevel::Panic {
+            let told = self.panic.as_ref().is_some_and(|(told, at)| told == text && now - *at < PANIC_AGAIN);
+            if told {
+                self.left_out += 1;
+                return;
+            }
+            self.panic = Some((text.to_owned(), now));
+        }
         let gained = now.duration_since(self.counted_at).as_secs_f64() * self.per_second;
         self.left = (self.left + gained).min(self.per_second * 2.0);
         self.counted_at = now;
@@ -77,11 +90,35 @@ impl Log {
         }
         self.left -= 1.0;
         let left_out = std::mem::take(&mut self.left_out);
-        (self.sink.0)(LogLine { level, text: cut(text, self.line_bytes), left_out });
+        (self.sink.0)(LogLine { level, text, left_out });
     }
 }
 
 /// The start of `text` that fits `bytes`, ending between characters.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn the_same_panic_is_told_once_and_another_at_once() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        let sink = LogSink::new(move |line| {
+            kept.lock().expect("nobody panics").push((line.level, line.text.to_owned(), line.left_out));
+        });
+        let mut log = Log::new(sink, &Limits { log_lines_per_second: 1, ..Limits::default() });
+        for text in ["a", "a", "a", "b", "b"] {
+            log.write(LogLevel::Panic, text);
+        }
+        log.panic = log.panic.take().map(|(text, at)| (text, at.checked_sub(PANIC_AGAIN).expect("a clock")));
+        log.write(LogLevel::Panic, "b");
+        let line = |text: &str, left_out| (LogLevel::Panic, text.to_owned(), left_out);
+        assert_eq!(*lines.lock().expect("nobody panics"), [line("a", 0), line("b", 2), line("b", 1)]);
+    }
 }

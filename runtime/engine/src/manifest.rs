@@ -30,7 +30,7 @@ pub struct Manifest {
     /// One line for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Interfaces of the broker that it uses: `log`.
+    /// Interfaces of the broker that it uses: `log`, `metrics`, and of processors `source` and `state`. All it imports must be here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
     /// What its configuration looks like: a JSON Schema, draft 2020-12. See [`ConfigSchema`](crate::ConfigSchema).

@@ -1,5 +1,6 @@
 //! A module: a compiled component that may be bound to any number of places.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -12,7 +13,7 @@ use crate::limits::Limits;
 use crate::log::LogSink;
 use crate::manifest::Manifest;
 use crate::schema::ConfigSchema;
-use crate::{BindError, Bound, Setup};
+use crate::{BindError, Bound, Capability, Setup};
 
 /// SHA-256 of a component.
 pub type ModuleDigest = [u8; 32];
@@ -35,8 +36,8 @@ pub(crate) struct Loaded {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) schema: Option<ConfigSchema>,
     pub(crate) wasm_bytes: usize,
-    /// What it imports that only processors are given.
-    pub(crate) needs_state: bool,
+    /// What it imports of the contract.
+    pub(crate) capabilities: BTreeSet<Capability>,
     pub(crate) form: Form,
     pub(crate) pre: InstancePre<Host>,
 }
@@ -59,7 +60,12 @@ impl Module {
 
     /// Whether it asks for a state, so that only a processor may bind it.
     pub fn needs_state(&self) -> bool {
-        self.loaded.needs_state
+        self.loaded.capabilities.iter().any(|capability| capability.is_for_processors())
+    }
+
+    /// The interfaces that it uses.
+    pub fn capabilities(&self) -> &BTreeSet<Capability> {
+        &self.loaded.capabilities
     }
 
     /// Which of the contract's two functions it exports.

@@ -92,7 +92,7 @@ impl Pipeline {
 
     /// What each module has used since this was asked last, in order.
     pub fn take_usage(&mut self) -> impl ExactSizeIterator<Item = Usage> {
-        self.stages.iter_mut().map(|stage| std::mem::take(&mut stage.usage))
+        self.stages.iter_mut().map(Stage::take_usage)
     }
 
     /// Records at fault in a row up to now, over all runs.

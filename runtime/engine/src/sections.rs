@@ -4,11 +4,14 @@
 
 use std::ops::Range;
 
+use wasmparser::{BinaryReader, ComponentImportSectionReader};
+
 const PREAMBLE: [u8; 4] = *b"\0asm";
 const PREAMBLE_BYTES: usize = 8;
 const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
 const COMPONENT: u8 = 4;
+const COMPONENT_IMPORT: u8 = 10;
 const DEPTH_MAX: usize = 4;
 
 /// What the first 8 bytes say a file is.
@@ -48,6 +51,15 @@ fn custom_within<'a>(bytes: &'a [u8], name: &str, depth: usize) -> Option<&'a [u
     sections(bytes)
         .filter(|(id, _)| matches!(*id, CORE_MODULE | COMPONENT))
         .find_map(|(_, content)| custom_within(content, name, depth - 1))
+}
+
+/// The names that the component `bytes` imports; none of what is no component.
+pub(crate) fn component_imports(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    let imports =
+        sections(bytes).filter(|(id, _)| *id == COMPONENT_IMPORT && format(bytes) == Format::Component);
+    let imports = imports
+        .filter_map(|(_, content)| ComponentImportSectionReader::new(BinaryReader::new(content, 0)).ok());
+    imports.flatten().map_while(Result::ok).map(|import| import.name.name)
 }
 
 /// A section of a binary.

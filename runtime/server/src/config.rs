@@ -1,6 +1,7 @@
 //! What a server is told: by flags, and by a TOML file for the rest.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU64,
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use millstream_broker::StockModule;
-use millstream_engine::{PublicKey, Trust};
+use millstream_engine::{Capability, Isolation, PublicKey, Trust};
 use millstream_types::{
     PublishRate,
     limits::{BATCH_BYTES_MAX, RATE_BYTES_PER_S_MIN},
@@ -16,7 +17,10 @@ use millstream_types::{
 use millstream_wire::DEFAULT_PORT;
 use serde::Deserialize;
 
-use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_BYTES_MIN, COMPILE_MS_MAX, COMPILE_MS_MIN, STREAMS_MAX};
+use crate::limits::{
+    BACKLOG_BYTES_MAX, BACKLOG_BYTES_MIN, CALL_MS_MAX, COMPILE_MS_MAX, COMPILE_MS_MIN, MEMORY_BYTES_MAX,
+    MEMORY_BYTES_MIN, MODULE_BYTES_MAX, MODULE_BYTES_MIN, STREAMS_MAX,
+};
 
 /// What a server is told.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where clients connect; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where metrics are read over HTTP, if they are; port 0 takes a free one.
+    pub metrics_listen: Option<SocketAddr>,
     /// Start although acknowledged records are lost.
     pub accept_data_loss: bool,
     /// Connections at once; more are refused.
@@ -107,6 +113,7 @@ impl ServerConfig {
         Self {
             data_dir: data_dir.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            metrics_listen: None,
             accept_data_loss: false,
             connections_max: 10_000,
             streams_max: 100,
@@ -128,6 +135,7 @@ impl ServerConfig {
         let file: File = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         set(&mut self.listen, file.listen);
+        self.metrics_listen = file.metrics_listen;
         let bounds = [
             ("connections_max", file.connections_max, 1, usize::MAX),
             ("streams_max", file.streams_max, 1, STREAMS_MAX),
@@ -142,12 +150,8 @@ impl ServerConfig {
         set(&mut self.broker.retention_interval, file.retention_interval_ms.map(Duration::from_millis));
         set(&mut self.broker.topics_max, file.topics_max);
         set(&mut self.broker.subscriptions_max, file.subscriptions_max);
-        set(&mut self.modules.memory_bytes, file.modules.memory_bytes);
-        set(&mut self.modules.module_bytes, file.modules.module_bytes);
-        set(&mut self.modules.call_ms, file.modules.call_ms);
-        check(path, "modules.compile_ms", file.modules.compile_ms, COMPILE_MS_MIN, COMPILE_MS_MAX)?;
-        set(&mut self.modules.compile_ms, file.modules.compile_ms.map(|ms| ms as u64));
         self.trust = file.modules.trust(path)?;
+        file.modules.read_into(path, &mut self.modules)?;
         Ok(())
     }
 }
@@ -157,6 +161,7 @@ impl ServerConfig {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
+    metrics_listen: Option<SocketAddr>,
     connections_max: Option<usize>,
     streams_max: Option<usize>,
     sync_interval_ms: Option<u64>,
@@ -230,8 +235,10 @@ fn check(
 struct Modules {
     memory_bytes: Option<usize>,
     module_bytes: Option<usize>,
-    call_ms: Option<u64>,
+    call_ms: Option<usize>,
     compile_ms: Option<usize>,
+    capabilities: Option<BTreeSet<Capability>>,
+    isolation: Option<Isolation>,
     #[serde(default)]
     trusted_keys: Vec<PathBuf>,
     #[serde(default)]
@@ -239,6 +246,25 @@ struct Modules {
 }
 
 impl Modules {
+    fn read_into(self, path: &Path, limits: &mut millstream_engine::Limits) -> Result<(), ConfigError> {
+        let bounds = [
+            ("modules.memory_bytes", self.memory_bytes, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
+            ("modules.module_bytes", self.module_bytes, MODULE_BYTES_MIN, MODULE_BYTES_MAX),
+            ("modules.call_ms", self.call_ms, 1, CALL_MS_MAX),
+            ("modules.compile_ms", self.compile_ms, COMPILE_MS_MIN, COMPILE_MS_MAX),
+        ];
+        for (name, found, least, most) in bounds {
+            check(path, name, found, least, most)?;
+        }
+        set(&mut limits.memory_bytes, self.memory_bytes);
+        set(&mut limits.module_bytes, self.module_bytes);
+        set(&mut limits.call_ms, self.call_ms.map(|ms| ms as u64));
+        set(&mut limits.compile_ms, self.compile_ms.map(|ms| ms as u64));
+        set(&mut limits.granted, self.capabilities);
+        set(&mut limits.isolation, self.isolation);
+        Ok(())
+    }
+
     /// Paths are as seen from the folder of the configuration file.
     fn trust(&self, path: &Path) -> Result<Trust, ConfigError> {
         if self.require_signature && self.trusted_keys.is_empty() {
@@ -322,6 +348,13 @@ mod tests {
             ("[publish]\nconnection_bytes = 0", "publish.connection_bytes", "0", "write 1048576 or more"),
             ("[publish]\ntopic_bytes = 1073741824", "publish.topic_bytes", "1073741824", "67108864 or less"),
             ("[publish]\nconnection_bytes_per_s = 10", "connection_bytes_per_s", "10", "1024 or more"),
+            ("[modules]\nmemory_bytes = 1", "modules.memory_bytes", "1", "write 65536 or more"),
+            ("[modules]\nmemory_bytes = 999999999999", "modules.memory_bytes", "999999999999", "or less"),
+            ("[modules]\nmodule_bytes = 1", "modules.module_bytes", "1", "write 1024 or more"),
+            ("[modules]\ncall_ms = 0", "modules.call_ms", "0", "write 1 or more"),
+            ("[modules]\ncall_ms = 60001", "modules.call_ms", "60001", "write 60000 or less"),
+            ("[modules]\ncapabilities = [\"logs\"]", "capabilities", "logs", "`metrics`"),
+            ("[modules]\nisolation = \"call\"", "isolation", "call", "`batch`"),
             ("[modules]\ncompile_ms = 10", "modules.compile_ms", "10", "write 1000 or more"),
             ("[publish]\nconnection_records_per_s = 0", "connection_records_per_s", "0", "no limit"),
         ] {

@@ -6,6 +6,7 @@ mod config;
 mod consume;
 mod error;
 mod limits;
+mod metrics;
 mod module_log;
 mod pace;
 mod peer;

@@ -26,6 +26,14 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// what is on its way is in memory.
 pub(crate) const BACKLOG_BYTES_MIN: usize = 4 * BATCH_BYTES_MAX;
 pub(crate) const BACKLOG_BYTES_MAX: usize = u32::MAX as usize;
+/// What can be set for the memory of a module's instance: a page at least, and what the engine sets addresses aside for.
+pub(crate) const MEMORY_BYTES_MIN: usize = 64 << 10;
+pub(crate) const MEMORY_BYTES_MAX: usize = 256 << 20;
+/// What can be set for the size of a module.
+pub(crate) const MODULE_BYTES_MIN: usize = 1 << 10;
+pub(crate) const MODULE_BYTES_MAX: usize = 256 << 20;
+/// What can be set for the CPU time of one call.
+pub(crate) const CALL_MS_MAX: usize = 60_000;
 /// What can be set for the CPU time of compiling one module: stock modules must be compiled too, and the next ones wait.
 pub(crate) const COMPILE_MS_MIN: usize = 1_000;
 pub(crate) const COMPILE_MS_MAX: usize = 600_000;
@@ -36,5 +44,9 @@ pub(crate) const GONE_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const GONE_ROUND_TRIPS: u32 = 8;
 /// How often such reports are looked at.
 pub(crate) const REPORTS_EVERY: Duration = Duration::from_millis(50);
+/// Requests for metrics that are answered at once: each may hold a line or more for every subscription and module.
+pub(crate) const METRICS_CONNECTIONS_MAX: usize = 4;
+/// How long one may take, from its connection to the last byte of the answer.
+pub(crate) const METRICS_TIME: Duration = Duration::from_secs(30);
 /// A worker that holds records and to which nothing is to be sent is asked so often whether it is there.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(2);

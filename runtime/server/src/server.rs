@@ -11,12 +11,13 @@ use millstream_broker::Broker;
 use millstream_quic::{TransportSettings, Unreachable};
 use millstream_wire::CloseCode;
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::sync::oneshot;
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     ServerConfig,
     certificate::{Certificate, CertificateError},
     limits::{GOODBYE, INCOMING_MAX, REQUESTS_MAX, RETRY_FROM, TURNED_AWAY_MAX},
+    metrics,
     session::{self, Context},
     vanished,
 };
@@ -54,6 +55,14 @@ pub enum StartError {
         /// The system's words.
         cause: io::Error,
     },
+    /// The address for metrics cannot be had.
+    #[error("cannot serve metrics on {address}: {cause}; {}choose another with --metrics", in_use(cause))]
+    Metrics {
+        /// As asked.
+        address: SocketAddr,
+        /// The system's words.
+        cause: io::Error,
+    },
     /// A file of the data directory cannot be written.
     #[error("cannot write {}: {cause}", path.display())]
     File {
@@ -84,6 +93,7 @@ pub struct Server {
     url: String,
     accepting: tokio::task::JoinHandle<()>,
     watching: Option<tokio::task::JoinHandle<()>>,
+    metrics: Option<(SocketAddr, tokio::task::JoinHandle<()>)>,
 }
 
 impl Server {
@@ -108,6 +118,7 @@ impl Server {
         let certificate = Certificate::load_or_make(&config.data_dir.join("tls"))?;
         let pin = certificate.pin();
         let (endpoint, near, unreachable) = listen(&config, certificate)?;
+        let metrics = listen_for_metrics(config.metrics_listen).await?;
         let address =
             endpoint.local_addr().map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let url = format!("millstream://{}?pin=sha256:{pin}", reachable(address));
@@ -120,12 +131,21 @@ impl Server {
         let accepting = tokio::spawn(accept(endpoint.clone(), near, Arc::clone(&context)));
         let watching =
             unreachable.map(|watched| tokio::spawn(vanished::watch(watched, Arc::clone(&context))));
-        Ok(Self { endpoint, context, url, accepting, watching })
+        let metrics = metrics.map(|(address, listener)| {
+            (address, tokio::spawn(metrics::serve(listener, Arc::clone(&context))))
+        });
+        Ok(Self { endpoint, context, url, accepting, watching, metrics })
     }
 
     /// What clients connect to.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where metrics are, if they are served: a URL.
+    pub fn metrics_url(&self) -> Option<String> {
+        let (address, _) = self.metrics.as_ref()?;
+        Some(format!("http://{}/metrics", reachable(*address)))
     }
 
     /// Resolves, with the cause, when the store is in doubt and the process must stop. Cancel-safe.
@@ -138,6 +158,9 @@ impl Server {
         self.accepting.abort();
         if let Some(watching) = &self.watching {
             watching.abort();
+        }
+        if let Some((_, metrics)) = &self.metrics {
+            metrics.abort();
         }
         self.endpoint.close(VarInt::from_u32(code.code()), reason.as_bytes());
         self.context.tasks.close();
@@ -175,6 +198,17 @@ fn listen(
     );
     let endpoint = millstream_quic::endpoint(settings, Some(server), socket);
     Ok((endpoint.map_err(failed)?, Arc::new(near), unreachable.ok()))
+}
+
+async fn listen_for_metrics(
+    address: Option<SocketAddr>,
+) -> Result<Option<(SocketAddr, TcpListener)>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bound.await.map(Some).map_err(|cause| StartError::Metrics { address, cause })
 }
 
 async fn accept(endpoint: Endpoint, near: Arc<quinn::ServerConfig>, context: Arc<Context>) {

@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Binding, Timestamp};
+use crate::{Binding, ModuleUsage, Timestamp};
 
 mod unstored;
 
 pub use unstored::{Unstored, UnstoredRecords};
 
 /// The modules on a topic's ingest, and what they did since they were set or the broker started, whichever was later.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct IngestInfo {
     /// Counted from 1; it rises with each change.
     pub revision: u64,
@@ -33,8 +33,6 @@ pub struct IngestInfo {
     pub dropped: u64,
     /// Records that are stored otherwise than they were published.
     pub changed: u64,
-    /// Calls into the modules.
-    pub module_calls: u64,
-    /// Time inside the modules, ns.
-    pub module_ns: u64,
+    /// What each module has used.
+    pub modules: Vec<ModuleUsage>,
 }

@@ -32,6 +32,10 @@ pub const REASON_BYTES_MAX: usize = 4_096;
 pub const UNSTORED_TEXT_BYTES_MAX: usize = 1_024;
 /// All different ones of a batch together, in bytes.
 pub const UNSTORED_TEXTS_BYTES_MAX: usize = 32 << 10;
+/// Counters and gauges that one module may keep.
+pub const METRICS_MAX: usize = 64;
+/// Longest name of one, in bytes.
+pub const METRIC_NAME_BYTES_MAX: usize = 64;
 
 const _: () = assert!(BATCH_BYTES_MAX <= BATCH_RAW_BYTES_MAX);
 const _: () = assert!(BATCH_RAW_BYTES_MAX < u32::MAX as usize);

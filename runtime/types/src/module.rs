@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SubscriptionName, Timestamp, TopicName};
+use crate::{ModuleMetrics, SubscriptionName, Timestamp, TopicName};
 
 /// A module of the registry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// `NAME@VERSION`, or `sha256:HEX` for a private one.
     pub name: String,
@@ -21,6 +21,9 @@ pub struct ModuleInfo {
     /// Which function of the contract it judges with: `process` or `process-records`. Of a module without a name, only while it is in use.
     #[serde(default)]
     pub judges_with: Option<String>,
+    /// The interfaces of the broker that it uses: of `log`, `metrics`, `source`, `state`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// Who signed it; their signatures hold.
     #[serde(default)]
     pub signers: Vec<ModuleSigner>,
@@ -34,13 +37,13 @@ pub struct ModuleInfo {
     /// And of the topics.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ingest_of: Vec<TopicName>,
-    /// What it has used in all subscriptions there are, where one module was asked for and it has been called.
+    /// What it has used in all subscriptions and ingests there are, where one module was asked for and it has been called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<ModuleUsage>,
+    pub usage: Option<Box<ModuleUsage>>,
 }
 
 /// What a module has used since the broker started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModuleUsage {
     /// As it is bound: `NAME@VERSION` or `sha256:HEX`.
     pub module: String,
@@ -56,6 +59,13 @@ pub struct ModuleUsage {
     pub longest_ns: u64,
     /// CPU time that a call may use, ms.
     pub budget_ms: u64,
+    /// Most linear memory that an instance of it has had, bytes.
+    pub memory_bytes: u64,
+    /// Linear memory that one may have, bytes.
+    pub memory_budget_bytes: u64,
+    /// What it counts itself.
+    #[serde(default, skip_serializing_if = "ModuleMetrics::is_empty")]
+    pub metrics: ModuleMetrics,
 }
 
 impl ModuleUsage {
@@ -67,6 +77,9 @@ impl ModuleUsage {
         self.module_ns += more.module_ns;
         self.longest_ns = self.longest_ns.max(more.longest_ns);
         self.budget_ms = more.budget_ms;
+        self.memory_bytes = self.memory_bytes.max(more.memory_bytes);
+        self.memory_budget_bytes = more.memory_budget_bytes;
+        self.metrics.merge(&more.metrics);
     }
 }
 

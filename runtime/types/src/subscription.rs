@@ -53,7 +53,7 @@ pub enum SubscriptionState {
 }
 
 /// A subscription as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubscriptionInfo {
     /// Its name.
     pub name: SubscriptionName,

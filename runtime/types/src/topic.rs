@@ -133,7 +133,7 @@ impl TopicConfig {
 }
 
 /// A topic as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TopicInfo {
     /// Its name.
     pub name: TopicName,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::{Map, Value};
 use wasm_encoder::{ComponentSection, CustomSection, Encode, Section};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
@@ -12,6 +13,10 @@ use crate::BuildError;
 pub const MANIFEST_SECTION: &str = "millstream:manifest";
 /// Start of the names of the custom sections in which `wit-bindgen` says what a core module's functions are.
 const WORLD_SECTION: &str = "component-type";
+/// Start of the names of the contract's interfaces.
+const PACKAGE: &str = "millstream:module/";
+/// The one of them that has no functions.
+const TYPES: &str = "types";
 
 /// Makes a component of a core module that was compiled for the contract, its manifest, if any, lifted to the top level.
 ///
@@ -29,6 +34,7 @@ pub fn componentize(core: &[u8]) -> Result<Vec<u8>, BuildError> {
         .and_then(|encoder| encoder.encode())
         .map_err(|error| fault(format!("{error:#}")))?;
     if let Some(manifest) = manifest {
+        let manifest = with_capabilities(&manifest, &component).unwrap_or(manifest);
         manifest_section(&manifest).append_to_component(&mut component);
     }
     Ok(component)
@@ -42,12 +48,47 @@ pub fn with_manifest(wasm: &[u8], manifest: &str) -> Result<Vec<u8>, BuildError>
     if section(wasm).map_err(BuildError::Component)?.is_some() {
         return Err(BuildError::Component("it has a manifest already".to_owned()));
     }
+    // Of a core module it shows what it uses once it is a component.
+    let filled = with_capabilities(manifest.as_bytes(), wasm);
     let mut wasm = wasm.to_vec();
     // A custom section is the same in a component and in a core module.
-    let section = manifest_section(manifest.as_bytes());
+    let section = manifest_section(filled.as_deref().unwrap_or(manifest.as_bytes()));
     wasm.push(Section::id(&section));
     section.encode(&mut wasm);
     Ok(wasm)
+}
+
+/// The manifest with the interfaces of the contract that `component` imports, unless it says itself what those are; `None` when
+/// there is nothing to be filled in.
+fn with_capabilities(manifest: &[u8], component: &[u8]) -> Option<Vec<u8>> {
+    let mut manifest: Map<String, Value> = serde_json::from_slice(manifest).ok()?;
+    if !Parser::is_component(component) || manifest.contains_key("capabilities") {
+        return None;
+    }
+    manifest.insert("capabilities".to_owned(), imported(component).into());
+    serde_json::to_vec(&manifest).ok()
+}
+
+/// The interfaces of the contract that `component` imports functions of.
+fn imported(component: &[u8]) -> Vec<String> {
+    let mut depth = 0_usize;
+    let mut names = Vec::new();
+    for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                let imports = imports.into_iter().map_while(Result::ok);
+                names.extend(imports.filter_map(|import| {
+                    let (name, _version) = import.name.name.strip_prefix(PACKAGE)?.split_once('@')?;
+                    (name != TYPES).then(|| name.to_owned())
+                }));
+            }
+            _ => {}
+        }
+    }
+    names.sort_unstable();
+    names
 }
 
 fn manifest_section(manifest: &[u8]) -> CustomSection<'_> {
@@ -107,12 +148,34 @@ mod tests {
     fn a_manifest_is_added_once() {
         let mut component = wasm_encoder::Component::new();
         component.section(&wasm_encoder::ModuleSection(&wasm_encoder::Module::new()));
-        for wasm in [component.as_slice(), EMPTY_MODULE] {
+        for (wasm, written) in [(component.as_slice(), r#"{"capabilities":[]}"#), (EMPTY_MODULE, "{}")] {
             let with = with_manifest(wasm, "{}").unwrap();
-            assert_eq!(manifest(&with), Some("{}"));
+            assert_eq!(manifest(&with), Some(written));
             assert!(with_manifest(&with, "{}").unwrap_err().to_string().contains("already"));
         }
         assert!(with_manifest(b"#!/bin/sh", "{}").unwrap_err().to_string().contains("it is not WASM"));
+    }
+
+    #[test]
+    fn a_manifest_names_what_is_imported_unless_it_says_it_itself() {
+        let mut types = wasm_encoder::ComponentTypeSection::new();
+        types.instance(&wasm_encoder::InstanceType::new());
+        let mut imports = wasm_encoder::ComponentImportSection::new();
+        let names = ["other:package/log@1.0.0", "millstream:module/types@1.0.0"];
+        let used = ["millstream:module/metrics@1.0.0", "millstream:module/log@1.0.0"];
+        for name in names.into_iter().chain(used) {
+            imports.import(name, wasm_encoder::ComponentTypeRef::Instance(0));
+        }
+        let mut component = wasm_encoder::Component::new();
+        component.section(&types).section(&imports);
+        for (given, written) in [
+            (r#"{"name":"m"}"#, r#"{"capabilities":["log","metrics"],"name":"m"}"#),
+            (r#"{"capabilities":["log"]}"#, r#"{"capabilities":["log"]}"#),
+            ("nonsense", "nonsense"),
+        ] {
+            let with = with_manifest(component.as_slice(), given).unwrap();
+            assert_eq!(manifest(&with), Some(written));
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident, config: &TokenStream) -> 
         None => quote!(::core::env!("CARGO_PKG_NAME")),
     };
     let tail = format!(
-        r#"","description":{},"kind":"{}","reads":{},"capabilities":{},"contract":1,"sdk":"{}","config_schema":"#,
+        r#"","description":{},"kind":"{}","reads":{},"contract":1,"sdk":"{}","config_schema":"#,
         quoted(&description()),
         kind.attribute(),
         if matches!(args.reads, Reads::Headers) {
@@ -121,7 +121,6 @@ fn exports(kind: Kind, args: &Args, name: &syn::Ident, config: &TokenStream) -> 
         } else {
             r#"["key","headers","payload"]"#
         },
-        if kind == Kind::Processor { r#"["log","state","source"]"# } else { r#"["log"]"# },
         env!("CARGO_PKG_VERSION"),
     );
     quote! {

@@ -227,11 +227,8 @@ impl Work {
 
     /// Takes in what a run brought. `Some` when the thread must be given back.
     fn take(&mut self, outcome: Outcome, probe: bool) -> Result<Option<Pause>, Error> {
-        let counters = outcome.counters;
-        self.ingest.count(self.row.revision, |counts| {
-            counts.module_calls += counters.calls;
-            counts.module_ns += counters.guest_ns;
-        });
+        let (limits, used) = (&self.shared.registry.limits, self.pipeline.take_usage());
+        self.ingest.count(self.row.revision, |counts| counts.modules.count(&self.row.pipeline, limits, used));
         self.made_bytes += outcome.bytes();
         if self.made_bytes > INGEST_MADE_BYTES_MAX {
             let what = "what the modules on the topic's ingest make of the batch (publish smaller batches)";

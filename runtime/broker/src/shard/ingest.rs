@@ -338,6 +338,7 @@ mod tests {
             signers: Vec::new(),
             deleted_ms: None,
             typed: Some(false),
+            capabilities: Vec::new(),
         };
         let name = millstream_types::ModuleName::new("m@1").unwrap();
         driven

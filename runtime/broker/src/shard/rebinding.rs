@@ -320,6 +320,7 @@ mod tests {
             stored_ms: 1,
             manifest: None,
             typed: None,
+            capabilities: Vec::new(),
             signers: Vec::new(),
             deleted_ms: None,
         }

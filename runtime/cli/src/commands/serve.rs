@@ -19,10 +19,14 @@ const CLOSE_REASON: &str = "the broker is shutting down";
 The certificate is made on first start and kept in DIR/tls; clients trust it by the pin in the URL, or by
 `?ca=DIR/tls/cert.pem`.
 
+With --metrics, `GET /metrics` on that address answers in Prometheus' text format: how the broker, topics and
+subscriptions stand, and what each module uses of its budgets. There is no authentication there either.
+
 The log goes to standard error; RUST_LOG sets what it holds, as in RUST_LOG=debug.
 
 Settings of the TOML file, all optional:
   listen = \"127.0.0.1:7433\"
+  metrics_listen = \"127.0.0.1:9464\" # no metrics endpoint unless set
   connections_max = 10000
   streams_max = 100            # publishers and consumers of one connection
   sync_interval_ms = 50        # of topics with durability `interval`
@@ -40,6 +44,8 @@ Settings of the TOML file, all optional:
   module_bytes = 10485760      # size of a module
   call_ms = 50                 # CPU time of one call
   compile_ms = 30000           # CPU time of compiling one
+  capabilities = [\"log\", \"metrics\", \"source\", \"state\"] # what modules may use
+  isolation = \"pipeline\"       # or \"batch\": an instance of its own for each call
   trusted_keys = [\"team.pem\"] # public keys, as `millstream module keygen` makes them
   require_signature = true     # only modules that one of those signed, and stock modules"
 )]
@@ -50,6 +56,9 @@ pub(crate) struct Serve {
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:7433]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Serve metrics over HTTP on this TCP address, as 127.0.0.1:9464; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// TOML file with further settings; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -68,6 +77,7 @@ impl Serve {
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
+        config.metrics_listen = self.metrics.or(config.metrics_listen);
         config.accept_data_loss = self.accept_data_loss;
         let compiler = compile_module::compiler();
         let compiler =
@@ -85,7 +95,14 @@ impl Serve {
         let server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
         give_back_memory();
         let url = server.url();
-        let ready = if common.json { json!({ "url": url }).to_string() } else { url.to_owned() };
+        let metrics = server.metrics_url();
+        if let Some(url) = &metrics {
+            tracing::info!(url, "metrics are served");
+        }
+        let ready = match common.json {
+            true => json!({ "url": url, "metrics_url": metrics }).to_string(),
+            false => url.to_owned(),
+        };
         output::line(&ready)?;
         tokio::select! {
             _ = interrupt.recv() => {}

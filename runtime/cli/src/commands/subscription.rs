@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_client::{
-    DeadLetters, DeliveryMode, ModuleUsage, NewSubscription, OnFault, ProcessorInfo, StartAt,
+    DeadLetters, DeliveryMode, ModuleMetrics, ModuleUsage, NewSubscription, OnFault, ProcessorInfo, StartAt,
     SubscriptionInfo, SubscriptionName, TopicPattern,
 };
 use serde_json::json;
@@ -202,9 +202,10 @@ pub(crate) fn describe(subscription: &SubscriptionInfo) -> String {
         counters.module_ns as f64 / 1e6,
         counters.module_calls
     ));
-    lines.extend(
-        subscription.modules.iter().map(|used| format!("module used   {}: {}", used.module, usage(used))),
-    );
+    for used in &subscription.modules {
+        lines.push(format!("module used   {}: {}", used.module, usage(used)));
+        lines.extend(metrics(&used.metrics).map(|line| format!("              {line}")));
+    }
     format!("{}\n\n{positions}", lines.join("\n"))
 }
 
@@ -244,14 +245,26 @@ fn of_processor(subscription: &SubscriptionInfo, info: &ProcessorInfo) -> Vec<St
 pub(crate) fn usage(used: &ModuleUsage) -> String {
     let ms = |ns: u64| ns as f64 / 1e6;
     format!(
-        "{:.3} ms in {} calls with {} records, {} faults; the longest {:.3} ms, of {} ms that one may use",
+        "{:.3} ms in {} calls with {} records, {} faults; the longest {:.3} ms, of {} ms that one may use; memory {} of {}",
         ms(used.module_ns),
         output::count(used.calls),
         output::count(used.records),
         output::count(used.faults),
         ms(used.longest_ns),
-        used.budget_ms
+        used.budget_ms,
+        output::bytes(used.memory_bytes),
+        output::bytes(used.memory_budget_bytes)
     )
+}
+
+/// What a module counts itself, a line for each.
+pub(crate) fn metrics(metrics: &ModuleMetrics) -> impl Iterator<Item = String> {
+    let counters = metrics.counters.iter().map(|(name, value)| format!("{name} {}", output::count(*value)));
+    let gauges = metrics.gauges.iter().map(|(name, value)| format!("{name} {value}"));
+    let left_out = (metrics.left_out > 0).then(|| {
+        format!("{} changes left out: too many metrics, or bad names", output::count(metrics.left_out))
+    });
+    counters.chain(gauges).chain(left_out)
 }
 
 fn duration(ms: u32) -> String {

@@ -2,6 +2,8 @@
 
 use std::ops::AddAssign;
 
+use millstream_types::ModuleMetrics;
+
 /// What a pipeline counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -30,7 +32,7 @@ pub struct Counters {
 }
 
 /// What one module of a pipeline has used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
     /// Calls into it.
     pub calls: u64,
@@ -42,6 +44,10 @@ pub struct Usage {
     pub guest_ns: u64,
     /// Its longest call, in ns: of CPU time it may use [`Limits::call_ms`](crate::Limits::call_ms).
     pub longest_ns: u64,
+    /// Most linear memory that an instance of it has had, in bytes.
+    pub memory_bytes: u64,
+    /// What it counted itself.
+    pub metrics: ModuleMetrics,
 }
 
 impl AddAssign for Counters {

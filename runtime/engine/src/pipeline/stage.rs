@@ -46,6 +46,12 @@ impl Stage {
         self.input = Vec::new();
     }
 
+    /// What it has used since this was asked last.
+    pub(crate) fn take_usage(&mut self) -> Usage {
+        let memory_bytes = self.bound.memory_bytes_peak() as u64;
+        Usage { memory_bytes, metrics: self.bound.take_metrics(), ..std::mem::take(&mut self.usage) }
+    }
+
     /// Takes off `rest` what goes into one call.
     pub(crate) fn portion(&self, view: &BatchView<'_>, rest: &mut Picks) -> Picks {
         let payloads = self.bound.spec().reads_payload;

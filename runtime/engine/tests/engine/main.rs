@@ -23,6 +23,10 @@ mod cache;
 
 /// Modules that nobody wrote, what instances leave behind, lines without end.
 mod hostile;
+
+/// What modules are granted.
+mod granted;
+
 /// What modules remember.
 mod state;
 

@@ -130,7 +130,7 @@ fn a_manifest_is_found_and_checked() {
 
 #[test]
 fn a_configuration_is_held_to_the_schema_before_the_module_sees_it() {
-    let schema = r#"{"config_schema":{"anyOf":[{"const":"panic"},{"type":"object","properties":{"n":{"type":"integer"}}}]}}"#;
+    let schema = r#"{"capabilities":["log"],"config_schema":{"anyOf":[{"const":"panic"},{"type":"object","properties":{"n":{"type":"integer"}}}]}}"#;
     let module = with_manifest("hostile", schema).unwrap();
     let bind = |config: &str| module.bind(&setup(config), &Limits::default(), LogSink::none()).map(|_| ());
     bind(r#"{"n": 1}"#).unwrap();

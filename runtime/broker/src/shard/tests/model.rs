@@ -424,6 +424,7 @@ pub(super) fn model(model: &mut Model, shard: &Shard, act: &Act) -> Option<(Comm
                 stored_ms: 1,
                 manifest: None,
                 typed: None,
+                capabilities: Vec::new(),
                 signers: Vec::new(),
                 deleted_ms: None,
             };

@@ -37,7 +37,6 @@ pub(crate) fn print(manifest: &Value) -> Result<(), Failure> {
         ("description", one("description")),
         ("kind", one("kind")),
         ("reads", list("reads")),
-        ("capabilities", list("capabilities")),
         ("contract", one("contract")),
         ("SDK", one("sdk")),
     ] {

@@ -1,9 +1,9 @@
-//! `--memory-bytes` and `--module-bytes`: what a module is granted where it runs on this machine, as an operator grants it in
+//! `--memory-bytes`, `--module-bytes` and `--isolation`: what a module is granted where it runs on this machine, as an operator grants it in
 //! the broker's configuration.
 
 use bytesize::ByteSize;
-use clap::Args;
-use millstream_engine::Limits;
+use clap::{Args, ValueEnum};
+use millstream_engine::{Isolation, Limits};
 
 /// See the module's head.
 #[derive(Debug, Args)]
@@ -16,6 +16,18 @@ pub(crate) struct Granted {
     /// Size of a module, as `modules.module_bytes`
     #[arg(long, value_name = "SIZE", default_value = "10MiB")]
     module_bytes: ByteSize,
+    /// What instances leave behind, as `modules.isolation`
+    #[arg(long, value_enum, default_value = "pipeline")]
+    isolation: Isolated,
+}
+
+/// As `modules.isolation` in the broker's configuration.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Isolated {
+    /// Their memory, for the next call
+    Pipeline,
+    /// Nothing: each call has an instance of its own
+    Batch,
 }
 
 impl Granted {
@@ -25,6 +37,10 @@ impl Granted {
         Limits {
             memory_bytes: bytes(self.memory_bytes),
             module_bytes: bytes(self.module_bytes),
+            isolation: match self.isolation {
+                Isolated::Pipeline => Isolation::Pipeline,
+                Isolated::Batch => Isolation::Batch,
+            },
             ..Limits::default()
         }
     }

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 
 use super::fields;
 use crate::{
-    broker::connect, cli::Common, commands::subscription::usage, failure::Failure, oci, output, progress,
+    broker::connect,
+    cli::Common,
+    commands::subscription::{metrics, usage},
+    failure::Failure,
+    oci, output, progress,
 };
 
 const EXAMPLES: &str =
@@ -119,22 +123,28 @@ pub(crate) async fn describe(common: &Common, reference: String) -> Result<(), F
         output::json(&to_json(&module))?;
     } else {
         output::line(format!(
-            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}\njudges with   {}\nsigned by     {}\nbound by      {}",
+            "module        {}\nSHA-256       {}\nsize          {}\nstored        {}\njudges with   {}\ncapabilities  {}\nsigned by     {}\nbound by      {}",
             module.name,
             module.sha256,
             output::bytes(module.bytes),
             stored(&module),
             module.judges_with.as_deref().unwrap_or("-"),
+            capabilities(&module),
             signers(&module),
             binders(&module),
         ))?;
         if let Some(used) = &module.usage {
             output::line(format!("used          {}", usage(used)))?;
+            metrics(&used.metrics).try_for_each(|line| output::line(format!("              {line}")))?;
         }
         fields::print(&manifest(&module))?;
     }
     client.close().await;
     Ok(())
+}
+
+fn capabilities(module: &ModuleInfo) -> String {
+    if module.capabilities.is_empty() { "-".to_owned() } else { module.capabilities.join(", ") }
 }
 
 /// `millstream module delete`.

@@ -75,6 +75,7 @@ impl Test {
         let Run { mut report, golden, .. } = run;
         report.memory_bytes_peak =
             pipeline.modules().map(|bound| bound.memory_bytes_peak()).max().unwrap_or(0);
+        pipeline.take_usage().for_each(|used| report.metrics.merge(&used.metrics));
         // What did not come to its end says nothing of what is expected.
         let differs = match (&ended, golden) {
             (Ok(()), Some(golden)) => golden.finish()?,

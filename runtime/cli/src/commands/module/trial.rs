@@ -79,7 +79,12 @@ impl Trial {
     pub(crate) fn bind_wasm(&self, engine: &Engine, wasm: &[u8], config: String) -> Result<Bound, String> {
         let limits = self.granted.limits();
         let module = engine.load(wasm, &limits).map_err(|error| error.to_string())?;
-        let log = LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug()));
+        let log = LogSink::new(|line| {
+            if line.left_out > 0 {
+                eprintln!("({} lines left out)", line.left_out);
+            }
+            eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug());
+        });
         let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
         if let Some(state) = &state {
             state.set_source(self.topic.as_str(), 0);

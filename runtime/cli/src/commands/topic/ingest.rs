@@ -3,7 +3,13 @@
 use clap::Args;
 use millstream_client::{Client, TopicInfo, TopicName};
 
-use crate::{bindings::Pipeline, cli::Common, failure::Failure, output};
+use crate::{
+    bindings::Pipeline,
+    cli::Common,
+    commands::subscription::{metrics, usage},
+    failure::Failure,
+    output,
+};
 
 const EXAMPLES: &str = "The modules are tried out first; what does not load, a bad configuration, or a module that emits to other topics, changes
 nothing. Batches that are being judged are judged to their end by the modules before. What a module rejects is refused
@@ -79,15 +85,17 @@ pub(super) fn lines(topic: &TopicInfo) -> Vec<String> {
     let count = output::count;
     lines.push(format!("            revision {}, since {}", ingest.revision, output::time(ingest.bound_ms)));
     lines.push(format!(
-        "            {} records in, {} rejected, {} at fault, {} dropped, {} changed; {} calls, {:.3} s in modules",
+        "            {} records in, {} rejected, {} at fault, {} dropped, {} changed",
         count(ingest.records_in),
         count(ingest.rejected),
         count(ingest.faulted),
         count(ingest.dropped),
         count(ingest.changed),
-        count(ingest.module_calls),
-        ingest.module_ns as f64 / 1e9,
     ));
+    for used in &ingest.modules {
+        lines.push(format!("            {}: {}", used.module, usage(used)));
+        lines.extend(metrics(&used.metrics).map(|line| format!("              {line}")));
+    }
     if let Some(fault) = &ingest.fault {
         lines.push(format!("            fault: {fault}"));
     }

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use millstream_engine::{Counters, Fault, Reject};
-use millstream_types::{Offset, TopicName};
+use millstream_types::{ModuleMetrics, Offset, TopicName};
 use serde_json::{Value, json};
 
 use super::golden::Differs;
-use crate::{cli::Common, failure::Failure, output};
+use crate::{cli::Common, commands::subscription::metrics, failure::Failure, output};
 
 /// Rejects and faults told one by one; all are counted.
 const TOLD_MAX: usize = 20;
@@ -19,6 +19,7 @@ pub(super) struct Report {
     pub(super) kept_bytes: u64,
     pub(super) input_bytes: u64,
     pub(super) memory_bytes_peak: usize,
+    pub(super) metrics: ModuleMetrics,
     pub(super) shown: Vec<Value>,
     pub(super) took: Duration,
     rejects: Vec<Value>,
@@ -61,6 +62,7 @@ impl Report {
                 "fuel": counters.fuel,
                 "fuel_per_record": fuel_each,
                 "memory_bytes_peak": self.memory_bytes_peak,
+                "metrics": self.metrics,
                 "seconds": self.took.as_secs_f64(),
                 "input_bytes": self.input_bytes,
                 "delivered_payload_bytes": self.kept_bytes,
@@ -92,6 +94,7 @@ impl Report {
             output::count(fuel_each),
             output::bytes(self.memory_bytes_peak as u64),
         ))?;
+        metrics(&self.metrics).try_for_each(|line| output::line(format!("metric {line}")))?;
         for (topic, count) in &self.routed_to {
             output::line(format!("to {topic}: {}", output::count(*count)))?;
         }
