@@ -49,13 +49,21 @@ pub fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
         let path = error.path().to_string();
         match error.inner().is_data() {
-            true if path == "." => format!("config: {}", error.inner()),
-            true => format!("config field `{path}`: {}", error.inner()),
+            true if path == "." => format!("config: {}", without_place(error.inner())),
+            true => format!("config field `{path}`: {}", without_place(error.inner())),
             false => format!("config is not JSON: {}", error.inner()),
         }
     })?;
     parser.end().map_err(|error| format!("config is not one JSON value: {error}"))?;
     Ok(parsed)
+}
+
+/// What is wrong with a field that is named beside it: its line and column say no more, and are those of a text that may
+/// have been put together by a program.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 /// Lets the derive call `validate` whether or not the type has one: a type's own method comes first.

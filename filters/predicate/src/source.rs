@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use millstream_sdk::Record;
+use millstream_sdk::{ConfigSchema, Record, SchemaText};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +21,15 @@ pub enum By {
     Header(String),
     /// The field at this JSON Pointer.
     Pointer(String),
+}
+
+impl ConfigSchema for By {
+    const MEMBERS: SchemaText = SchemaText::Text(
+        r#""anyOf": [{"const": "key"},
+        {"type": "object", "required": ["header"], "properties": {"header": {"type": "string"}}, "additionalProperties": false},
+        {"type": "object", "required": ["pointer"], "properties": {"pointer": {"type": "string"}}, "additionalProperties": false}]"#,
+    );
+    const DEFAULT: &'static str = r#""key""#;
 }
 
 impl TryFrom<Value> for By {

@@ -8,6 +8,7 @@
 mod check;
 mod fault;
 mod node;
+mod outline;
 mod parse;
 
 use serde_json::Value;

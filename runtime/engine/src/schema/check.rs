@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::fault::{self, FieldFault, Found, Step, shown};
 use super::node::{Bounds, Node, Type};
+use super::outline;
 use crate::limits::{SCHEMA_CHECK_DEPTH, SCHEMA_CHECK_UNITS};
 
 /// Faults kept of one form of a value: enough to tell which form was meant.
@@ -224,11 +225,11 @@ impl<'a> Check<'a> {
                 0 => match fault::meant(&mut failed, self.path.len()) {
                     Some(meant) => faults.extend(meant),
                     None => {
-                        self.fault(
-                            node,
-                            faults,
-                            format!("{} has none of the forms that it may have", shown(value)),
-                        )?;
+                        self.spend(FAULT_UNITS.saturating_mul(forms.len() as u64))?;
+                        let forms = outline::forms(self.nodes, forms);
+                        let words =
+                            format!("{} has none of the forms that it may have: {forms}", shown(value));
+                        self.fault(node, faults, words)?;
                     }
                 },
                 found if found > at_most => {

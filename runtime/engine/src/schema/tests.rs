@@ -68,7 +68,9 @@ fn of_several_forms_the_one_that_was_meant_is_told() {
     );
     assert_eq!(
         faults(&schema, &json!({"to": 1})),
-        ["config.to: 1 has none of the forms that it may have (a topic, or several)"]
+        [
+            r#"config.to: 1 has none of the forms that it may have: string or {"topics": array} (a topic, or several)"#
+        ]
     );
     let optional =
         json!({"properties": {"n": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}}});
@@ -82,7 +84,9 @@ fn of_several_forms_the_one_that_was_meant_is_told() {
     assert_eq!(faults(&tagged, &json!({"kind": "b", "a": ""})).len(), 2);
     assert_eq!(
         faults(&tagged, &json!({"kind": "c"})),
-        [r#"config: {"kind":"c"} has none of the forms that it may have"#]
+        [
+            r#"config: {"kind":"c"} has none of the forms that it may have: {"kind": "a", "a": string} or {"kind": "b", "b": string}"#
+        ]
     );
 }
 
