@@ -90,40 +90,49 @@ impl Config {
         let context = self.context(record)?;
         if let Some(filter) = &self.filter {
             let result = filter.evaluate(&context)?;
-            match result.downcast_ref::<CelBool>() {
-                Some(kept) if *kept.inner() => {}
-                Some(_) => return Ok(Vec::new()),
-                None => {
-                    return Err(
-                        filter.fault(format!("is {}, not true or false", value::kind(result.as_ref())))
-                    );
-                }
+            if !keeps(filter, result.as_ref())? {
+                return Ok(Vec::new());
             }
         }
         let output = match &self.map {
             // What deletes a key goes on deleting it.
             Some(map) if !record.is_tombstone() => {
                 let result = map.evaluate(&context)?;
-                Output::payload(value::to_json(result.as_ref()).map_err(|fault| map.fault(fault))?)
+                Output::payload(payload(map, result.as_ref())?)
             }
             _ => Output::same(),
         };
         match &self.route {
             Some(route) => {
-                let topics = self.destinations(route, &context)?;
+                let result = route.evaluate(&context)?;
+                let topics = self.destinations(route, result.as_ref())?;
                 Ok(topics.into_iter().map(|topic| output.clone().to_topic(topic)).collect())
             }
             None => Ok(vec![output]),
         }
     }
 
-    fn destinations(&self, route: &Expression, context: &Context<'_, '_>) -> Result<Vec<String>, String> {
-        let result = route.evaluate(context)?;
+    /// Refuses expressions that can do for no record.
+    fn check_constants(&self) -> Result<(), ConfigError> {
+        let context = Context::with_env(Arc::clone(&self.env));
+        if let Some(filter) = &self.filter {
+            filter.check_constant(&context, |result| keeps(filter, result))?;
+        }
+        if let Some(map) = &self.map {
+            map.check_constant(&context, |result| payload(map, result))?;
+        }
+        match &self.route {
+            Some(route) => route.check_constant(&context, |result| self.destinations(route, result)),
+            None => Ok(()),
+        }
+    }
+
+    fn destinations(&self, route: &Expression, result: &dyn Val) -> Result<Vec<String>, String> {
         if result.downcast_ref::<CelNull>().is_some() {
             return Ok(Vec::new());
         }
         let Some(list) = result.downcast_ref::<CelList<'_>>() else {
-            return Ok(vec![self.destination(route, &*result)?]);
+            return Ok(vec![self.destination(route, result)?]);
         };
         if list.len() > TOPICS_MAX {
             let fault = format!("names {} topics, above the limit of {TOPICS_MAX}", list.len());
@@ -201,8 +210,21 @@ impl ModuleConfig for Config {
                 "stands without `route`, which alone sends records to topics: remove one or add the other";
             return Err(ConfigError::new("config.topics", fault).into());
         }
-        Ok(Self { env, filter, map, route, topics, on_error, needs })
+        let config = Self { env, filter, map, route, topics, on_error, needs };
+        config.check_constants()?;
+        Ok(config)
     }
+}
+
+fn keeps(filter: &Expression, result: &dyn Val) -> Result<bool, String> {
+    match result.downcast_ref::<CelBool>() {
+        Some(kept) => Ok(*kept.inner()),
+        None => Err(filter.fault(format!("is {}, not true or false", value::kind(result)))),
+    }
+}
+
+fn payload(map: &Expression, result: &dyn Val) -> Result<Vec<u8>, String> {
+    value::to_json(result).map_err(|fault| map.fault(fault))
 }
 
 fn patterns(topics: &[String]) -> Result<Vec<TopicPattern>, ConfigError> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo};
-use cel::common::value::CowVal;
+use cel::common::value::{CowVal, Val};
 use cel::{Context, Env, ExecutionError, Value};
+use millstream_filter_predicate::ConfigError;
 
 use crate::functions;
 use crate::needs::{Needs, parts};
@@ -18,6 +19,8 @@ const REASON_CHARS_MAX: usize = 300;
 pub(crate) struct Expression {
     field: &'static str,
     root: IdedExpr,
+    /// It reads nothing of a record.
+    is_constant: bool,
 }
 
 impl Expression {
@@ -32,14 +35,43 @@ impl Expression {
             let first = errors.errors.first();
             first.map_or_else(
                 || errors.to_string(),
-                |error| format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
+                |error| {
+                    format!(
+                        "line {}, column {}: {}",
+                        error.pos.0,
+                        error.pos.1,
+                        no_expression(field, &error.msg)
+                    )
+                },
             )
         })?;
         let context = Context::with_env(Arc::clone(env));
         Checker { context: &context, info: &info }.check(&root, &mut Vec::new())?;
+        let mut own = Needs::default();
+        own.add(&root, &mut Vec::new());
         needs.add(&root, &mut Vec::new());
         order(&mut root);
-        Ok(Self { field, root })
+        Ok(Self { field, root, is_constant: own == Needs::default() })
+    }
+
+    /// Refuses what comes to the same for every record when `check` does not take that, or when it always fails.
+    pub(crate) fn check_constant<T>(
+        &self,
+        context: &Context<'_, '_>,
+        check: impl FnOnce(&dyn Val) -> Result<T, String>,
+    ) -> Result<(), ConfigError> {
+        // Without variables: what has a value all the same has it whatever the record is.
+        let fault = match self.evaluate(context) {
+            Ok(result) => check(result.as_ref()).err(),
+            Err(failed) => self.is_constant.then_some(failed),
+        };
+        match fault {
+            None => Ok(()),
+            Some(fault) => Err(ConfigError::new(
+                format!("config.{}", self.field),
+                format!("{fault}, whatever the record: a right one is {}", example(self.field)),
+            )),
+        }
     }
 
     /// Its value in `context`.
@@ -59,6 +91,24 @@ impl Expression {
             reason.push_str("...");
         }
         reason
+    }
+}
+
+/// What the parser says without its list of all that could stand there, and an expression that is one.
+fn no_expression(field: &str, parser: &str) -> String {
+    let what = parser.trim_start_matches("Syntax error: ").split(" expecting ").next().unwrap_or_default();
+    let what = match what.contains("<EOF>") {
+        true => "the expression ends too early".to_owned(),
+        false => format!("this is no CEL expression ({what})"),
+    };
+    format!("{what}; a right one is {}", example(field))
+}
+
+fn example(field: &str) -> &'static str {
+    match field {
+        "map" => "`{\"carrier\": payload.carrier}`",
+        "route" => "`\"flights.\" + headers.carrier`",
+        _ => "`payload.dep_delay > 60`",
     }
 }
 

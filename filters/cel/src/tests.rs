@@ -101,14 +101,14 @@ fn maps_to_the_json_of_the_result() {
     check("{1: 'a', true: 'b', 2u: 3u}", r#"{"1":"a","2":3,"true":"b"}"#);
     check("'\\n\"'", r#""\n\"""#);
     check(
-        "b'x'",
+        "bytes(payload.origin)",
         "the result of `map` has bytes, which JSON has not: write string(...) or base64.encode(...) around them",
     );
     check(
         "payload.?a",
         "the result of `map` has a value of type optional_type, which JSON has not: add .orValue(...)",
     );
-    check("1.0 / 0.0", "the result of `map` has the number inf, which JSON has not");
+    check("payload.distance / 0.0", "the result of `map` has the number inf, which JSON has not");
     check("base64.encode(b'x')", r#""eA==""#);
 }
 
@@ -144,8 +144,11 @@ fn routes_to_one_topic_or_several() {
     assert_eq!(topics("payload.legs.map(leg, 'to.' + leg.to)"), ["to.IAH", "to.SFO"]);
     assert!(topics("payload.dep_delay > 100 ? 'late' : null").is_empty());
     assert!(topics("[]").is_empty());
-    assert!(topics("'a b'")[0].starts_with("the result of `route`"));
-    assert_eq!(topics("7"), ["the result of `route` is a number, not a topic or a list of topics"]);
+    assert!(topics("'a b' + payload.legs[0].to")[0].starts_with("the result of `route`"));
+    assert_eq!(
+        topics("payload.dep_delay"),
+        ["the result of `route` is a number, not a topic or a list of topics"]
+    );
 }
 
 #[test]
@@ -158,8 +161,9 @@ fn announces_what_it_does() {
     assert_eq!(spec(json!({"route": "'a'"})).topics, [">"]);
     assert_eq!(spec(json!({"route": "'a'", "topics": ["a", "b.>"]})).topics, ["a", "b.>"]);
     let verdict =
-        test::run::<by_expression>(json!({"route": "'c'", "topics": ["a", "b.>"]}), [flight()]).remove(0);
-    assert_eq!(verdict.reason(), "the result of `route` names \"c\", which is not in config.topics");
+        test::run::<by_expression>(json!({"route": "headers.carrier", "topics": ["a", "b.>"]}), [flight()])
+            .remove(0);
+    assert_eq!(verdict.reason(), "the result of `route` names \"UA\", which is not in config.topics");
 }
 
 #[test]
@@ -179,8 +183,16 @@ fn refuses_bad_configurations() {
     check(json!({"filter": "true", "topics": ["a"]}), "config.topics: stands without `route`");
     check(json!({"route": "'a'", "topics": []}), "config.topics: is empty");
     check(json!({"route": "'a'", "topics": ["a", "b c"]}), "config.topics[1]: ");
-    expression("payload.a >", "config.filter: line 1, column 12: Syntax error");
-    expression("", "config.filter: line 1, column 1: Syntax error");
+    expression(
+        "payload.a >",
+        "config.filter: line 1, column 12: the expression ends too early; a right one is `payload.dep_delay > 60`",
+    );
+    expression("", "config.filter: line 1, column 1: the expression ends too early; a right one is");
+    expression("payload.a = 1", "config.filter: line 1, column 11: this is no CEL expression (");
+    check(
+        json!({"map": "{"}),
+        "config.map: line 1, column 2: the expression ends too early; a right one is `{\"carrier\": payload",
+    );
     expression(
         "true &&\n paylod.a",
         "config.filter: line 2, column 2: `paylod` is not known here; there are headers,",
@@ -198,6 +210,33 @@ fn refuses_bad_configurations() {
         "config.filter: line 1, column 13: \"(a{999}){999}\" is too large",
     );
     expression(&"(".repeat(1000), "config.filter: ");
+}
+
+#[test]
+fn what_can_do_for_no_record_is_refused() {
+    let check = |config: Value, wanted: &str| {
+        let error = test::configure::<by_expression>(config).expect_err(wanted);
+        assert!(error.starts_with(wanted), "{error}");
+    };
+    check(
+        json!({"filter": "1 + 1"}),
+        "config.filter: the result of `filter` is a number, not true or false, whatever the record: a right one is `payload",
+    );
+    check(json!({"filter": "1 / 0 > 1"}), "config.filter: `filter` failed: ");
+    check(json!({"map": "b'x'"}), "config.map: the result of `map` has bytes, which JSON has not");
+    check(json!({"route": "7"}), "config.route: the result of `route` is a number, not a topic");
+    check(json!({"route": "['a', 'b c']"}), "config.route: the result of `route` topic name");
+    check(json!({"route": "'c'", "topics": ["a"]}), "config.route: the result of `route` names \"c\"");
+    for fine in [
+        "true",
+        "payload.a",
+        "has(payload.a)",
+        "payload.a + 1 > 2",
+        "[1].exists(x, x == payload.a)",
+        "key == null",
+    ] {
+        test::configure::<by_expression>(json!({"filter": fine})).expect(fine);
+    }
 }
 
 proptest! {
