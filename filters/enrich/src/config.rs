@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use millstream_filter_predicate::{By, ConfigError, Node, Pointer, PointerTree, Source, shown};
 use millstream_sdk::SchemaText;
 use millstream_sdk::prelude::*;
-use millstream_sdk::serde_json::Map;
+
+use crate::table::Table as Once;
 
 /// A table, what is looked up in it, and where its rows go.
 ///
@@ -16,7 +17,7 @@ struct Written {
     #[serde(default)]
     by: By,
     /// For each value its row: names, and what is added under each.
-    table: BTreeMap<String, Map<String, Value>>,
+    table: Once<Once<Value>>,
     /// Where rows go.
     into: Into,
     /// What becomes of a record that has no row.
@@ -123,7 +124,7 @@ impl ModuleConfig for Config {
     const SCHEMA: SchemaText = Written::SCHEMA;
 
     fn from_json(json: &str) -> Result<Self, String> {
-        let Written { by, table, into, on_missing } = Written::from_json(json)?;
+        let Written { by, table: Once(table), into, on_missing } = Written::from_json(json)?;
         let mut pointers = PointerTree::default();
         let source = by.compile("config.by", &mut pointers)?;
         if table.is_empty() {
@@ -145,10 +146,10 @@ impl ModuleConfig for Config {
 }
 
 fn rows<N>(
-    table: BTreeMap<String, Map<String, Value>>,
+    table: BTreeMap<String, Once<Value>>,
     cell: impl Fn(String, Value) -> Result<(N, String), String>,
 ) -> Result<BTreeMap<String, Vec<(N, String)>>, ConfigError> {
-    let row = |(value, row): (String, Map<String, Value>)| {
+    let row = |(value, Once(row)): (String, Once<Value>)| {
         let cells = row.into_iter().map(|(name, content)| {
             let path = format!("config.table.{value}.{name}");
             cell(name, content).map_err(|fault| ConfigError::new(path, fault))

@@ -1,6 +1,7 @@
 //! `std/enrich`: adds headers or JSON fields from a table in the configuration.
 
 mod config;
+mod table;
 
 use millstream_sdk::prelude::*;
 

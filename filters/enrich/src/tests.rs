@@ -106,6 +106,17 @@ fn refuses_bad_configurations() {
     check(headers(json!({"": "x"})), "config.table.UA.: has 0 bytes for a header's name");
 }
 
+#[test]
+fn what_stands_twice_is_refused() {
+    let check = |table: &str, wanted: &str| {
+        let config = format!(r#"{{"into": "headers", "table": {table}}}"#);
+        assert_eq!(Config::from_json(&config).map(|_| ()).expect_err(wanted), wanted);
+    };
+    let twice = "is in it twice: leave one of them out";
+    check(r#"{"UA": {"x": 1}, "UA": {"x": 2}}"#, &format!("config field `table`: \"UA\" {twice}"));
+    check(r#"{"UA": {"x": 1, "x": 2}}"#, &format!("config field `table.UA`: \"x\" {twice}"));
+}
+
 proptest! {
     #[test]
     fn the_row_is_in_and_the_rest_is_as_before(
