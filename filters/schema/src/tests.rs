@@ -128,6 +128,17 @@ fn refuses_bad_configurations() {
     );
     check(json!({"schema": {}, "on_invalid": {"header": ""}}), "config.on_invalid.header: is empty");
     check(json!({"schema": {}, "shcema": {}}), "config");
+    // Also those that nothing refers to.
+    let with = |reference: Value| json!({"schema": {}, "references": {"https://example.com/leg": reference}});
+    check(with(json!("object")), "config.references.https://example.com/leg: is no JSON Schema: ");
+    check(
+        with(json!({"type": "objct"})),
+        "config.references.https://example.com/leg: is no JSON Schema: /type: ",
+    );
+    check(
+        with(json!({"$ref": "https://example.com/to"})),
+        "config.references.https://example.com/leg: refers to https://example.com/to, and nothing is fetched",
+    );
 }
 
 proptest! {

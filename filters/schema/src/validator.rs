@@ -31,13 +31,20 @@ impl Validator {
         if formats {
             compiler.enable_format_assertions();
         }
+        let referred_at = |url: &str, error: &CompileError| {
+            ConfigError::new(format!("config.references.{url}"), told(error))
+        };
+        let urls: Vec<String> = references.keys().cloned().collect();
         for (url, referred) in references {
-            let added = compiler.add_resource(&url, referred);
-            added.map_err(|error| ConfigError::new(format!("config.references.{url}"), told(&error)))?;
+            compiler.add_resource(&url, referred).map_err(|error| referred_at(&url, &error))?;
         }
         let at = |error: CompileError| ConfigError::new("config.schema", told(&error));
         compiler.add_resource(URL, schema).map_err(at)?;
         let mut schemas = Schemas::new();
+        // Those that nothing refers to yet as well: what is wrong with one is told now, not when it is needed.
+        for url in &urls {
+            compiler.compile(url, &mut schemas).map_err(|error| referred_at(url, &error))?;
+        }
         let root = compiler.compile(URL, &mut schemas).map_err(at)?;
         Ok(Self { schemas, root })
     }
