@@ -299,3 +299,23 @@ fn the_compiler_writes_the_text() {
     static BYTES: [u8; TEXT.len()] = TEXT.bytes();
     assert_eq!(std::str::from_utf8(&BYTES).expect("text"), TEXT.to_string());
 }
+
+#[derive(Default, ModuleConfig)]
+#[serde(rename_all = "snake_case")]
+enum Way {
+    There,
+    #[default]
+    AndBack,
+}
+
+#[derive(ModuleConfig)]
+struct Trip {
+    #[serde(default)]
+    way: Way,
+}
+
+#[test]
+fn the_default_of_an_enum_is_the_variant_that_it_stands_on() {
+    let schema = written::<Trip>();
+    assert_eq!(schema["properties"]["way"], json!({"enum": ["there", "and_back"], "default": "and_back"}));
+}

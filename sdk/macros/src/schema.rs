@@ -39,9 +39,11 @@ pub(crate) fn schema(input: &DeriveInput, options: &Options) -> syn::Result<Sche
         },
         None => quote!(::core::option::Option::None),
     };
+    let default = variants::default(&container).unwrap_or_default();
     let implementation = quote! {
         impl ConfigSchema for #name {
             const MEMBERS: SchemaText = #members;
+            const DEFAULT: &'static str = #default;
             const FIELDS: ::core::option::Option<SchemaFields> = #fields;
         }
     };

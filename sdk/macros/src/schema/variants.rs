@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use serde_derive_internals::ast::{Style, Variant};
+use serde_derive_internals::ast::{Container, Data, Style, Variant};
 use serde_derive_internals::attr::TagType;
 
 use super::{Fields, Writer, braced, described, joined, object, text};
@@ -110,6 +110,20 @@ impl Writer<'_> {
             _ => object(&Fields { closed: quote!(false), ..self.fields(&[], false, tag_member) }),
         }
     }
+}
+
+/// The variant that `#[default]` stands on, as JSON, if its name is all there is of it.
+pub(super) fn default(container: &Container<'_>) -> Option<String> {
+    let (Data::Enum(variants), TagType::External) = (&container.data, container.attrs.tag()) else {
+        return None;
+    };
+    let is_default =
+        |variant: &&Variant<'_>| variant.original.attrs.iter().any(|attr| attr.path().is_ident("default"));
+    let variant = variants.iter().find(is_default)?;
+    let by_name = matches!(variant.style, Style::Unit)
+        && !variant.attrs.untagged()
+        && !variant.attrs.skip_deserializing();
+    by_name.then(|| quoted(&variant.attrs.name().deserialize_name().value))
 }
 
 /// The names that serde takes for `variant`, as JSON texts.

@@ -90,14 +90,30 @@ fn collect(root: &Value, schema: &Value, prefix: &str, depth: usize, rows: &mut 
         rows.push(Field {
             kind: kind(property),
             required: required.contains(&name.as_str()),
-            default: property.get("default").map(Value::to_string).unwrap_or_default(),
+            // That it may be left out is said beside it.
+            default: property
+                .get("default")
+                .filter(|json| !json.is_null())
+                .map(Value::to_string)
+                .unwrap_or_default(),
             description: described.unwrap_or_default(),
             path: path.clone(),
         });
         // What refers to a definition may contain itself.
         if depth < DEPTH_MAX && property.get("$ref").is_none() {
-            collect(root, without_null(property), &format!("{path}."), depth + 1, rows);
+            let (inner, way) = within(without_null(property));
+            collect(root, inner, &format!("{path}{way}."), depth + 1, rows);
         }
+    }
+}
+
+/// What the entries of a list or of a table look like, and the way there; any other schema is its own.
+fn within(schema: &Value) -> (&Value, &'static str) {
+    let entries = |keyword: &str| schema.get(keyword).filter(|inner| inner.get("properties").is_some());
+    match (entries("items"), entries("additionalProperties")) {
+        (Some(items), _) => (items, "[]"),
+        (None, Some(values)) => (values, ".NAME"),
+        (None, None) => (schema, ""),
     }
 }
 
@@ -143,7 +159,10 @@ fn kind(schema: &Value) -> String {
     }
     let forms = forms(schema);
     if !forms.is_empty() {
-        let mut kinds: Vec<_> = forms.into_iter().map(kind).collect();
+        let mut kinds: Vec<_> = match forms.as_slice() {
+            [only] => vec![kind(only)],
+            several => several.iter().map(|form| written(form)).collect(),
+        };
         kinds.dedup();
         return kinds.join(" or ");
     }
@@ -156,6 +175,14 @@ fn kind(schema: &Value) -> String {
         _ if schema.get("properties").is_some() => "object".to_owned(),
         _ => "any".to_owned(),
     }
+}
+
+/// One form of several: an object by the fields that it has, which tell it from the others.
+fn written(form: &Value) -> String {
+    let Some(properties) = form.get("properties").and_then(Value::as_object) else { return kind(form) };
+    let fields: Vec<_> =
+        properties.iter().map(|(name, property)| format!("{name:?}: {}", kind(property))).collect();
+    format!("{{{}}}", fields.join(", "))
 }
 
 fn named(name: &str, schema: &Value) -> String {
@@ -198,6 +225,10 @@ mod tests {
             (json!({"enum": ["a", 1]}), "\"a\" or 1"),
             (json!({"anyOf": [{"const": "x"}, {"type": "array"}]}), "\"x\" or list"),
             (json!({"type": ["string", "null", "number"]}), "string or number"),
+            (
+                json!({"anyOf": [{"enum": ["a", "b"]}, {"type": "object", "properties": {"h": {"type": "string"}}}]}),
+                r#""a" or "b" or {"h": string}"#,
+            ),
         ] {
             assert_eq!(kind(&schema), words);
         }
@@ -212,12 +243,22 @@ mod tests {
                 "properties": {
                     "a": {"anyOf": [{"type": "object", "properties": {"x": {"type": "string", "default": "y"}}}, {"type": "null"}]},
                     "b": {"$ref": "#/$defs/c", "description": "again"},
+                    "steps": {"type": "array", "items": {"type": "object", "properties": {"to": {"default": null}}}},
+                    "table": {"type": "object", "additionalProperties": {"type": "object", "properties": {"to": {}}}},
                 },
             }},
         });
         let paths: Vec<_> =
             fields(&schema).into_iter().map(|field| (field.path, field.required, field.default)).collect();
-        let wanted = [("a", false, ""), ("a.x", false, "\"y\""), ("b", true, "")];
+        let wanted = [
+            ("a", false, ""),
+            ("a.x", false, "\"y\""),
+            ("b", true, ""),
+            ("steps", false, ""),
+            ("steps[].to", false, ""),
+            ("table", false, ""),
+            ("table.NAME.to", false, ""),
+        ];
         assert_eq!(
             paths,
             wanted.map(|(path, required, default)| (path.to_owned(), required, default.to_owned()))
