@@ -244,7 +244,7 @@ async fn what_cannot_be_a_processor_is_refused() {
     client.create_processor(processor(&["t"], once())).await.unwrap();
     let mut other = processor(&["t"], once());
     other.config.sink = Some(topic("other"));
-    refused(other, "exists with another source, sink or state limit").await;
+    refused(other, "processor p exists with another source, sink or state limit").await;
     let read = SubscribeOptions::durable(source.clone(), name());
     let error = client.subscribe(read).await.expect_err("it is the broker's");
     assert!(error.to_string().contains("is a processor"), "{error}");
@@ -252,6 +252,11 @@ async fn what_cannot_be_a_processor_is_refused() {
     assert!(error.to_string().contains("is a processor"), "{error}");
     let shadow = Rebinding::Shadow { pipeline: once() };
     assert!(client.rebind(name(), shadow).await.unwrap_err().to_string().contains("module replay"));
+    let none = Rebinding::To { pipeline: Some(Vec::new()), on_fault: None };
+    let error = client.rebind(name(), none).await.unwrap_err().to_string();
+    assert!(error.contains("have it stop with `millstream processor pause p`"), "{error}");
+    let error = client.pause_processor("nobody".parse().unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("processor nobody does not exist"), "{error}");
     // A module with a state is nobody else's.
     let new = NewSubscription {
         name: "s".parse().unwrap(),

@@ -32,9 +32,11 @@ pub enum Error {
     )]
     NotDurable(SubscriptionName),
     /// No such revision of a subscription's modules to go back to.
-    #[error("subscription {name} {}", no_revision(.wanted, .known))]
+    #[error("{kind} {name} {}", no_revision(.wanted, .known))]
     NoSuchRevision {
-        /// The subscription.
+        /// A subscription, or a processor.
+        kind: &'static str,
+        /// Its name.
         name: SubscriptionName,
         /// As asked; `None`: the one before.
         wanted: Option<u64>,
@@ -157,12 +159,17 @@ pub enum Error {
     /// No subscription of that name.
     #[error("subscription {0} does not exist; see `millstream subscription list`")]
     UnknownSubscription(SubscriptionName),
+    /// No processor of that name.
+    #[error("processor {0} does not exist; see `millstream processor list`")]
+    UnknownProcessor(SubscriptionName),
     /// The subscription has other settings.
     #[error(
-        "subscription {name} exists with another {what}; delete it first, take another name, or go on with it as it is: see \
-         `millstream subscription describe {name}`"
+        "{kind} {name} exists with another {what}; delete it first, take another name, or go on with it as it is: see \
+         `millstream {kind} describe {name}`"
     )]
     SubscriptionExists {
+        /// A subscription, or a processor.
+        kind: &'static str,
         /// Its name.
         name: SubscriptionName,
         /// What differs.
@@ -203,11 +210,11 @@ pub enum Error {
     },
     /// Nobody but the broker reads it.
     #[error(
-        "subscription {0} is a processor: the broker itself reads it; read the topics that it writes to, or take another name"
+        "{0} is a processor: the broker itself reads it; read the topics that it writes to, or take another name"
     )]
     IsProcessor(SubscriptionName),
     /// It has consumers, not a state.
-    #[error("subscription {0} is no processor; see `millstream processor list`")]
+    #[error("{0} is a subscription, not a processor; see `millstream processor list`")]
     NoProcessor(SubscriptionName),
     /// A processor's settings that cannot be.
     #[error("processor {name} is refused: {why}")]

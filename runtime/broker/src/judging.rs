@@ -433,33 +433,32 @@ impl Work {
             return self.end();
         }
         let name = subscription.name();
+        let (kind, again) = match subscription.processing() {
+            Some(_) => ("processor", format!("try again with `millstream processor resume {name}`")),
+            None => ("subscription", "subscribe again to try again".to_owned()),
+        };
         let remedy = match (subscription.is_durable(), subscription.has_dead_letters()) {
             (false, _) => {
                 "subscribe again with another module, or with --on-fault skip to pass over such records"
                     .to_owned()
             }
             (true, true) => format!(
-                "bind another module, subscribe again to try again, or have such records become dead letters or be passed \
+                "bind another module, {again}, or have such records become dead letters or be passed \
                  over with `millstream module bind {name} --on-fault dead-letter|skip`"
             ),
             (true, false) => format!(
-                "bind another module, subscribe again to try again, or have such records be passed over with `millstream \
+                "bind another module, {again}, or have such records be passed over with `millstream \
                  module bind {name} --on-fault skip`"
             ),
         };
         let fault = format!(
-            "subscription {name} is faulted: module {} failed on topic {} partition {} offset {offset}: {cause}; its backlog \
+            "{kind} {name} is faulted: module {} failed on topic {} partition {} offset {offset}: {cause}; its backlog \
              is kept: {remedy}",
             self.module(stage),
             self.source.place.topic.name(),
             self.source.place.partition,
         );
-        self.tell(
-            stage,
-            ModuleLogLevel::Error,
-            offset,
-            &format!("failed, and the subscription halts: {cause}"),
-        );
+        self.tell(stage, ModuleLogLevel::Error, offset, &format!("failed, and the {kind} halts: {cause}"));
         self.fetched.failure = Some(Error::ModuleFault(fault));
         self.end()
     }

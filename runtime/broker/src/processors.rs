@@ -68,16 +68,19 @@ impl Broker {
     /// Has a processor pause, so that nothing more of it counts, or go on. Not cancel-safe: it may be done all the same.
     ///
     /// # Errors
-    /// [`Error::UnknownSubscription`], [`Error::NoProcessor`].
+    /// [`Error::UnknownProcessor`], [`Error::NoProcessor`].
     pub async fn pause_processor(&self, name: &SubscriptionName, paused: bool) -> Result<(), Error> {
-        self.execute(Command::PauseProcessor { name: name.clone(), paused }).await.map(drop)
+        self.execute(Command::PauseProcessor { name: name.clone(), paused })
+            .await
+            .map(drop)
+            .map_err(of_processor)
     }
 
     /// Entries of a processor's state as it is committed: those whose keys start with `prefix` and come after `after`, at most
     /// `limit` and about 1 MiB of them, as records with their keys and values. `None` where there are none. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::UnknownSubscription`], [`Error::NoProcessor`]; a failing store.
+    /// [`Error::UnknownProcessor`], [`Error::NoProcessor`]; a failing store.
     pub async fn processor_state(
         &self,
         name: &SubscriptionName,
@@ -85,7 +88,7 @@ impl Broker {
         after: Option<Bytes>,
         limit: u32,
     ) -> Result<Option<RecordBatch>, Error> {
-        let subscription = self.subscription(name)?;
+        let subscription = self.subscription(name).map_err(of_processor)?;
         let processor = subscription.id().filter(|_| subscription.processing().is_some());
         let processor = processor.ok_or_else(|| Error::NoProcessor(name.clone()))?;
         let store = self.shared.store.clone();
@@ -124,6 +127,14 @@ impl Broker {
         tasks.entry(id).or_insert_with(|| {
             tokio::spawn(processing::run(Arc::clone(&self.shared), Arc::clone(subscription)))
         });
+    }
+}
+
+/// `error`, said of what can only be meant as a processor.
+fn of_processor(error: Error) -> Error {
+    match error {
+        Error::UnknownSubscription(name) => Error::UnknownProcessor(name),
+        other => other,
     }
 }
 

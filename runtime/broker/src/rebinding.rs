@@ -22,7 +22,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::UnknownSubscription`], [`Error::NotDurable`], [`Error::UnknownModule`], [`Error::ModuleRefused`],
-    /// [`Error::ConfigRefused`], [`Error::NoSuchRevision`], [`Error::NoShadow`].
+    /// [`Error::ConfigRefused`], [`Error::NoSuchRevision`], [`Error::NoShadow`], [`Error::Processor`].
     pub async fn rebind(&self, name: &SubscriptionName, rebinding: Rebinding) -> Result<(), Error> {
         check_own(name)?;
         let subscription = self.subscription(name)?;
@@ -52,6 +52,7 @@ impl Broker {
             Rebinding::Back { to } => {
                 let wanted = |now: &Bindings| {
                     let back = now.back(to).ok_or_else(|| Error::NoSuchRevision {
+                        kind: if subscription.processing().is_some() { "processor" } else { "subscription" },
                         name: name.clone(),
                         wanted: to,
                         known: now.earlier.iter().map(|revision| revision.number).collect(),
@@ -85,6 +86,13 @@ impl Broker {
         loop {
             let bindings = subscription.bindings();
             let (pipeline, on_fault) = wanted(&bindings)?;
+            if pipeline.is_empty() && subscription.processing().is_some() {
+                let why = format!(
+                    "without modules nothing comes of it: name one, have it stop with `millstream processor pause {name}`, or \
+                     delete it with `millstream processor delete {name}`"
+                );
+                return Err(Error::Processor { name: name.clone(), why });
+            }
             self.try_out(subscription, &pipeline).await?;
             let expected = bindings.current.number;
             let command = Command::Rebind { name: name.clone(), expected, pipeline, on_fault, now: now() };

@@ -81,6 +81,11 @@ impl SubscriptionRow {
         self.patterns().any(|pattern| pattern.matches(topic)) && !own()
     }
 
+    /// What it is, in messages and in the names of commands.
+    pub(crate) fn kind(&self) -> &'static str {
+        if self.processor.is_some() { "processor" } else { "subscription" }
+    }
+
     /// The one topic that it reads, if that is all it ever will.
     pub(crate) fn only_topic(&self) -> Option<TopicName> {
         let mut patterns = self.patterns();

@@ -169,10 +169,10 @@ impl Broker {
         }
         let wanted_row =
             SubscriptionRow { topic: wanted.topic.clone(), delivery: wanted_delivery.clone(), ..row.clone() };
+        let exists = |what| Err(Error::SubscriptionExists { kind: row.kind(), name: row.name.clone(), what });
         if let Some(what) = row.differs_from(&wanted_row) {
-            return Err(Error::SubscriptionExists { name: row.name.clone(), what });
+            return exists(what);
         }
-        let exists = |what| Err(Error::SubscriptionExists { name: row.name.clone(), what });
         if let Some(pipeline) = &wanted.pipeline {
             let same = |(a, b): (&PinnedBinding, &PinnedBinding)| {
                 a.sha256 == b.sha256 && same_json(&a.config, &b.config)

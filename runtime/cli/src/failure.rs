@@ -53,6 +53,11 @@ impl Failure {
         self
     }
 
+    /// The same in other words.
+    pub(crate) fn in_words(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
     /// The same with more to read.
     pub(crate) fn and(mut self, text: impl Display) -> Self {
         self.message = format!("{}; {text}", self.message);

@@ -28,9 +28,9 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::OffsetOutOfRange { offset, .. } => (ErrorCode::OffsetOutOfRange, Some(offset.to_string())),
         Error::StartByOffset => (ErrorCode::BadRequest, None),
         Error::StartOffsets { found, .. } => (ErrorCode::BadRequest, Some(found.to_string())),
-        Error::UnknownSubscription(name) | Error::SubscriptionDeleted(name) => {
-            (ErrorCode::UnknownSubscription, Some(name.to_string()))
-        }
+        Error::UnknownSubscription(name)
+        | Error::UnknownProcessor(name)
+        | Error::SubscriptionDeleted(name) => (ErrorCode::UnknownSubscription, Some(name.to_string())),
         Error::SubscriptionExists { name, .. } => (ErrorCode::SubscriptionExists, Some(name.to_string())),
         Error::NotDurable(name) | Error::NoShadow(name) => (ErrorCode::BadRequest, Some(name.to_string())),
         Error::NoSuchRevision { wanted, .. } => {

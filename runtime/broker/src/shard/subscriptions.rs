@@ -25,7 +25,7 @@ impl Shard {
     ) -> Result<Outcome, Error> {
         if let Some((id, found)) = self.subscriptions.iter().find(|(_, state)| state.row.name == row.name) {
             return match found.row.differs_from(&row) {
-                Some(what) => Err(Error::SubscriptionExists { name: row.name, what }),
+                Some(what) => Err(Error::SubscriptionExists { kind: found.row.kind(), name: row.name, what }),
                 None => Ok(Outcome::Subscription(*id)),
             };
         }

@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use millstream_client::{
-    Client, DeadLetters, NewProcessor, ProcessorConfig, ProcessorInfo, StartAt, SubscriptionInfo,
+    Client, DeadLetters, ErrorCode, NewProcessor, ProcessorConfig, ProcessorInfo, StartAt, SubscriptionInfo,
     SubscriptionName, TopicName, TopicPattern,
 };
 use serde_json::json;
@@ -168,7 +168,11 @@ impl State {
 
 /// The processor called `name`.
 async fn find(client: &Client, name: SubscriptionName) -> Result<SubscriptionInfo, Failure> {
-    let found = client.describe_subscription(name).await?;
+    let found = client.describe_subscription(name.clone()).await.map_err(|error| match error.code() {
+        Some(ErrorCode::UnknownSubscription) => Failure::from(error)
+            .in_words(format!("processor {name} does not exist; see `millstream processor list`")),
+        _ => error.into(),
+    })?;
     if found.processor.is_none() {
         let name = found.name;
         return Err(Failure::new(format!(

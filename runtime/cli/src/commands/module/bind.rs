@@ -31,11 +31,11 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = BIND)]
 pub(crate) struct Bind {
-    /// Name of the subscription
+    /// Name of the subscription or processor
     subscription: SubscriptionName,
     #[command(flatten)]
     pipeline: Pipeline,
-    /// The subscription has no modules any more
+    /// The subscription has no modules any more; a processor has at least one
     #[arg(long)]
     none: bool,
     /// What happens when a module fails on a record; as it is, if it is not said
@@ -154,7 +154,8 @@ fn show_bound(common: &Common, bound: &SubscriptionInfo) -> Result<(), Failure> 
     let modules: Vec<_> = bound.pipeline.iter().map(|binding| binding.module.as_str()).collect();
     let modules = if modules.is_empty() { "no modules".to_owned() } else { modules.join(", ") };
     let (name, revision, policy) = (&bound.name, bound.revision, bound.on_fault.as_str());
-    output::line(format!("subscription {name} is at revision {revision}: {modules}, on a fault {policy}"))
+    let kind = if bound.processor.is_some() { "processor" } else { "subscription" };
+    output::line(format!("{kind} {name} is at revision {revision}: {modules}, on a fault {policy}"))
 }
 
 /// What a shadow would do otherwise, for people.
