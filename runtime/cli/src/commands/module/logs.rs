@@ -1,7 +1,9 @@
 //! `millstream module logs`: what modules write, and what happens to them.
 
 use clap::Args;
-use millstream_client::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine, SubscriptionName};
+use millstream_client::{
+    CallError, Client, ErrorCode, ModuleLogFilter, ModuleLogLevel, ModuleLogLine, SubscriptionName,
+};
 
 use crate::{broker::connect, cli::Common, failure::Failure, output};
 
@@ -37,6 +39,7 @@ impl Logs {
     pub(crate) async fn run(self, common: &Common) -> Result<(), Failure> {
         let Self { follow, last, subscription, module, level } = self;
         let client = connect(common).await?;
+        warn_of_unknown(&client, subscription.as_ref(), module.as_deref()).await?;
         let filter = ModuleLogFilter { subscription, module, level };
         let mut log = client.module_log(filter, last, follow).await?;
         while let Some(line) = log.next().await? {
@@ -47,6 +50,48 @@ impl Logs {
         }
         client.close().await;
         Ok(())
+    }
+}
+
+/// Lines may be there of what is gone, and may come of what is made later, so a name that nothing has is no error.
+async fn warn_of_unknown(
+    client: &Client,
+    subscription: Option<&SubscriptionName>,
+    module: Option<&str>,
+) -> Result<(), CallError> {
+    if let Some(name) = subscription {
+        let topic = name.as_str().strip_prefix("ingest.").and_then(|topic| topic.parse().ok());
+        let of_topic = match topic {
+            Some(topic) => is_there(client.describe_topic(topic).await)?,
+            None => false,
+        };
+        if !of_topic && !is_there(client.describe_subscription(name.clone()).await)? {
+            eprintln!(
+                "there is no subscription or processor {name} now, and no topic that it would be the ingest of (ingest.TOPIC): \
+                 see `millstream subscription list`"
+            );
+        }
+    }
+    if let Some(wanted) = module {
+        let of_name =
+            |name: &str| name == wanted || name.split_once('@').is_some_and(|(name, _)| name == wanted);
+        if !client.list_modules().await?.iter().any(|module| of_name(module.name.as_str())) {
+            eprintln!("there is no module {wanted} now: see `millstream module list`");
+        }
+    }
+    Ok(())
+}
+
+/// Whether something was found; errors are those other than that it is not there.
+fn is_there<T>(found: Result<T, CallError>) -> Result<bool, CallError> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(error.code(), Some(ErrorCode::UnknownSubscription | ErrorCode::UnknownTopic)) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 
