@@ -43,6 +43,42 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
+/// So many of `one`, which is in the plural unless it is one: `1 record`, `2,000 records`, `3 batches`, `0 entries`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    let plural = match one {
+        _ if number == 1 => one.to_owned(),
+        _ if one.ends_with("ch") => format!("{one}es"),
+        _ => match one.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{one}s"),
+        },
+    };
+    format!("{} {plural}", count(number))
+}
+
+/// A text as it is, on one line: characters that a terminal would act on are written out, as in `\n`.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
+        match acts(char) {
+            true => out.extend(char.escape_default()),
+            false => out.push(char),
+        }
+        out
+    })
+}
+
+/// The same of bytes: what is no UTF-8 is written out, as in `\xff`.
+pub(crate) fn harmless_bytes(bytes: &[u8]) -> String {
+    let chunks = bytes.utf8_chunks();
+    chunks.map(|chunk| format!("{}{}", harmless(chunk.valid()), chunk.invalid().escape_ascii())).collect()
+}
+
+/// Whether a terminal acts on it, or shows what stands around it in another order.
+fn acts(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Bytes with a unit that people read.
 pub(crate) fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
@@ -69,5 +105,12 @@ mod tests {
         );
         assert_eq!(time(1_357_034_400_000), "2013-01-01T10:00:00Z");
         assert_eq!(time(i64::MAX), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn texts_are_shown_as_they_are_but_do_nothing() {
+        assert_eq!(harmless(r#"{"a": "é\d"}"#), r#"{"a": "é\d"}"#);
+        assert_eq!(harmless("a\nb\u{1b}[2J\u{202e}"), r"a\nb\u{1b}[2J\u{202e}");
+        assert_eq!(harmless_bytes(b"\"k\"\0\xff"), r#""k"\u{0}\xff"#);
     }
 }

@@ -157,7 +157,11 @@ impl State {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                     output::json(&json!({ "key": text(key), "value": text(value) }))?;
                 } else {
-                    output::line(format!("{}  {}", key.escape_ascii(), value.escape_ascii()))?;
+                    output::line(format!(
+                        "{}  {}",
+                        output::harmless_bytes(key),
+                        output::harmless_bytes(value)
+                    ))?;
                 }
             }
             left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));

@@ -172,7 +172,7 @@ pub(crate) fn describe(shadow: &ShadowInfo) -> String {
         output::count(shadow.left_out),
     ));
     if let Some(fault) = &shadow.fault {
-        lines.push(format!("fault         {}", fault.escape_debug()));
+        lines.push(format!("fault         {}", output::harmless(fault)));
     }
     for change in &shadow.changes {
         lines.push(format!(
@@ -188,8 +188,8 @@ pub(crate) fn describe(shadow: &ShadowInfo) -> String {
             sample.topic,
             sample.partition,
             sample.offset,
-            sample.from.escape_debug(),
-            sample.to.escape_debug()
+            output::harmless(&sample.from),
+            output::harmless(&sample.to)
         ));
     }
     lines.join("\n")

@@ -140,7 +140,8 @@ impl Replay {
         let bound = modules.into_iter().map(|(name, wasm, config)| {
             let refused = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
             let module = engine.load(&wasm, &limits).map_err(|error| refused(&error))?;
-            let log = LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug()));
+            let log =
+                LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), output::harmless(&line.text)));
             let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
             if let Some(state) = &state {
                 state.set_source(self.topic.as_str(), 0);
@@ -303,5 +304,5 @@ fn words(outcomes: &[Outcome], made: Made, batch: &RecordBatch, index: usize) ->
 }
 
 fn shown(words: &Value) -> String {
-    words.as_str().unwrap_or_default().escape_debug().to_string()
+    output::harmless(words.as_str().unwrap_or_default())
 }

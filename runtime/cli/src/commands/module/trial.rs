@@ -21,7 +21,7 @@ use crate::{
     bindings,
     failure::Failure,
     input::{Format, Records, Shape, Source},
-    progress,
+    output, progress,
 };
 
 /// As the broker would store them.
@@ -83,7 +83,7 @@ impl Trial {
             if line.left_out > 0 {
                 eprintln!("({} lines left out)", line.left_out);
             }
-            eprintln!("{}: {}", line.level.as_str(), line.text.escape_debug());
+            eprintln!("{}: {}", line.level.as_str(), output::harmless(line.text));
         });
         let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
         if let Some(state) = &state {
