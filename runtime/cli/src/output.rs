@@ -103,6 +103,10 @@ mod tests {
             [count(0), count(999), count(1_000), count(27_004_123)],
             ["0", "999", "1,000", "27,004,123"]
         );
+        assert_eq!(
+            [counted(1, "record"), counted(2_000, "record"), counted(3, "batch"), counted(0, "entry")],
+            ["1 record", "2,000 records", "3 batches", "0 entries"]
+        );
         assert_eq!(time(1_357_034_400_000), "2013-01-01T10:00:00Z");
         assert_eq!(time(i64::MAX), i64::MAX.to_string());
     }

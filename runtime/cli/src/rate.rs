@@ -36,7 +36,7 @@ impl Rate {
 /// As people read it; `None` without a limit.
 pub(crate) fn text(rate: &PublishRate) -> Option<String> {
     let bytes = rate.bytes_per_s.map(|bytes| format!("{}/s", output::bytes(bytes.get())));
-    let records = rate.records_per_s.map(|records| format!("{} records/s", output::count(records.get())));
+    let records = rate.records_per_s.map(|records| format!("{}/s", output::counted(records.get(), "record")));
     let limits: Vec<_> = [bytes, records].into_iter().flatten().collect();
     (!limits.is_empty()).then(|| limits.join(", "))
 }

@@ -51,7 +51,7 @@ pub(crate) fn text(retention: &Retention) -> String {
     let age =
         retention.age_ms.map(|age| humantime::format_duration(Duration::from_millis(age.get())).to_string());
     let bytes = retention.bytes.map(|bytes| output::bytes(bytes.get()));
-    let records = retention.records.map(|records| format!("{} records", output::count(records.get())));
+    let records = retention.records.map(|records| output::counted(records.get(), "record"));
     let limits: Vec<_> = [age, bytes, records].into_iter().flatten().collect();
     if limits.is_empty() { "everything".to_owned() } else { limits.join(", ") }
 }

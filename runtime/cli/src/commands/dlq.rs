@@ -299,13 +299,13 @@ impl Close {
             return output::json(&json!({ "letters": total, what: done, "dry_run": self.dry_run }));
         }
         match self.dry_run {
-            true => output::line(format!("{} letters would be {what}", output::count(total))),
+            true => output::line(format!("{} would be {what}", output::counted(total, "letter"))),
             false if done < total => output::line(format!(
-                "{} of {} letters {what}; the records of the others are gone, or they were closed meanwhile",
+                "{} of {} {what}; the records of the others are gone, or they were closed meanwhile",
                 output::count(done),
-                output::count(total)
+                output::counted(total, "letter")
             )),
-            false => output::line(format!("{} letters {what}", output::count(done))),
+            false => output::line(format!("{} {what}", output::counted(done, "letter"))),
         }
     }
 

@@ -214,5 +214,5 @@ fn sources(processor: &SubscriptionInfo) -> Vec<String> {
 
 /// What a processor remembers, in a few words.
 pub(crate) fn held(info: &ProcessorInfo) -> String {
-    format!("{} entries, {}", output::count(info.state_entries), output::bytes(info.state_bytes))
+    format!("{}, {}", output::counted(info.state_entries, "entry"), output::bytes(info.state_bytes))
 }

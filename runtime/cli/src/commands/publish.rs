@@ -144,7 +144,7 @@ impl Publish {
             rejected => Err(Failure::new(format!(
                 "{} of {} records were not let in by the modules on the topic's ingest; `millstream topic describe {}` shows them",
                 output::count(rejected),
-                output::count(counts.records + counts.dropped + rejected),
+                output::counted(counts.records + counts.dropped + rejected, "record"),
                 self.topic,
             ))
             .with("records", counts.records)
@@ -188,7 +188,7 @@ async fn feed(
         if shown.elapsed() > Duration::from_millis(100) {
             shown = Instant::now();
             bar.set_position(meter.load(Ordering::Relaxed));
-            bar.set_message(format!("{} records acknowledged", output::count(counts.records)));
+            bar.set_message(format!("{} acknowledged", output::counted(counts.records, "record")));
         }
     }
     Ok(())
@@ -260,10 +260,10 @@ fn summary(
     let others = others.into_iter().filter(|(number, _)| *number > 0);
     let others: String = others.map(|(number, what)| format!(", {} {what}", output::count(number))).collect();
     output::line(format!(
-        "{} records published to {topic}{others} in {} batches, {}, {seconds:.2} s{slowed}, {} records/s",
-        output::count(records),
-        output::count(batches),
+        "{} published to {topic}{others} in {}, {}, {seconds:.2} s{slowed}, {}/s",
+        output::counted(records, "record"),
+        output::counted(batches, "batch"),
         output::bytes(bytes),
-        output::count(rate as u64),
+        output::counted(rate as u64, "record"),
     ))
 }

@@ -240,7 +240,7 @@ impl Printer {
             consumer.ack_through(&place, next);
         }
         (self.unflushed_bytes, self.flushed_at) = (0, Instant::now());
-        self.bar.set_message(format!("{} records", output::count(self.records)));
+        self.bar.set_message(output::counted(self.records, "record"));
         self.bar.tick();
         Ok(())
     }
@@ -261,9 +261,9 @@ fn summary(common: &Common, subscription: &SubscriptionInfo, printed: u64) {
         return;
     }
     eprintln!(
-        "{} records in, {} out, {} dropped, {} routed, {} rejected, {} faulted; {} saved on the way; \
-         {:.1} ms in modules, {} calls",
-        output::count(counters.records_in),
+        "{} in, {} out, {} dropped, {} routed, {} rejected, {} faulted; {} saved on the way; \
+         {:.1} ms in modules, {}",
+        output::counted(counters.records_in, "record"),
         output::count(counters.records_out),
         output::count(counters.dropped),
         output::count(counters.routed),
@@ -271,6 +271,6 @@ fn summary(common: &Common, subscription: &SubscriptionInfo, printed: u64) {
         output::count(counters.faulted),
         output::bytes(saved),
         counters.module_ns as f64 / 1e6,
-        output::count(counters.module_calls),
+        output::counted(counters.module_calls, "call"),
     );
 }

@@ -198,9 +198,9 @@ pub(crate) fn describe(subscription: &SubscriptionInfo) -> String {
     lines.push(format!("bytes in      {}", output::bytes(counters.bytes_in)));
     lines.push(format!("bytes out     {}", output::bytes(counters.bytes_out)));
     lines.push(format!(
-        "module time   {:.3} ms in {} calls",
+        "module time   {:.3} ms in {}",
         counters.module_ns as f64 / 1e6,
-        counters.module_calls
+        output::counted(counters.module_calls, "call")
     ));
     for used in &subscription.modules {
         lines.push(format!("module used   {}: {}", used.module, usage(used)));
@@ -214,7 +214,11 @@ fn of_delivery(subscription: &SubscriptionInfo) -> Vec<String> {
         format!("subscription  {}", subscription.name),
         format!("topic         {}", subscription.topic),
         format!("state         {}", state(subscription)),
-        format!("mode          {}, {} consumers", subscription.delivery.mode, subscription.consumers),
+        format!(
+            "mode          {}, {}",
+            subscription.delivery.mode,
+            output::counted(subscription.consumers.into(), "consumer")
+        ),
         format!("lease         {}", duration(subscription.delivery.lease_ms)),
         format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),
         format!("dead letters  {}", dead_letters(subscription)),
@@ -245,11 +249,11 @@ fn of_processor(subscription: &SubscriptionInfo, info: &ProcessorInfo) -> Vec<St
 pub(crate) fn usage(used: &ModuleUsage) -> String {
     let ms = |ns: u64| ns as f64 / 1e6;
     format!(
-        "{:.3} ms in {} calls with {} records, {} faults; the longest {:.3} ms, of {} ms that one may use; memory {} of {}",
+        "{:.3} ms in {} with {}, {}; the longest {:.3} ms, of {} ms that one may use; memory {} of {}",
         ms(used.module_ns),
-        output::count(used.calls),
-        output::count(used.records),
-        output::count(used.faults),
+        output::counted(used.calls, "call"),
+        output::counted(used.records, "record"),
+        output::counted(used.faults, "fault"),
         ms(used.longest_ns),
         used.budget_ms,
         output::bytes(used.memory_bytes),

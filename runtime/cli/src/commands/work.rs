@@ -123,7 +123,7 @@ impl Work {
         } else if common.json {
             eprintln!("{}", json!({ "done": done, "failed": failed }));
         } else {
-            eprintln!("{} records done, {} failed", output::count(done), output::count(failed));
+            eprintln!("{} done, {} failed", output::counted(done, "record"), output::count(failed));
         }
         client.close().await;
         outcome

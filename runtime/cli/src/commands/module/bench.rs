@@ -70,10 +70,10 @@ impl Bench {
         let rows = rows.map(|((name, module), (_, floor))| [name.to_owned(), module, floor]);
         output::line(output::table(["A RECORD, WHERE NOT SAID", "MODULE", "FLOOR"], rows).to_string())?;
         output::line(format!(
-            "\n{} records, {} rounds of {} runs; {:.1} times the floor",
-            output::count(records),
-            self.rounds,
-            output::count(module.runs_a_round),
+            "\n{}, {} of {}; {:.1} times the floor",
+            output::counted(records, "record"),
+            output::counted(self.rounds.into(), "round"),
+            output::counted(module.runs_a_round, "run"),
             module.median_ns / floor.median_ns,
         ))
     }

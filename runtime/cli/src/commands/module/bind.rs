@@ -165,8 +165,8 @@ pub(crate) fn describe(shadow: &ShadowInfo) -> String {
         lines.push(format!("shadow        {} {}", module.module, module.config));
     }
     lines.push(format!(
-        "compared      {} records, {} the same, {} different, {} left out",
-        output::count(shadow.compared),
+        "compared      {}, {} the same, {} different, {} left out",
+        output::counted(shadow.compared, "record"),
         output::count(shadow.same),
         output::count(shadow.compared - shadow.same),
         output::count(shadow.left_out),

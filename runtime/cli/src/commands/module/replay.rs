@@ -107,7 +107,7 @@ impl Replay {
             let judged = judged.await.map_err(|error| Failure::new(error.to_string()))?;
             let result;
             (report, one, other, result) = judged;
-            bar.set_message(format!("{} records", output::count(report.records)));
+            bar.set_message(output::counted(report.records, "record"));
             if result.is_err() || self.records.is_some_and(|records| report.records >= records) {
                 break result;
             }
@@ -231,8 +231,8 @@ impl Report {
         }
         let per_record = |ns: u64| ns.checked_div(self.records).unwrap_or_default();
         let mut lines = vec![format!(
-            "{} records, {} ns a record in the modules",
-            output::count(self.records),
+            "{}, {} ns a record in the modules",
+            output::counted(self.records, "record"),
             output::count(per_record(self.module_ns[0]))
         )];
         lines.extend(

@@ -87,7 +87,7 @@ impl Test {
             (0, None) => Ok(()),
             (0, Some(differs)) => Err(differs.failure()),
             (faults, _) => {
-                Err(Failure::new(format!("the module failed on {} records", output::count(faults))))
+                Err(Failure::new(format!("the module failed on {}", output::counted(faults, "record"))))
             }
         }
     }

@@ -85,8 +85,8 @@ pub(super) fn lines(topic: &TopicInfo) -> Vec<String> {
     let count = output::count;
     lines.push(format!("            revision {}, since {}", ingest.revision, output::time(ingest.bound_ms)));
     lines.push(format!(
-        "            {} records in, {} rejected, {} at fault, {} dropped, {} changed",
-        count(ingest.records_in),
+        "            {} in, {} rejected, {} at fault, {} dropped, {} changed",
+        output::counted(ingest.records_in, "record"),
         count(ingest.rejected),
         count(ingest.faulted),
         count(ingest.dropped),

@@ -11,7 +11,7 @@ use millstream_types::{Offset, RecordView, TopicName};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use crate::{failure::Failure, render::RecordJson};
+use crate::{failure::Failure, output, render::RecordJson};
 
 /// Lines of a difference that are shown.
 const SHOWN_LINES_MAX: usize = 60;
@@ -126,9 +126,10 @@ impl Differs {
     pub(super) fn failure(&self) -> Failure {
         let (missing, unexpected) = (self.missing.len(), self.unexpected.len());
         Failure::new(format!(
-            "what came out is not what {} expects: {missing} lines are missing, {unexpected} were not expected; \
+            "what came out is not what {} expects: {} missing, {unexpected} not expected; \
              if that is right, --update writes them there",
-            self.file.display()
+            self.file.display(),
+            output::counted(missing as u64, "line"),
         ))
     }
 }

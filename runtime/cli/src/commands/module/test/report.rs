@@ -85,10 +85,10 @@ impl Report {
         let rows = rows.map(|(name, count)| [name.to_owned(), output::count(count), share(count)]);
         output::line(output::table(["VERDICT", "RECORDS", "OF INPUT"], rows).to_string())?;
         output::line(format!(
-            "\n{} records in, {} calls, {:.3} ms in the module\n\
+            "\n{} in, {}, {:.3} ms in the module\n\
              a record: {:.3} us with fuel counted, {} fuel; peak memory {}",
-            output::count(counters.records_in),
-            output::count(counters.calls),
+            output::counted(counters.records_in, "record"),
+            output::counted(counters.calls, "call"),
             counters.guest_ns as f64 / 1e6,
             ns_each as f64 / 1e3,
             output::count(fuel_each),
