@@ -113,7 +113,8 @@ impl Fault {
         if cause.contains(FUEL_EXHAUSTED) {
             return Self::new(FaultKind::OutputTooLarge, "handed over more bytes than its limit allows");
         }
-        Self::new(FaultKind::Trap, cause.strip_prefix("wasm trap: ").unwrap_or(&cause))
+        let text = cause.strip_prefix("wasm trap: ").unwrap_or(&cause);
+        Self::new(FaultKind::Trap, if trap == Some(&Trap::MemoryOutOfBounds) { OUT_OF_BOUNDS } else { text })
     }
 }
 
@@ -125,6 +126,11 @@ impl From<GuestFailure> for Fault {
         }
     }
 }
+
+/// What compilers keep on the stack beside what WASM keeps there lies in the memory, and below its start nothing tells an overflow
+/// from any other bad address.
+const OUT_OF_BOUNDS: &str = "out of bounds memory access, which is also what an overflow of the module's own stack looks like: \
+                             look for deep recursion and large local variables first";
 
 /// Part of wasmtime's error when a guest hands over more than `set_hostcall_fuel` allows: its type is private.
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls";
