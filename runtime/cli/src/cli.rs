@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use millstream_client::Url;
 
 use crate::{commands, failure::Failure};
@@ -82,6 +82,32 @@ enum Command {
 }
 
 impl Cli {
+    /// The command line of this process; ends it with what is wrong, or with the help that was asked for.
+    pub(crate) fn read() -> Self {
+        Self::read_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// As [`Parser::try_parse_from`], but what arguments say when they are put together comes with the usage of their own
+    /// command: clap tells that of the whole.
+    fn read_from(
+        line: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let mut matches = command.try_get_matches_from_mut(line)?;
+        let (mut names, mut inner) = (Vec::new(), &matches);
+        while let Some((name, found)) = inner.subcommand() {
+            names.push(name.to_owned());
+            inner = found;
+        }
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| {
+            let own = names.iter().try_fold(&mut command, |outer, name| outer.find_subcommand_mut(name));
+            match own {
+                Some(own) => error.format(own),
+                None => error,
+            }
+        })
+    }
+
     /// Runs the command to its end.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let Self { common, command } = self;
@@ -128,7 +154,6 @@ fn idle(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -155,8 +180,12 @@ mod tests {
             &["millstream", "topic", "list", "--url", "http://x"],
             &["millstream"],
         ] {
-            let error = Cli::try_parse_from(line).expect_err(line[1..].concat().as_str());
+            let error = Cli::read_from(line).expect_err(line[1..].concat().as_str());
             assert_eq!(error.exit_code(), 2, "{error}");
         }
+        let error =
+            Cli::read_from(["millstream", "subscribe", "t", "--config", "{}"]).expect_err("no module");
+        let told = error.to_string();
+        assert!(told.contains("Usage: millstream subscribe [OPTIONS] <TOPIC>"), "{told}");
     }
 }

@@ -20,14 +20,12 @@ mod start;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 /// Half the cost of an append is memory: the system's allocator is far slower at it (`shared/facts.md`, Store).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     let json = cli.common.json;
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,7 +80,10 @@ pub(super) fn lines(topic: &TopicInfo) -> Vec<String> {
     let Some(ingest) = &topic.ingest else { return Vec::new() };
     let modules = ingest.pipeline.iter().zip(&ingest.sha256);
     let mut lines: Vec<_> = modules
-        .map(|(binding, sha256)| format!("ingest      {} {} sha256:{sha256}", binding.module, binding.config))
+        // A line of its own, which a terminal of 80 columns does not break.
+        .map(|(binding, sha256)| {
+            format!("ingest      {} {}\n  sha256:{sha256}", binding.module, binding.config)
+        })
         .collect();
     let count = output::count;
     lines.push(format!("            revision {}, since {}", ingest.revision, output::time(ingest.bound_ms)));
