@@ -1,6 +1,8 @@
 //! `millstream module build`: a crate, or what another language's compiler made, to a component.
 
+use std::io::{IsTerminal as _, stderr};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use millstream_engine::{ConfigSchema, LoadError, Manifest};
@@ -71,16 +73,44 @@ impl Build {
             let wasm = read(&self.source)?;
             if is_component(&wasm) { wasm } else { componentize(&wasm).map_err(cannot)? }
         } else {
-            let spinner = progress::spinner(format!("compiling {}", self.source.display()));
-            let built = Guest::new(&self.source).build();
-            spinner.finish_and_clear();
-            built.map_err(cannot)?
+            self.compile()?
         };
         let Some(path) = &self.manifest else { return Ok(wasm) };
         let text = String::from_utf8(read(path)?)
             .map_err(|error| Failure::new(format!("{} is not UTF-8: {error}", path.display())))?;
         with_manifest(&wasm, &text).map_err(cannot)
     }
+
+    fn compile(&self) -> Result<Vec<u8>, Failure> {
+        let source = self.source.display();
+        let mut guest = Guest::new(&self.source);
+        if let Some(dir) = target_dir()? {
+            guest = guest.target_dir(dir);
+        }
+        // It may take a minute, and where no spinner turns a line says so.
+        let lines = !stderr().is_terminal();
+        let (spinner, start) = (progress::spinner(format!("compiling {source}")), Instant::now());
+        if lines {
+            eprintln!("compiling {source}");
+        }
+        let built = guest.build();
+        spinner.finish_and_clear();
+        let wasm = built.map_err(|error| Failure::new(format!("cannot build {source}: {error}")))?;
+        if lines {
+            eprintln!("compiled {source} in {:.1} s", start.elapsed().as_secs_f64());
+        }
+        Ok(wasm)
+    }
+}
+
+/// Where cargo is told to keep what it makes; apart there from what it makes for the host.
+fn target_dir() -> Result<Option<PathBuf>, Failure> {
+    let Some(dir) = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    else {
+        return Ok(None);
+    };
+    let dir = std::path::absolute(&dir).map_err(|error| Failure::file("find", &dir, &error))?;
+    Ok(Some(dir.join("guests")))
 }
 
 /// Byte 6 tells a component from a core module.
