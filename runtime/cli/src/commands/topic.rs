@@ -1,9 +1,9 @@
 //! `millstream topic`: create, list, describe, update, ingest, delete.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use millstream_client::{Durability, TopicConfig, TopicInfo, TopicName};
+use millstream_client::{Client, Durability, SubscriptionName, TopicConfig, TopicInfo, TopicName};
 use serde_json::json;
 
 use crate::{broker::connect, cli::Common, compaction, failure::Failure, output, rate, retention};
@@ -133,17 +133,47 @@ impl Topic {
                 show(common, &topic, describe)?;
             }
             Self::Delete { name } => {
+                let readers = readers(&client, &name).await?;
                 client.delete_topic(name.clone()).await?;
+                // What reads it through a pattern, or reads others as well, stays.
+                let left: BTreeSet<_> =
+                    client.list_subscriptions().await?.into_iter().map(|left| left.name).collect();
+                let gone: Vec<_> = readers.iter().filter(|(_, reader)| !left.contains(reader)).collect();
                 if common.json {
-                    output::json(&json!({ "deleted": name }))?;
+                    let of = |kind: &str| -> Vec<_> {
+                        gone.iter().filter(|(of, _)| *of == kind).map(|(_, reader)| reader).collect()
+                    };
+                    let (processors, subscriptions) = (of("processor"), of("subscription"));
+                    output::json(
+                        &json!({ "deleted": name, "processors": processors, "subscriptions": subscriptions }),
+                    )?;
                 } else {
-                    output::line(format!("topic {name} deleted"))?;
+                    let gone: Vec<_> = gone.iter().map(|(kind, reader)| format!("{kind} {reader}")).collect();
+                    let with = match gone.is_empty() {
+                        true => String::new(),
+                        false => format!(", and with it what read nothing else: {}", gone.join(", ")),
+                    };
+                    output::line(format!("topic {name} deleted{with}"))?;
                 }
             }
         }
         client.close().await;
         Ok(())
     }
+}
+
+/// The processors and durable subscriptions that read `topic`.
+async fn readers(
+    client: &Client,
+    topic: &TopicName,
+) -> Result<Vec<(&'static str, SubscriptionName)>, Failure> {
+    let readers = client.list_subscriptions().await?.into_iter().filter_map(|it| match &it.processor {
+        Some(info) => {
+            info.config.sources.iter().any(|it| it.matches(topic)).then_some(("processor", it.name))
+        }
+        None => (it.durable && it.topic.matches(topic)).then_some(("subscription", it.name)),
+    });
+    Ok(readers.collect())
 }
 
 fn show(common: &Common, topic: &TopicInfo, text: impl Fn(&TopicInfo) -> String) -> Result<(), Failure> {
