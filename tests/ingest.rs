@@ -249,9 +249,21 @@ async fn modules_that_fail_on_everything_are_let_alone_and_publishers_wait() {
         assert!(told(&results(&publisher, records(&["Trap"])).await[0]).starts_with("faulted"));
     }
     assert!(ingest(&client, &topic).await.fault.is_some());
-    let waiting = publisher.publish(Record::new("good")).await.unwrap();
+    let mut refused = publisher.refused();
+    let waiting = loop {
+        let mut waiting = publisher.publish(Record::new("Trap")).await.unwrap();
+        tokio::select! {
+            why = refused.wait_for(Option::is_some) => {
+                assert_eq!(why.unwrap().as_ref().map(|why| why.code), Some(ErrorCode::ModuleFault));
+                break waiting;
+            }
+            // It was the one that is tried.
+            tried = &mut waiting => assert!(told(&tried).starts_with("faulted")),
+        }
+    };
     client.set_ingest(topic.clone(), Vec::new()).await.unwrap();
     assert_eq!(told(&soon("its turn", waiting).await), "at 1");
+    assert!(refused.borrow().is_none());
 }
 
 /// Records that modules fail on at the head of a batch do not keep those behind them from their turn.

@@ -11,7 +11,9 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use millstream_client::{Compression, PublishCounts, PublishOptions, Publisher, Record, SlowDown, TopicName};
+use millstream_client::{
+    Compression, PublishCounts, PublishOptions, Publisher, Record, SlowDown, TopicName, WireError,
+};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -76,6 +78,9 @@ enum Codec {
 /// Longest wait, once the user has interrupted, for what is on its way.
 const INTERRUPTED_WAIT: Duration = Duration::from_secs(5);
 
+/// So long the broker may refuse before it is told.
+const REFUSED_UNTOLD: Duration = Duration::from_secs(1);
+
 /// What the reading thread hands over: records, each with its line.
 type Portion = Result<Vec<(u64, Record)>, Failure>;
 
@@ -103,6 +108,7 @@ impl Publish {
         // Reading blocks, on a thread of its own; it ends when nobody receives any more.
         std::thread::spawn(move || read(source, format, shape, &portions));
         let telling = tokio::spawn(tell(publisher.slowed(), bar.clone(), common.json));
+        let explaining = tokio::spawn(explain(publisher.refused(), bar.clone(), common.json));
         let mut receipts = Receipts::new(bar.clone(), common.json);
         let stopped = || Err(Failure::new("interrupted"));
         let (fed, was_interrupted) = tokio::select! {
@@ -125,6 +131,7 @@ impl Publish {
             () = tokio::time::sleep(INTERRUPTED_WAIT), if was_interrupted => stopped(),
         };
         telling.abort();
+        explaining.abort();
         let (counts, slowed) = (publisher.counts(), publisher.slowed_for());
         bar.finish_and_clear();
 
@@ -142,7 +149,7 @@ impl Publish {
         match counts.rejected {
             0 => Ok(()),
             rejected => Err(Failure::new(format!(
-                "{} of {} records were not let in by the modules on the topic's ingest; `millstream topic describe {}` shows them",
+                "{} of {} did not get past the modules on the topic's ingest; `millstream topic describe {}` shows them",
                 output::count(rejected),
                 output::counted(counts.records + counts.dropped + rejected, "record"),
                 self.topic,
@@ -158,6 +165,24 @@ async fn tell(mut slowed: watch::Receiver<Option<SlowDown>>, bar: ProgressBar, j
     let Ok(Some(slow)) = slowed.wait_for(Option::is_some).await.map(|slow| *slow) else { return };
     if !json {
         bar.suspend(|| eprintln!("the broker asks to slow down: {slow}"));
+    }
+}
+
+/// Says once why the broker refuses for now what is tried again, when that takes longer.
+async fn explain(mut refused: watch::Receiver<Option<WireError>>, bar: ProgressBar, json: bool) {
+    loop {
+        let Ok(Some(why)) = refused.wait_for(Option::is_some).await.map(|why| why.clone()) else { return };
+        let taken = tokio::time::timeout(REFUSED_UNTOLD, refused.wait_for(Option::is_none));
+        match taken.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                if !json {
+                    bar.suspend(|| eprintln!("the broker refuses for now, and is tried again: {why}"));
+                }
+                return;
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use millstream_types::{Compression, ProducerName, Record, RecordBatch, SlowDown, TopicName};
+use millstream_wire::WireError;
 use tokio::{
     sync::{Notify, Semaphore, TryAcquireError, watch},
     time::Instant,
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     /// What the broker holds it back by.
     slowed: watch::Sender<Option<SlowDown>>,
     slowed_for: Mutex<Slowed>,
+    /// Why it takes batches later.
+    refused: watch::Sender<Option<WireError>>,
 }
 
 /// How long the broker held the publisher back.
@@ -107,6 +110,15 @@ impl Shared {
         }
         // Receipts that tell nothing new wake nobody.
         self.slowed.send_if_modified(|known| std::mem::replace(known, slow) != slow);
+    }
+
+    /// The broker refused a batch, which is sent again later; or took one.
+    pub(super) fn refused_by(&self, error: Option<WireError>) {
+        self.refused.send_if_modified(|known| {
+            let modified = *known != error;
+            *known = error;
+            modified
+        });
     }
 
     fn slowed_for(&self) -> MutexGuard<'_, Slowed> {
@@ -167,6 +179,7 @@ impl Publisher {
             room_bytes,
             slowed: watch::Sender::new(None),
             slowed_for: Mutex::default(),
+            refused: watch::Sender::new(None),
         });
         tokio::spawn(task::run(link, target, shared.clone(), stream));
         Ok(Self { shared, topic })
@@ -191,6 +204,12 @@ impl Publisher {
     /// waits once the publisher holds as much as it may; nothing is lost, and nothing need be done.
     pub fn slowed(&self) -> watch::Receiver<Option<SlowDown>> {
         self.shared.slowed.subscribe()
+    }
+
+    /// Why the broker refuses for now what is sent again later by itself; `None` while it does not. What comes of it in the
+    /// end is told by the receipts.
+    pub fn refused(&self) -> watch::Receiver<Option<WireError>> {
+        self.shared.refused.subscribe()
     }
 
     /// How long it was held back so far.
