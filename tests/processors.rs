@@ -215,9 +215,24 @@ async fn a_full_state_takes_its_own_records_alone() {
     let letters = client.dead_letters(name(), 0, 0).await.unwrap().letters.expect("letters");
     let error = letters.view().record(0).unwrap().header("dlq-error").map(<[u8]>::to_vec).unwrap();
     let error = String::from_utf8(error).unwrap();
-    assert!(error.contains("its limit is 1048576"), "{error}");
+    assert!(
+        error.contains("its limit is 1048576") && error.contains("processor update NAME --state-limit"),
+        "{error}"
+    );
     let counts = client.processor_state(name(), b"-".to_vec(), None, 1).await.unwrap();
     assert_eq!(counts, [(Bytes::from("-"), Bytes::from(56_u32.to_le_bytes().to_vec()))], "each once");
+    // With room for two more, those that are sent back find it, until it is full again; also over a restart.
+    let refused = client.set_processor_state_limit(name(), 0).await;
+    assert_eq!(code(refused), ErrorCode::BadRequest);
+    let changed = client.set_processor_state_limit(name(), 3 << 19).await.unwrap();
+    assert_eq!(changed.processor.unwrap().config.state_bytes_max, 3 << 19);
+    publish(&client, &source, (0..3).map(|_| Record::new("#"))).await;
+    let info = done(&client).await;
+    assert_eq!(info.counters.faulted, 6, "{info:?}");
+    client.close().await;
+    let client = server.restart().await.client().await;
+    let kept = client.describe_subscription(name()).await.unwrap().processor.unwrap();
+    assert_eq!((kept.config.state_bytes_max, kept.state_bytes > 5 << 18), (3 << 19, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

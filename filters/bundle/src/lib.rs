@@ -65,7 +65,11 @@ mod tests {
             for (field, value) in [("name", module.name), ("version", module.version)] {
                 assert!(manifest.contains(&format!("\"{field}\":\"{value}\"")), "{manifest}");
             }
-            let state = if ["std/dedup", "std/throttle"].contains(&module.name) { r#","source","state""# } else { "" };
+            let state = if ["std/dedup", "std/throttle"].contains(&module.name) {
+                r#","source","state""#
+            } else {
+                ""
+            };
             assert!(manifest.starts_with(&format!(r#"{{"capabilities":["log"{state}]"#)), "{manifest}");
             let bytes_max = match module.name {
                 // A parser, an interpreter and regular expressions.

@@ -235,9 +235,9 @@ impl Inner {
                     subscription.processed(partition, range, size);
                 }
             }
-            Effect::Paused { name, paused } => {
+            Effect::ProcessorChanged { name, change } => {
                 if let Some(subscription) = self.subscriptions.get(&name) {
-                    subscription.pause(paused);
+                    subscription.change(change);
                 }
             }
             Effect::ModuleStored { name, row } => {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use millstream_engine::{StateChanges, StateSize};
 use millstream_store::{Compacted, Rewrite};
 use millstream_types::{
-    Compaction, ModuleName, Offset, OnFault, PartitionId, ProducerId, ProducerName, ProducerStamp,
-    RecordBatch, Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
+    Compaction, ModuleName, Offset, OnFault, PartitionId, ProcessorChange, ProducerId, ProducerName,
+    ProducerStamp, RecordBatch, Retention, SubscriptionName, Timestamp, TopicChange, TopicConfig, TopicName,
     UnstoredRecords,
 };
 
@@ -119,8 +119,8 @@ pub(crate) enum Command {
         outputs: Vec<(PartitionId, RecordBatch)>,
         now: Timestamp,
     },
-    /// Has a processor pause, or go on.
-    PauseProcessor { name: SubscriptionName, paused: bool },
+    /// Changes a processor.
+    ChangeProcessor { name: SubscriptionName, change: ProcessorChange },
     /// Does all that a processor made of the records of one source partition from `from` to `to`, once: refused unless `from`
     /// is the first that is not processed.
     Process(Box<Processed>),

@@ -3,14 +3,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use millstream_engine::{Pipeline, State, StateSize, StateStore};
 use millstream_store::{StateEntriesOf, StateEntry, Store};
 use millstream_types::{
-    Check, Offset, PartitionId, ProcessorConfig, ProcessorInfo, RecordBatch, Timestamp, TopicName,
+    Check, Offset, PartitionId, ProcessorChange, ProcessorConfig, ProcessorInfo, RecordBatch, Timestamp,
+    TopicName,
 };
 use tokio::sync::{Notify, watch};
 
@@ -36,7 +40,7 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Processing {
     sink: Option<TopicName>,
-    state_bytes_max: u64,
+    state_bytes_max: Arc<AtomicU64>,
     paused: watch::Sender<bool>,
     size: Mutex<StateSize>,
     /// Something changed that is no new record.
@@ -47,7 +51,7 @@ impl Processing {
     pub(crate) fn new(row: &ProcessorRow, size: StateSize) -> Self {
         Self {
             sink: row.sink.clone(),
-            state_bytes_max: row.state_bytes_max,
+            state_bytes_max: Arc::new(row.state_bytes_max.into()),
             paused: watch::Sender::new(row.paused),
             size: Mutex::new(size),
             woken: Notify::new(),
@@ -57,7 +61,7 @@ impl Processing {
     pub(crate) fn info(&self, row: &SubscriptionRow) -> ProcessorInfo {
         let StateSize { entries, bytes } = self.size();
         let sources = row.patterns().cloned().collect();
-        let (sink, state_bytes_max) = (self.sink.clone(), self.state_bytes_max);
+        let (sink, state_bytes_max) = (self.sink.clone(), self.state_bytes_max());
         let config = ProcessorConfig { sources, sink, state_bytes_max };
         ProcessorInfo { config, paused: self.is_paused(), state_entries: entries, state_bytes: bytes }
     }
@@ -67,9 +71,9 @@ impl Processing {
         match processor {
             Some(processor) => {
                 let stored = Stored { store: store.clone(), processor };
-                State::new(Arc::new(stored), self.size(), self.state_bytes_max)
+                State::new(Arc::new(stored), self.size(), Arc::clone(&self.state_bytes_max))
             }
-            None => State::in_memory(self.state_bytes_max),
+            None => State::in_memory(self.state_bytes_max()),
         }
     }
 
@@ -77,8 +81,15 @@ impl Processing {
         *self.paused.borrow()
     }
 
-    pub(crate) fn pause(&self, paused: bool) {
-        self.paused.send_replace(paused);
+    pub(crate) fn state_bytes_max(&self) -> u64 {
+        self.state_bytes_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn change(&self, change: ProcessorChange) {
+        match change {
+            ProcessorChange::Paused(paused) => drop(self.paused.send_replace(paused)),
+            ProcessorChange::StateBytesMax(max) => self.state_bytes_max.store(max, Ordering::Relaxed),
+        }
         self.wake();
     }
 

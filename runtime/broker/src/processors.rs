@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_engine::Bound;
 use millstream_store::{StateEntriesOf, StateEntry};
-use millstream_types::{BatchBuilder, ProcessorConfig, Record, RecordBatch, SubscriptionName, TopicName};
+use millstream_types::{
+    BatchBuilder, ProcessorChange, ProcessorConfig, Record, RecordBatch, SubscriptionName, TopicName,
+};
 
 use crate::{
     Broker, Error, NewSubscription, Subscription,
@@ -16,6 +18,8 @@ use crate::{
     rows::{ProcessorRow, SubscriptionRow},
     subscribing::check_own,
 };
+
+const NO_STATE: &str = "its state may have 0 bytes; give it more, such as 64 MiB";
 
 impl Broker {
     /// Creates a processor, or finds it there with the same settings. It runs from then on. Its modules are bound once, so
@@ -53,7 +57,7 @@ impl Broker {
             return refused(format!("it would read its own sink {sink}; name another one"));
         }
         if state_bytes_max == 0 {
-            return refused("its state may have 0 bytes; give it more, such as 64 MiB".into());
+            return refused(NO_STATE.to_owned());
         }
         if wanted.pipeline.as_ref().is_none_or(Vec::is_empty) {
             return refused("it has no module; name one".into());
@@ -65,15 +69,20 @@ impl Broker {
         Ok(SubscriptionRow { processor: Some(processor), ..row })
     }
 
-    /// Has a processor pause, so that nothing more of it counts, or go on. Not cancel-safe: it may be done all the same.
+    /// Changes a processor: once it is told to pause, nothing more of it counts. Not cancel-safe: it may be done all the same.
     ///
     /// # Errors
-    /// [`Error::UnknownProcessor`], [`Error::NoProcessor`].
-    pub async fn pause_processor(&self, name: &SubscriptionName, paused: bool) -> Result<(), Error> {
-        self.execute(Command::PauseProcessor { name: name.clone(), paused })
-            .await
-            .map(drop)
-            .map_err(of_processor)
+    /// [`Error::UnknownProcessor`], [`Error::NoProcessor`], [`Error::Processor`].
+    pub async fn change_processor(
+        &self,
+        name: &SubscriptionName,
+        change: ProcessorChange,
+    ) -> Result<(), Error> {
+        if change == ProcessorChange::StateBytesMax(0) {
+            return Err(Error::Processor { name: name.clone(), why: NO_STATE.to_owned() });
+        }
+        let command = Command::ChangeProcessor { name: name.clone(), change };
+        self.execute(command).await.map(drop).map_err(of_processor)
     }
 
     /// Entries of a processor's state as it is committed: those whose keys start with `prefix` and come after `after`, at most

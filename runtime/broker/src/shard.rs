@@ -10,9 +10,9 @@ use std::{
 use millstream_engine::StateSize;
 use millstream_store::{Batch, IdentifiedBatch, NamedProducer, Producer, Receipt, Topic};
 use millstream_types::{
-    Compaction, Durability, ModuleName, Offset, PartitionId, ProducerId, ProducerName, ProducerStamp,
-    RecordBatch, Retention, SubscriptionName, Timestamp, TopicConfig, TopicName, UnstoredRecords,
-    limits::TOPIC_PARTITIONS_MAX,
+    Compaction, Durability, ModuleName, Offset, PartitionId, ProcessorChange, ProducerId, ProducerName,
+    ProducerStamp, RecordBatch, Retention, SubscriptionName, Timestamp, TopicConfig, TopicName,
+    UnstoredRecords, limits::TOPIC_PARTITIONS_MAX,
 };
 
 use crate::{
@@ -92,10 +92,10 @@ pub(crate) enum Effect {
         range: Range<Offset>,
         size: StateSize,
     },
-    /// A processor is to pause, or to go on.
-    Paused {
+    /// A processor is to be otherwise from now on.
+    ProcessorChanged {
         name: SubscriptionName,
-        paused: bool,
+        change: ProcessorChange,
     },
     ModuleStored {
         name: ModuleName,
@@ -262,8 +262,8 @@ impl Shard {
                     self.route(subscription, partition, from..to, &again, outputs, now, batch, effects);
                 (routed.map(|()| Outcome::Done), sync)
             }
-            Command::PauseProcessor { name, paused } => {
-                (self.pause_processor(&name, paused, batch, effects), true)
+            Command::ChangeProcessor { name, change } => {
+                (self.change_processor(&name, change, batch, effects), true)
             }
             Command::Process(processed) => {
                 let mut sinks = processed.outputs.iter();

@@ -9,7 +9,7 @@ use std::sync::{
 use millstream_engine::StateSize;
 use millstream_types::{
     Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
-    StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
+    ProcessorChange, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
 };
 use tokio::sync::watch;
 
@@ -229,8 +229,11 @@ impl Subscription {
     /// All that is stored of it, but for its positions.
     pub(crate) fn to_row(&self) -> SubscriptionRow {
         let processor = self.row.processor.clone();
-        let paused = self.processing.as_ref().is_some_and(Processing::is_paused);
-        let processor = processor.map(|processor| ProcessorRow { paused, ..processor });
+        let processor = processor.zip(self.processing.as_ref()).map(|(row, now)| ProcessorRow {
+            paused: now.is_paused(),
+            state_bytes_max: now.state_bytes_max(),
+            ..row
+        });
         SubscriptionRow { bindings: self.bindings(), processor, ..self.row.clone() }
     }
 
@@ -415,13 +418,13 @@ impl Subscription {
         }
     }
 
-    /// A processor is to pause, or to go on.
-    pub(crate) fn pause(&self, paused: bool) {
+    /// A processor is to be otherwise from now on.
+    pub(crate) fn change(&self, change: ProcessorChange) {
         if let Some(processing) = &self.processing {
-            if !paused {
+            if change != ProcessorChange::Paused(true) {
                 self.try_again();
             }
-            processing.pause(paused);
+            processing.change(change);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use millstream_types::{
-    Binding, Check, DeadLetters, OnFault, ProcessorConfig, RecordBatch, StartAt, SubscriptionInfo,
-    SubscriptionName,
+    Binding, Check, DeadLetters, OnFault, ProcessorChange, ProcessorConfig, RecordBatch, StartAt,
+    SubscriptionInfo, SubscriptionName,
 };
 use millstream_wire::{Request, Response};
 
@@ -44,7 +44,7 @@ impl Client {
     /// # Errors
     /// [`CallError::Refused`] when there is none of that name.
     pub async fn pause_processor(&self, name: SubscriptionName) -> Result<SubscriptionInfo, CallError> {
-        self.processor(Request::PauseProcessor { name, paused: true }).await
+        self.processor(Request::ChangeProcessor { name, change: ProcessorChange::Paused(true) }).await
     }
 
     /// Has a processor go on, and try again what it failed on. If cancelled, it may go on all the same.
@@ -52,7 +52,21 @@ impl Client {
     /// # Errors
     /// [`CallError::Refused`] when there is none of that name.
     pub async fn resume_processor(&self, name: SubscriptionName) -> Result<SubscriptionInfo, CallError> {
-        self.processor(Request::PauseProcessor { name, paused: false }).await
+        self.processor(Request::ChangeProcessor { name, change: ProcessorChange::Paused(false) }).await
+    }
+
+    /// Sets how many bytes a processor may remember, and has it try again what it failed on. One that holds more already keeps
+    /// it, and may not grow. If cancelled, it may be set all the same.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is none of that name, or the limit is 0.
+    pub async fn set_processor_state_limit(
+        &self,
+        name: SubscriptionName,
+        bytes_max: u64,
+    ) -> Result<SubscriptionInfo, CallError> {
+        self.processor(Request::ChangeProcessor { name, change: ProcessorChange::StateBytesMax(bytes_max) })
+            .await
     }
 
     /// Entries of a processor's state as it is committed, as key and value: those whose keys start with `prefix` and come after

@@ -45,23 +45,23 @@ impl fmt::Debug for LogSink {
 #[derive(Debug)]
 pub(crate) struct Log {
     sink: LogSink,
-    line_bytes: usize,
-    per_second: f64,
+    line_bytes: u32,
+    per_second: u32,
     left: f64,
     counted_at: Instant,
     left_out: u64,
     /// The last panic that was told, and when.
-    panic: Option<(String, Instant)>,
+    panic: Option<Box<(String, Instant)>>,
 }
 
 impl Log {
     pub(crate) fn new(sink: LogSink, limits: &Limits) -> Self {
-        let per_second = f64::from(limits.log_lines_per_second);
+        let per_second = limits.log_lines_per_second;
         Self {
             sink,
-            line_bytes: limits.log_line_bytes,
+            line_bytes: u32::try_from(limits.log_line_bytes).unwrap_or(u32::MAX),
             per_second,
-            left: per_second * 2.0,
+            left: f64::from(per_second) * 2.0,
             counted_at: Instant::now(),
             left_out: 0,
             panic: None,
@@ -72,17 +72,18 @@ impl Log {
     /// same: a batch is divided until its cause is found, and each part panics.
     pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
         let now = Instant::now();
-        let text = cut(text, self.line_bytes);
+        let text = cut(text, self.line_bytes as usize);
         if level == LogLevel::Panic {
-            let told = self.panic.as_ref().is_some_and(|(told, at)| told == text && now - *at < PANIC_AGAIN);
-            if told {
+            let again = |panic: &(String, Instant)| panic.0 == text && now - panic.1 < PANIC_AGAIN;
+            if self.panic.as_deref().is_some_and(again) {
                 self.left_out += 1;
                 return;
             }
-            self.panic = Some((text.to_owned(), now));
+            self.panic = Some(Box::new((text.to_owned(), now)));
         }
-        let gained = now.duration_since(self.counted_at).as_secs_f64() * self.per_second;
-        self.left = (self.left + gained).min(self.per_second * 2.0);
+        let per_second = f64::from(self.per_second);
+        let gained = now.duration_since(self.counted_at).as_secs_f64() * per_second;
+        self.left = (self.left + gained).min(per_second * 2.0);
         self.counted_at = now;
         if self.left < 1.0 && level != LogLevel::Panic {
             self.left_out += 1;
@@ -116,7 +117,9 @@ mod tests {
         for text in ["a", "a", "a", "b", "b"] {
             log.write(LogLevel::Panic, text);
         }
-        log.panic = log.panic.take().map(|(text, at)| (text, at.checked_sub(PANIC_AGAIN).expect("a clock")));
+        if let Some(panic) = &mut log.panic {
+            panic.1 = panic.1.checked_sub(PANIC_AGAIN).expect("a clock");
+        }
         log.write(LogLevel::Panic, "b");
         let line = |text: &str, left_out| (LogLevel::Panic, text.to_owned(), left_out);
         assert_eq!(*lines.lock().expect("nobody panics"), [line("a", 0), line("b", 2), line("b", 1)]);

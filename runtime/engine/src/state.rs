@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -61,7 +62,7 @@ struct Source {
 
 struct Inner {
     store: Arc<dyn StateStore>,
-    bytes_max: u64,
+    bytes_max: Arc<AtomicU64>,
     source: Source,
     /// Of what is committed.
     size: StateSize,
@@ -97,8 +98,9 @@ struct Written {
 }
 
 impl State {
-    /// The state over what `store` has, of `size`. It may not grow beyond `bytes_max`.
-    pub fn new(store: Arc<dyn StateStore>, size: StateSize, bytes_max: u64) -> Self {
+    /// The state over what `store` has, of `size`. It may not grow beyond `bytes_max`, which may
+    /// change meanwhile.
+    pub fn new(store: Arc<dyn StateStore>, size: StateSize, bytes_max: Arc<AtomicU64>) -> Self {
         let inner = Inner {
             store,
             bytes_max,
@@ -114,7 +116,7 @@ impl State {
 
     /// An empty state in memory, for trying modules out: what is kept stays there.
     pub fn in_memory(bytes_max: u64) -> Self {
-        Self::new(Arc::new(Nothing), StateSize::default(), bytes_max)
+        Self::new(Arc::new(Nothing), StateSize::default(), Arc::new(bytes_max.into()))
     }
 
     /// Says whose the records are that the module will be given.
@@ -243,9 +245,12 @@ impl Inner {
         let new = i64::from(before.is_none());
         let grown = grown + new * (signed(key.len()) + STATE_ENTRY_OVERHEAD);
         let bytes = self.bytes().saturating_add_signed(grown);
-        if grown > 0 && bytes > self.bytes_max {
-            let max = self.bytes_max;
-            return Err(format!("the state would grow to {bytes} bytes; its limit is {max}"));
+        let max = self.bytes_max.load(Ordering::Relaxed);
+        if grown > 0 && bytes > max {
+            return Err(format!(
+                "the state would grow to {bytes} bytes; its limit is {max}: have the module forget what it needs no more, or \
+                 raise the limit with `millstream processor update NAME --state-limit SIZE`"
+            ));
         }
         self.write(key, Some(value), new, grown)
     }

@@ -92,8 +92,8 @@ async fn answer(
                 NewSubscription { topic, name: None, from, pipeline: Some(pipeline), on_fault, delivery };
             Response::Subscription(Box::new(broker.create_processor(name, config, wanted).await?.info()))
         }
-        Request::PauseProcessor { name, paused } => {
-            broker.pause_processor(&name, paused).await?;
+        Request::ChangeProcessor { name, change } => {
+            broker.change_processor(&name, change).await?;
             Response::Subscription(Box::new(broker.subscription(&name)?.info()))
         }
         Request::ProcessorState { name, prefix, after, limit } => {

@@ -35,7 +35,7 @@ pub use module_log::{ModuleLogFilter, ModuleLogLevel, ModuleLogLine};
 pub use module_metrics::ModuleMetrics;
 pub use names::{ModuleName, NameError, ProducerName, SubscriptionName, TopicName, TopicPattern};
 pub use partition::partition_for_key;
-pub use processor::{ProcessorConfig, ProcessorInfo};
+pub use processor::{ProcessorChange, ProcessorConfig, ProcessorInfo};
 pub use record::{Header, Record};
 pub use slow_down::{PublishLimit, PublishRate, RateError, SlowDown};
 pub use subscription::{

@@ -26,10 +26,20 @@ fn state_bytes_default() -> u64 {
     ProcessorConfig::STATE_BYTES
 }
 
+/// What may be changed of a processor that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessorChange {
+    /// It stops, or goes on and tries again what it failed on.
+    Paused(bool),
+    /// Most bytes of its state; what it failed on is tried again. One that holds more already keeps it, and may not grow.
+    StateBytesMax(u64),
+}
+
 /// A processor as it stands; the rest is as for every subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessorInfo {
-    /// How it was created.
+    /// How it was created, or changed since.
     #[serde(flatten)]
     pub config: ProcessorConfig,
     /// Whether it is paused.

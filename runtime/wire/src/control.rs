@@ -1,8 +1,8 @@
 //! The first frame of every stream, requests and their answers.
 
 use millstream_types::{
-    DeadLetters, DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProcessorConfig, ProducerId,
-    ProducerName, Rebinding, SubscriptionName, TopicName, TopicPattern,
+    DeadLetters, DeliveryConfig, ModuleLogFilter, ModuleName, Offset, ProcessorChange, ProcessorConfig,
+    ProducerId, ProducerName, Rebinding, SubscriptionName, TopicName, TopicPattern,
 };
 use serde::{Deserialize, Serialize};
 
@@ -187,11 +187,11 @@ pub enum Request {
         dead_letters: DeadLetters,
     },
     /// Answered by [`Response::Subscription`].
-    PauseProcessor {
+    ChangeProcessor {
         /// Which.
         name: SubscriptionName,
-        /// Or to go on.
-        paused: bool,
+        /// What of it.
+        change: ProcessorChange,
     },
     /// Answered by [`Response::Done`], with the entries as records of a batch, the frame's body, where there are any: at most
     /// `limit`, and about 1 MiB.

@@ -1,7 +1,7 @@
 //! Processors in the shard: what one made of its records, what it remembers and how far it came change in one step.
 
 use millstream_store::{Batch, StateEntry, StateSize, Subscription};
-use millstream_types::SubscriptionName;
+use millstream_types::{ProcessorChange, SubscriptionName};
 
 use super::{Effect, Shard};
 use crate::{
@@ -50,20 +50,23 @@ impl Shard {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn pause_processor(
+    pub(super) fn change_processor(
         &mut self,
         name: &SubscriptionName,
-        paused: bool,
+        change: ProcessorChange,
         batch: &mut Batch,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Error> {
         let found = self.subscriptions.iter_mut().find(|(_, state)| state.row.name == *name);
         let (id, state) = found.ok_or_else(|| Error::UnknownSubscription(name.clone()))?;
         let processor = state.row.processor.as_mut().ok_or_else(|| Error::NoProcessor(name.clone()))?;
-        processor.paused = paused;
+        match change {
+            ProcessorChange::Paused(paused) => processor.paused = paused,
+            ProcessorChange::StateBytesMax(max) => processor.state_bytes_max = max,
+        }
         batch.put(&Subscription(*id), rows::encode(&state.row));
         // Told also where nothing changes: going on tries again what has failed.
-        effects.push(Effect::Paused { name: name.clone(), paused });
+        effects.push(Effect::ProcessorChanged { name: name.clone(), change });
         Ok(Outcome::Done)
     }
 }
@@ -222,7 +225,8 @@ mod tests {
                     }
                     Act::Reopen { .. } => {}
                     Act::Pause { paused: to } => {
-                        apply(&mut shard, &store, Command::PauseProcessor { name: name(), paused: to }).unwrap();
+                        let change = ProcessorChange::Paused(to);
+                        apply(&mut shard, &store, Command::ChangeProcessor { name: name(), change }).unwrap();
                         paused = to;
                     }
                     Act::Restart => shard = recover(&store, Limits::default()).unwrap(),

@@ -1,4 +1,4 @@
-//! `millstream processor`: create, list, describe, state, pause, resume, delete.
+//! `millstream processor`: create, list, describe, update, state, pause, resume, delete.
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
@@ -24,6 +24,14 @@ pub(crate) enum Processor {
     Describe {
         /// Name of the processor
         name: SubscriptionName,
+    },
+    /// Change what a processor may remember; it goes on, and tries again what it failed on
+    Update {
+        /// Name of the processor
+        name: SubscriptionName,
+        /// Most that its module may remember: keys, values and 32 bytes for each entry. What it holds already stays
+        #[arg(long, value_name = "SIZE")]
+        state_limit: ByteSize,
     },
     /// Show what a processor remembers, as it is committed
     State(State),
@@ -100,6 +108,12 @@ impl Processor {
             Self::Describe { name } => {
                 let processor = find(&client, name).await?;
                 subscription::show(common, &processor, subscription::describe)?;
+            }
+            Self::Update { name, state_limit } => {
+                let processor = client.set_processor_state_limit(name, state_limit.as_u64()).await?;
+                subscription::show(common, &processor, |it| {
+                    format!("processor {} may remember {}", it.name, output::bytes(state_limit.as_u64()))
+                })?;
             }
             Self::State(state) => state.run(common, &client).await?,
             Self::Pause { name } => {

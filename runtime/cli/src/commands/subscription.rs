@@ -217,7 +217,7 @@ fn of_delivery(subscription: &SubscriptionInfo) -> Vec<String> {
         format!(
             "mode          {}, {}",
             subscription.delivery.mode,
-            output::counted(subscription.consumers.into(), "consumer")
+            output::counted(subscription.consumers, "consumer")
         ),
         format!("lease         {}", duration(subscription.delivery.lease_ms)),
         format!("tries         {}, backoff {}", subscription.delivery.tries, backoff(subscription)),

@@ -71,7 +71,7 @@ proptest! {
     fn it_is_a_map_with_layers(steps in prop::collection::vec(step(), 1..120)) {
         const MAX: u64 = 400;
         let stored = Arc::new(Stored::default());
-        let state = State::new(Arc::clone(&stored) as Arc<dyn StateStore>, StateSize::default(), MAX);
+        let state = State::new(Arc::clone(&stored) as Arc<dyn StateStore>, StateSize::default(), Arc::new(MAX.into()));
         // Committed, kept, run, chunk, call: each with all that is below.
         let mut maps = vec![Map::new(); 5];
         for step in steps {

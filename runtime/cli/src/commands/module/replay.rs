@@ -6,13 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use clap::Args;
 use millstream_client::{Client, StartAt, SubscribeOptions, TopicName, TopicPattern};
-use millstream_engine::{
-    Differences, Engine, LogSink, Made, Outcome, Pipeline, Settings, Setup, State, Stop,
-};
+use millstream_engine::{Differences, Engine, Made, Outcome, Pipeline, Settings, Setup, State, Stop};
 use millstream_types::{ProcessorConfig, RecordBatch};
 use serde_json::{Value, json};
 
-use super::granted::Granted;
+use super::{granted::Granted, trial::to_stderr};
 use crate::{
     bindings::{self, Pipeline as Named},
     broker::connect,
@@ -140,15 +138,13 @@ impl Replay {
         let bound = modules.into_iter().map(|(name, wasm, config)| {
             let refused = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
             let module = engine.load(&wasm, &limits).map_err(|error| refused(&error))?;
-            let log =
-                LogSink::new(|line| eprintln!("{}: {}", line.level.as_str(), output::harmless(&line.text)));
             let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
             if let Some(state) = &state {
                 state.set_source(self.topic.as_str(), 0);
             }
             let (topic, subscription) = (self.topic.to_string(), "module-replay".to_owned());
             let setup = Setup { topic, subscription, config, state };
-            module.bind(&setup, &limits, log).map_err(|error| refused(&error))
+            module.bind(&setup, &limits, to_stderr()).map_err(|error| refused(&error))
         });
         Ok(Pipeline::new(bound.collect::<Result<_, _>>()?))
     }

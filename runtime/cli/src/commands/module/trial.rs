@@ -29,6 +29,16 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Instances at once: of the module, which may have the parts of several, and of one beside it.
 const INSTANCES_MAX: u32 = 32;
 
+/// Lines of a module go to standard error.
+pub(super) fn to_stderr() -> LogSink {
+    LogSink::new(|line| {
+        if line.left_out > 0 {
+            eprintln!("({} left out)", output::counted(line.left_out, "line"));
+        }
+        eprintln!("{}: {}", line.level.as_str(), output::harmless(line.text));
+    })
+}
+
 /// The module and the records of the command line.
 #[derive(Debug, Args)]
 pub(crate) struct Trial {
@@ -79,19 +89,13 @@ impl Trial {
     pub(crate) fn bind_wasm(&self, engine: &Engine, wasm: &[u8], config: String) -> Result<Bound, String> {
         let limits = self.granted.limits();
         let module = engine.load(wasm, &limits).map_err(|error| error.to_string())?;
-        let log = LogSink::new(|line| {
-            if line.left_out > 0 {
-                eprintln!("({} lines left out)", line.left_out);
-            }
-            eprintln!("{}: {}", line.level.as_str(), output::harmless(line.text));
-        });
         let state = module.needs_state().then(|| State::in_memory(ProcessorConfig::STATE_BYTES));
         if let Some(state) = &state {
             state.set_source(self.topic.as_str(), 0);
         }
         let setup =
             Setup { topic: self.topic.to_string(), subscription: "module-test".to_owned(), config, state };
-        module.bind(&setup, &limits, log).map_err(|error| error.to_string())
+        module.bind(&setup, &limits, to_stderr()).map_err(|error| error.to_string())
     }
 
     /// The records of the input.
