@@ -29,7 +29,7 @@ fn records_are_refused_one_by_one_and_told() {
         done.stderr
     );
     assert!(done.stderr.contains("record 4 (line 5)"), "{}", done.stderr);
-    assert!(done.stderr.contains("error: 2 of 4 records were not let in"), "{}", done.stderr);
+    assert!(done.stderr.contains("error: 2 of 4 records did not get past the modules"), "{}", done.stderr);
 
     let done = broker.run_with(["--json", "publish", "t", "--format", "ndjson"], input);
     assert_eq!(done.code, Some(1), "{done:?}");

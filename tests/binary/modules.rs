@@ -158,7 +158,7 @@ fn what_comes_out_is_compared() {
     let output = test(&[]);
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stdout.contains("\n-{\"offset\":0,\"rejected\":\"x\"}\n+{\"offset\":1,"), "{output:?}");
-    assert!(output.stderr.contains("1 lines are missing, 1 were not expected"), "{output:?}");
+    assert!(output.stderr.contains("1 line missing, 1 not expected"), "{output:?}");
     write("out.ndjson", "not JSON\n");
     assert!(test(&[]).fails(1).contains("out.ndjson, line 1"));
     assert!(

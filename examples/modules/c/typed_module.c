@@ -8,6 +8,14 @@
 __attribute__((__import_module__("millstream:module/log@1.0.0"), __import_name__("write")))
 extern void __wasm_import_millstream_module_log_write(int32_t, uint8_t *, size_t);
 
+// Imported Functions from `millstream:module/metrics@1.0.0`
+
+__attribute__((__import_module__("millstream:module/metrics@1.0.0"), __import_name__("add")))
+extern void __wasm_import_millstream_module_metrics_add(uint8_t *, size_t, int64_t);
+
+__attribute__((__import_module__("millstream:module/metrics@1.0.0"), __import_name__("set")))
+extern void __wasm_import_millstream_module_metrics_set(uint8_t *, size_t, double);
+
 // Exported Functions from `typed-module`
 
 __attribute__((__weak__, __export_name__("cabi_post_configure")))
@@ -424,6 +432,14 @@ void typed_module_string_free(typed_module_string_t *ret) {
 
 void millstream_module_log_write(millstream_module_log_level_t level, typed_module_string_t *message) {
   __wasm_import_millstream_module_log_write((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
+}
+
+void millstream_module_metrics_add(typed_module_string_t *name, uint64_t by) {
+  __wasm_import_millstream_module_metrics_add((uint8_t *) (*name).ptr, (*name).len, (int64_t) (by));
+}
+
+void millstream_module_metrics_set(typed_module_string_t *name, double to) {
+  __wasm_import_millstream_module_metrics_set((uint8_t *) (*name).ptr, (*name).len, to);
 }
 
 __attribute__((__export_name__("configure")))

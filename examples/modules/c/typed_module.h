@@ -215,6 +215,12 @@ typedef struct {
 // right before the trap: message, file and line.
 extern void millstream_module_log_write(millstream_module_log_level_t level, typed_module_string_t *message);
 
+// Imported Functions from `millstream:module/metrics@1.0.0`
+// Adds to a counter.
+extern void millstream_module_metrics_add(typed_module_string_t *name, uint64_t by);
+// Sets a gauge.
+extern void millstream_module_metrics_set(typed_module_string_t *name, double to);
+
 // Exported Functions from `typed-module`
 bool exports_typed_module_configure(typed_module_setup_t *setup, typed_module_spec_t *ret, typed_module_string_t *err);
 bool exports_typed_module_process_records(uint64_t now, typed_module_list_record_t *records, typed_module_list_verdict_t *ret, typed_module_failure_t *err);

@@ -111,7 +111,7 @@ fn cel() {
 #[test]
 fn an_expression_without_end_is_ended() {
     let walks = ["a", "b", "c", "d"].map(|name| format!("lists.range(100000).all({name}, "));
-    let config = format!(r#"{{"filter": "{}true{}"}}"#, walks.concat(), ")".repeat(walks.len()));
+    let config = format!(r#"{{"filter": "{}offset >= 0{}"}}"#, walks.concat(), ")".repeat(walks.len()));
     let outcome = pipeline("std/cel", &config).expect("bound").run(&flights(), 0..1).expect("a good batch");
     let kinds: Vec<_> = outcome.faults.iter().map(|fault| fault.fault.kind).collect();
     assert_eq!(kinds, [millstream_engine::FaultKind::Deadline], "{:?}", outcome.faults);

@@ -54,24 +54,19 @@ impl Expression {
         Ok(Self { field, root, is_constant: own == Needs::default() })
     }
 
-    /// Refuses what comes to the same for every record when `check` does not take that, or when it always fails.
+    /// Refuses what reads nothing of a record when `check` does not take what it comes to, or when it fails.
     pub(crate) fn check_constant<T>(
         &self,
         context: &Context<'_, '_>,
         check: impl FnOnce(&dyn Val) -> Result<T, String>,
     ) -> Result<(), ConfigError> {
-        // Without variables: what has a value all the same has it whatever the record is.
-        let fault = match self.evaluate(context) {
-            Ok(result) => check(result.as_ref()).err(),
-            Err(failed) => self.is_constant.then_some(failed),
-        };
-        match fault {
-            None => Ok(()),
-            Some(fault) => Err(ConfigError::new(
-                format!("config.{}", self.field),
-                format!("{fault}, whatever the record: a right one is {}", example(self.field)),
-            )),
+        if !self.is_constant {
+            return Ok(());
         }
+        self.evaluate(context).and_then(|result| check(result.as_ref())).map(drop).map_err(|fault| {
+            let fault = format!("{fault}, whatever the record: a right one is {}", example(self.field));
+            ConfigError::new(format!("config.{}", self.field), fault)
+        })
     }
 
     /// Its value in `context`.

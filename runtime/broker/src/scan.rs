@@ -411,8 +411,14 @@ pub(crate) async fn bind(
         (Arc::clone(shared), Arc::clone(subscription), Arc::clone(revision));
     let bind = move || {
         let bound = shared.registry.bind(&subscription, &revision.pipeline);
-        if let Err(error @ Error::ModuleUntrusted { .. }) = &bound {
-            // It was trusted when it was bound first: for the operator to see.
+        if let Err(
+            error @ (Error::ModuleUntrusted { .. }
+            | Error::ModuleRefused(_)
+            | Error::ConfigRefused { .. }
+            | Error::UnknownModule(_)),
+        ) = &bound
+        {
+            // It was none of that when it was bound first; what the broker grants is other now, say. For the operator to see.
             subscription.set_fault(error.to_string());
         }
         bound

@@ -146,7 +146,7 @@ impl FromArgMatches for Pipeline {
                 Some((_, Named { reference, .. })) => format!("--module {reference} has two --config"),
                 None => format!("--config {config} has no --module before it"),
             };
-            return Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{fault}\n")));
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, fault));
         }
         Ok(Self { modules: modules.into_iter().map(|(_, module)| module).collect() })
     }

@@ -68,15 +68,14 @@ impl Log {
         }
     }
 
-    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on, once a second where it is the
-    /// same: a batch is divided until its cause is found, and each part panics.
+    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on, but once a second where it
+    /// is the same and nothing came between: a batch is divided until its cause is found, and each part panics.
     pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
         let now = Instant::now();
         let text = cut(text, self.line_bytes as usize);
         if level == LogLevel::Panic {
             let again = |panic: &(String, Instant)| panic.0 == text && now - panic.1 < PANIC_AGAIN;
-            if self.panic.as_deref().is_some_and(again) {
-                self.left_out += 1;
+            if self.left_out == 0 && self.panic.as_deref().is_some_and(again) {
                 return;
             }
             self.panic = Some(Box::new((text.to_owned(), now)));
@@ -113,7 +112,7 @@ mod tests {
         let sink = LogSink::new(move |line| {
             kept.lock().expect("nobody panics").push((line.level, line.text.to_owned(), line.left_out));
         });
-        let mut log = Log::new(sink, &Limits { log_lines_per_second: 1, ..Limits::default() });
+        let mut log = Log::new(sink, &Limits { log_lines_per_second: 0, ..Limits::default() });
         for text in ["a", "a", "a", "b", "b"] {
             log.write(LogLevel::Panic, text);
         }
@@ -121,7 +120,13 @@ mod tests {
             panic.1 = panic.1.checked_sub(PANIC_AGAIN).expect("a clock");
         }
         log.write(LogLevel::Panic, "b");
+        // What was left out before it is told.
+        log.write(LogLevel::Info, "c");
+        log.write(LogLevel::Panic, "b");
         let line = |text: &str, left_out| (LogLevel::Panic, text.to_owned(), left_out);
-        assert_eq!(*lines.lock().expect("nobody panics"), [line("a", 0), line("b", 2), line("b", 1)]);
+        assert_eq!(
+            *lines.lock().expect("nobody panics"),
+            [line("a", 0), line("b", 0), line("b", 0), line("b", 1)]
+        );
     }
 }
