@@ -10,6 +10,7 @@ use millstream_engine::{Capability, Isolation};
 use millstream_test_guests::guest;
 use millstream_tests::{TestServer, drain, publish};
 use millstream_types::SubscriptionState;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::messages::code;
 
@@ -116,6 +117,24 @@ async fn whoever_asks_for_something_else_is_told() {
     let head = server.get("HEAD /metrics").await;
     assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
     samples(&server.metrics().await);
+}
+
+#[tokio::test]
+async fn whoever_asks_and_goes_or_never_asks_holds_up_nobody() {
+    let server = TestServer::start_with(|config| config.metrics_listen = Some(ANYWHERE)).await;
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(TcpStream::connect(server.metrics_address()).await.unwrap());
+    }
+    for _ in 0..100 {
+        let mut gone = TcpStream::connect(server.metrics_address()).await.unwrap();
+        gone.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    }
+    samples(&server.metrics().await);
+    // Those that are still there do not keep the store.
+    let server = server.restart().await;
+    samples(&server.metrics().await);
+    drop(silent);
 }
 
 #[tokio::test]

@@ -229,6 +229,12 @@ async fn a_full_state_takes_its_own_records_alone() {
     publish(&client, &source, (0..3).map(|_| Record::new("#"))).await;
     let info = done(&client).await;
     assert_eq!(info.counters.faulted, 6, "{info:?}");
+    // Below what it holds: what is there stays, and may not grow.
+    client.set_processor_state_limit(name(), 1).await.unwrap();
+    publish(&client, &source, [Record::new("new")]).await;
+    let info = done(&client).await;
+    assert_eq!((info.counters.faulted, info.processor.unwrap().state_bytes > 5 << 18), (7, true));
+    client.set_processor_state_limit(name(), 3 << 19).await.unwrap();
     client.close().await;
     let client = server.restart().await.client().await;
     let kept = client.describe_subscription(name()).await.unwrap().processor.unwrap();

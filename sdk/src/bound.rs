@@ -29,6 +29,7 @@ impl<M: Module> Bound<M> {
             verdicts: M::VERDICTS,
             topics: M::topics(&config),
         };
+        crate::metrics::forget();
         Ok((Self { config }, spec))
     }
 

@@ -50,6 +50,11 @@ pub fn set(name: &str, to: f64) {
     }
 }
 
+/// What was counted so far does not count: it was not in a batch.
+pub(crate) fn forget() {
+    CHANGED.take();
+}
+
 /// Tells the broker what was counted in a batch.
 pub(crate) fn end_batch() {
     if let Some(tell) = AT_END.get() {

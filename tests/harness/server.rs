@@ -97,13 +97,21 @@ impl TestServer {
         self.get("GET /metrics").await
     }
 
+    /// Where its metrics endpoint listens.
+    ///
+    /// # Panics
+    /// When there is no such endpoint.
+    pub fn metrics_address(&self) -> String {
+        let url = self.server.as_ref().and_then(Server::metrics_url).expect("metrics are served");
+        url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned()
+    }
+
     /// What the metrics endpoint answers to such a request.
     ///
     /// # Panics
     /// When there is no such endpoint.
     pub async fn get(&self, request: &str) -> String {
-        let url = self.server.as_ref().and_then(Server::metrics_url).expect("metrics are served");
-        let address = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
+        let address = self.metrics_address();
         soon("an answer over HTTP", async move {
             let mut stream = TcpStream::connect(&address).await.expect("somebody listens");
             let request = format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n");

@@ -221,9 +221,21 @@ impl Broker {
         self.shared.catalog.topic(name)
     }
 
-    /// All topics, by name.
+    /// All topics, by name, without their partitions and what the modules on their ingests used.
     pub fn topics(&self) -> Vec<TopicInfo> {
+        let mut topics = self.topics_in_use();
+        topics.iter_mut().filter_map(|topic| topic.ingest.as_mut()).for_each(|ingest| ingest.modules.clear());
+        topics
+    }
+
+    /// All topics, by name, with what the modules on their ingests used, without their partitions.
+    pub fn topics_in_use(&self) -> Vec<TopicInfo> {
         self.shared.catalog.topics().iter().map(|topic| topic.summary(&self.shared.store)).collect()
+    }
+
+    /// Number of topics.
+    pub fn topic_count(&self) -> usize {
+        self.shared.catalog.topic_count()
     }
 
     /// The topic called `name` as it stands.

@@ -91,6 +91,10 @@ impl Catalog {
         self.read().topics.values().cloned().collect()
     }
 
+    pub(crate) fn topic_count(&self) -> usize {
+        self.read().topics.len()
+    }
+
     pub(crate) fn subscription(&self, name: &SubscriptionName) -> Result<Arc<Subscription>, Error> {
         self.read().subscriptions.get(name).cloned().ok_or_else(|| Error::UnknownSubscription(name.clone()))
     }
@@ -149,11 +153,11 @@ impl Catalog {
 
     /// What the module called `name` has used in all subscriptions and ingests; none where it was not called.
     pub(crate) fn usage(&self, name: &str) -> Option<ModuleUsage> {
-        let inner = self.read();
-        let subscriptions = inner.subscriptions.values().flat_map(|subscription| subscription.used().get());
-        let ingests = inner.topics.values().filter_map(|topic| topic.ingest());
-        let used = subscriptions.chain(ingests.flat_map(|ingest| ingest.used()));
-        used.filter(|used| used.module == name).reduce(|mut all, more| {
+        // Not to hold up commits meanwhile.
+        let (subscriptions, topics) = (self.subscriptions(), self.topics());
+        let subscriptions = subscriptions.iter().filter_map(|subscription| subscription.used_by(name));
+        let ingests = topics.iter().filter_map(|topic| topic.ingest()?.used_by(name));
+        subscriptions.chain(ingests).reduce(|mut all, more| {
             all.add(&more);
             all
         })

@@ -198,6 +198,12 @@ pub enum Error {
          them; take another name, or use `millstream dlq`"
     )]
     Account(SubscriptionName),
+    /// Named as modules on a topic's ingest are in logs and metrics.
+    #[error(
+        "subscription {0}: by names that begin with `ingest.` the log and the metrics tell of modules on topics' ingests; take \
+         another name"
+    )]
+    IngestName(SubscriptionName),
     /// Too many consumers.
     #[error(
         "subscription {name} has {consumers} consumers, its limit; stop some, or make another subscription"

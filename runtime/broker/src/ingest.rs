@@ -40,6 +40,9 @@ pub(crate) use judged::Judged;
 #[cfg(test)]
 pub(crate) use judged::Refused;
 
+/// By names that begin so modules on topics' ingests are told of.
+pub(crate) const INGEST_PREFIX: &str = "ingest.";
+
 /// The ingest of one topic that has modules there, or had.
 #[derive(Debug)]
 pub(crate) struct Ingest {
@@ -118,9 +121,9 @@ impl Ingest {
         self.row().pipeline.iter().map(|binding| binding.module.clone()).collect()
     }
 
-    /// What its modules have used since they were set.
-    pub(crate) fn used(&self) -> Vec<ModuleUsage> {
-        self.counts().modules.get()
+    /// What the module called `name` has used since it was set.
+    pub(crate) fn used_by(&self, name: &str) -> Option<ModuleUsage> {
+        self.counts().modules.by(name)
     }
 
     /// Room for what waits.
@@ -143,7 +146,7 @@ impl Ingest {
             faulted: counts.faulted,
             dropped: counts.dropped,
             changed: counts.changed,
-            modules: counts.modules.get(),
+            modules: counts.modules.all(),
         })
     }
 
@@ -218,7 +221,7 @@ impl Ingest {
 
 /// As a subscription's, so that its lines can be followed: `ingest.TOPIC`, cut where that is too long a name.
 fn reader_of(topic: &TopicName) -> SubscriptionName {
-    let name = format!("ingest.{topic}");
+    let name = format!("{INGEST_PREFIX}{topic}");
     let cut = name.get(..name.len().min(millstream_types::limits::NAME_BYTES_MAX)).unwrap_or(&name);
     let name = SubscriptionName::new(cut.trim_end_matches('.'));
     name.unwrap_or_else(|_| SubscriptionName::new("ingest").expect("a short name of letters"))

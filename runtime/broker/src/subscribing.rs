@@ -14,6 +14,7 @@ use crate::{
     broker::{blocking, now, random_hex},
     command::{Command, Settlement},
     dead_letter,
+    ingest::INGEST_PREFIX,
     reading::Ending,
     rows::{CursorRow, SubscriptionRow},
     sources::Sources,
@@ -271,8 +272,11 @@ fn oldest(store: &Store, places: &[(PartitionId, Offset)]) -> Result<Option<Time
 
 /// Whether a subscription is for its users to touch.
 pub(crate) fn check_own(name: &SubscriptionName) -> Result<(), Error> {
-    let account = name.as_str().starts_with(dead_letter::ACCOUNT_PREFIX);
-    if account { Err(Error::Account(name.clone())) } else { Ok(()) }
+    match name.as_str() {
+        account if account.starts_with(dead_letter::ACCOUNT_PREFIX) => Err(Error::Account(name.clone())),
+        ingest if ingest.starts_with(INGEST_PREFIX) => Err(Error::IngestName(name.clone())),
+        _ => Ok(()),
+    }
 }
 
 fn same_json(a: &str, b: &str) -> bool {

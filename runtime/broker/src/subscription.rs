@@ -8,8 +8,9 @@ use std::sync::{
 
 use millstream_engine::StateSize;
 use millstream_types::{
-    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, Offset, OnFault, PartitionId, PositionInfo,
-    ProcessorChange, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp, TopicPattern,
+    Binding, Counters, DeadLetters, DeliveryConfig, DeliveryMode, ModuleUsage, Offset, OnFault, PartitionId,
+    PositionInfo, ProcessorChange, StartAt, SubscriptionInfo, SubscriptionName, SubscriptionState, Timestamp,
+    TopicPattern,
 };
 use tokio::sync::watch;
 
@@ -65,7 +66,7 @@ pub struct Subscription {
     /// If the broker itself reads it.
     processing: Option<Processing>,
     counters: Mutex<Counters>,
-    used: Used,
+    used: Mutex<Used>,
     deleted: AtomicBool,
     fault: Mutex<Option<String>>,
     /// What its consumers share.
@@ -143,7 +144,7 @@ impl Subscription {
             unrouted: Mutex::new(unrouted),
             processing,
             counters: Mutex::default(),
-            used: Used::default(),
+            used: Mutex::default(),
             deleted: AtomicBool::new(false),
             fault: Mutex::new(None),
             pump: Pump::default(),
@@ -421,10 +422,11 @@ impl Subscription {
     /// A processor is to be otherwise from now on.
     pub(crate) fn change(&self, change: ProcessorChange) {
         if let Some(processing) = &self.processing {
+            processing.change(change);
             if change != ProcessorChange::Paused(true) {
                 self.try_again();
+                processing.wake();
             }
-            processing.change(change);
         }
     }
 
@@ -482,8 +484,13 @@ impl Subscription {
     }
 
     /// What the modules bound here have used.
-    pub(crate) fn used(&self) -> &Used {
-        &self.used
+    pub(crate) fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the module called `name` has used here.
+    pub(crate) fn used_by(&self, name: &str) -> Option<ModuleUsage> {
+        self.used().by(name)
     }
 
     pub(crate) fn set_fault(&self, fault: String) {
@@ -554,7 +561,7 @@ impl Subscription {
             oldest_unsettled_ms: None,
             positions,
             counters: *self.counters.lock().unwrap_or_else(PoisonError::into_inner),
-            modules: self.used.get(),
+            modules: self.used().all(),
         }
     }
 }

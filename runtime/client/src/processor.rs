@@ -55,7 +55,7 @@ impl Client {
         self.processor(Request::ChangeProcessor { name, change: ProcessorChange::Paused(false) }).await
     }
 
-    /// Sets how many bytes a processor may remember, and has it try again what it failed on. One that holds more already keeps
+    /// Sets how many bytes a processor may remember, and unless it is paused has it try again what it failed on. One that holds more already keeps
     /// it, and may not grow. If cancelled, it may be set all the same.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use millstream_types::{BatchView, Check, ModuleMetrics, VerdictsView};
 
 use crate::contract::{CONTRACT, GuestSetup};
 use crate::fault::{Fault, FaultKind};
-use crate::instance::Instance;
+use crate::instance::{Instance, nanos_since};
 use crate::limits::{CALL_BYTES_MAX, CONFIG_BYTES_MAX, Isolation, Limits};
 use crate::log::{Log, LogSink};
 use crate::spec::Announced;
@@ -34,6 +34,8 @@ pub struct Bound {
 /// Time and cost of a call, and its answer unchecked.
 pub(crate) struct Call {
     pub(crate) nanos: u64,
+    /// What it took to make its instance and to configure it, where it had none.
+    pub(crate) start_nanos: u64,
     pub(crate) fuel: u64,
     pub(crate) result: Result<Vec<u8>, Fault>,
 }
@@ -157,8 +159,14 @@ impl Bound {
         if let Some(state) = self.state() {
             state.discard(Layer::Call);
         }
-        let failed = |fault| Call { nanos: 0, fuel: 0, result: Err(fault) };
-        if let Err(fault) = self.wake() {
+        let start = match self.running {
+            Running::Ready(_) => None,
+            _ => Some(Instant::now()),
+        };
+        let woken = self.wake();
+        let start_nanos = start.map_or(0, nanos_since);
+        let failed = |fault| Call { nanos: 0, start_nanos, fuel: 0, result: Err(fault) };
+        if let Err(fault) = woken {
             return failed(fault);
         }
         let Running::Ready(instance) = &mut self.running else {
@@ -176,7 +184,7 @@ impl Bound {
         if !sound || self.limits.isolation == Isolation::Batch {
             self.rest();
         }
-        Call { nanos: called.nanos, fuel: called.fuel, result: called.result }
+        Call { nanos: called.nanos, start_nanos, fuel: called.fuel, result: called.result }
     }
 
     /// Checks an answer of [`call`](Self::call) and reads it.

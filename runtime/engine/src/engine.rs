@@ -216,13 +216,14 @@ impl Engine {
     }
 }
 
-/// Refuses what is imported and not named in the manifest, where there is one: whoever reads it is not to be misled.
+/// Refuses what is imported and not named in the manifest, where that names what is used: whoever reads it is not to be misled.
 fn declared(
     imported: BTreeSet<Capability>,
     manifest: Option<&Manifest>,
 ) -> Result<BTreeSet<Capability>, LoadError> {
     let named = |capability: &&Capability| {
-        manifest.is_none_or(|manifest| manifest.capabilities.iter().any(|name| name == capability.name()))
+        let names = manifest.and_then(|manifest| manifest.capabilities.as_ref());
+        names.is_none_or(|names| names.iter().any(|name| name == capability.name()))
     };
     match imported.iter().find(|capability| !named(capability)) {
         Some(capability) => Err(LoadError::Undeclared(*capability)),

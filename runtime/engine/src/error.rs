@@ -96,7 +96,7 @@ pub enum LoadError {
     /// Uses what its manifest does not name.
     #[error(
         "the module imports `{interface}`, and its manifest does not name `{0}` among its capabilities: name it there, or leave \
-         `capabilities` out and have `millstream module build` write what is used",
+         `capabilities` out",
         interface = .0.interface()
     )]
     Undeclared(Capability),

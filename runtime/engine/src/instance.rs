@@ -180,7 +180,8 @@ where
     }
 }
 
-fn nanos_since(start: Instant) -> u64 {
+/// Since `start`, in ns.
+pub(crate) fn nanos_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -77,6 +77,8 @@ impl Limits {
     }
 }
 
+/// Largest memory that an instance may be granted where the engine's settings say nothing else, in bytes.
+pub const MEMORY_BYTES_CEILING: usize = 256 << 20;
 /// Most records handed to a module in one call.
 pub const CALL_RECORDS_MAX: usize = 256;
 /// Most bytes handed to a module in one call, unless one record alone has more.

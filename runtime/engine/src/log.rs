@@ -68,27 +68,28 @@ impl Log {
         }
     }
 
-    /// Hands one line on, cut, or counts it as left out. The message of a panic always goes on, but once a second where it
-    /// is the same and nothing came between: a batch is divided until its cause is found, and each part panics.
+    /// Hands one line on, cut, or counts it as left out. Of panics one a second goes on, however many lines there were; the same
+    /// one is not repeated: a batch is divided until its cause is found, and each part panics.
     pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
         let now = Instant::now();
         let text = cut(text, self.line_bytes as usize);
-        if level == LogLevel::Panic {
-            let again = |panic: &(String, Instant)| panic.0 == text && now - panic.1 < PANIC_AGAIN;
-            if self.left_out == 0 && self.panic.as_deref().is_some_and(again) {
-                return;
-            }
-            self.panic = Some(Box::new((text.to_owned(), now)));
+        let recent = self.panic.as_deref().filter(|(_, at)| now - *at < PANIC_AGAIN);
+        let is_panic = level == LogLevel::Panic;
+        if is_panic && self.left_out == 0 && recent.is_some_and(|(told, _)| told == text) {
+            return;
         }
         let per_second = f64::from(self.per_second);
         let gained = now.duration_since(self.counted_at).as_secs_f64() * per_second;
         self.left = (self.left + gained).min(per_second * 2.0);
         self.counted_at = now;
-        if self.left < 1.0 && level != LogLevel::Panic {
+        if self.left < 1.0 && (!is_panic || recent.is_some()) {
             self.left_out += 1;
             return;
         }
-        self.left -= 1.0;
+        if is_panic {
+            self.panic = Some(Box::new((text.to_owned(), now)));
+        }
+        self.left = (self.left - 1.0).max(0.0);
         let left_out = std::mem::take(&mut self.left_out);
         (self.sink.0)(LogLine { level, text, left_out });
     }
@@ -106,27 +107,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_panic_is_told_once_and_another_at_once() {
+    fn the_same_panic_is_told_once_and_others_do_not_flood() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&lines);
         let sink = LogSink::new(move |line| {
             kept.lock().expect("nobody panics").push((line.level, line.text.to_owned(), line.left_out));
         });
-        let mut log = Log::new(sink, &Limits { log_lines_per_second: 0, ..Limits::default() });
+        let mut log = Log::new(sink, &Limits { log_lines_per_second: 1, ..Limits::default() });
         for text in ["a", "a", "a", "b", "b"] {
             log.write(LogLevel::Panic, text);
+        }
+        // No lines are left but for a panic, and that was just now.
+        (log.left, log.per_second) = (0.0, 0);
+        for text in ["a", "b", "a"] {
+            log.write(LogLevel::Panic, text);
+            log.write(LogLevel::Info, text);
         }
         if let Some(panic) = &mut log.panic {
             panic.1 = panic.1.checked_sub(PANIC_AGAIN).expect("a clock");
         }
         log.write(LogLevel::Panic, "b");
-        // What was left out before it is told.
-        log.write(LogLevel::Info, "c");
-        log.write(LogLevel::Panic, "b");
         let line = |text: &str, left_out| (LogLevel::Panic, text.to_owned(), left_out);
-        assert_eq!(
-            *lines.lock().expect("nobody panics"),
-            [line("a", 0), line("b", 0), line("b", 0), line("b", 1)]
-        );
+        assert_eq!(*lines.lock().expect("nobody panics"), [line("a", 0), line("b", 0), line("b", 6)]);
     }
 }

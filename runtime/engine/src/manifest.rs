@@ -31,8 +31,8 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Interfaces of the broker that it uses: `log`, `metrics`, and of processors `source` and `state`. All it imports must be here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
     /// What its configuration looks like: a JSON Schema, draft 2020-12. See [`ConfigSchema`](crate::ConfigSchema).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<Value>,

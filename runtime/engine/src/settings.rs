@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, OptLevel, PoolingAllocationConfig, WasmFeatures};
 
-use crate::Compiler;
+use crate::{Compiler, limits::MEMORY_BYTES_CEILING};
 
 /// Settings of the engine as a whole.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Default for Settings {
             cache_dir: None,
             compiler: None,
             instances_max: 1_000,
-            memory_bytes_ceiling: 256 << 20,
+            memory_bytes_ceiling: MEMORY_BYTES_CEILING,
             table_elements_ceiling: 20_000,
             fuel: false,
         }

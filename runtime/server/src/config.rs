@@ -135,7 +135,7 @@ impl ServerConfig {
         let file: File = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         set(&mut self.listen, file.listen);
-        self.metrics_listen = file.metrics_listen;
+        self.metrics_listen = file.metrics_listen.or(self.metrics_listen);
         let bounds = [
             ("connections_max", file.connections_max, 1, usize::MAX),
             ("streams_max", file.streams_max, 1, STREAMS_MAX),

@@ -47,7 +47,7 @@ pub(crate) fn to_wire(error: &Error) -> WireError {
         Error::SlowDown(slow) => (ErrorCode::SlowDown, Some(slow.value.to_string())),
         Error::Rate(error) => (ErrorCode::BadRequest, Some(error.found.to_string())),
         Error::WorkerNeedsName => (ErrorCode::BadRequest, None),
-        Error::Account(name) => (ErrorCode::BadName, Some(name.to_string())),
+        Error::Account(name) | Error::IngestName(name) => (ErrorCode::BadName, Some(name.to_string())),
         Error::NameTooLong { name } => (ErrorCode::BadName, Some(name.to_string())),
         Error::Delivery(_) => (ErrorCode::BadDelivery, None),
         Error::DeadLettersToSource(name) | Error::NoDeadLetters(name) => {

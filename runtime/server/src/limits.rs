@@ -28,7 +28,7 @@ pub(crate) const BACKLOG_BYTES_MIN: usize = 4 * BATCH_BYTES_MAX;
 pub(crate) const BACKLOG_BYTES_MAX: usize = u32::MAX as usize;
 /// What can be set for the memory of a module's instance: a page at least, and what the engine sets addresses aside for.
 pub(crate) const MEMORY_BYTES_MIN: usize = 64 << 10;
-pub(crate) const MEMORY_BYTES_MAX: usize = 256 << 20;
+pub(crate) const MEMORY_BYTES_MAX: usize = millstream_engine::limits::MEMORY_BYTES_CEILING;
 /// What can be set for the size of a module.
 pub(crate) const MODULE_BYTES_MIN: usize = 1 << 10;
 pub(crate) const MODULE_BYTES_MAX: usize = 256 << 20;
@@ -44,9 +44,15 @@ pub(crate) const GONE_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const GONE_ROUND_TRIPS: u32 = 8;
 /// How often such reports are looked at.
 pub(crate) const REPORTS_EVERY: Duration = Duration::from_millis(50);
-/// Requests for metrics that are answered at once: each may hold a line or more for every subscription and module.
-pub(crate) const METRICS_CONNECTIONS_MAX: usize = 4;
-/// How long one may take, from its connection to the last byte of the answer.
+/// Connections for metrics at once.
+pub(crate) const METRICS_CONNECTIONS_MAX: usize = 16;
+/// Of those, some that are answered: each has a text with lines for every subscription and module.
+pub(crate) const METRICS_TEXTS_MAX: usize = 4;
+/// How long a request may take to come.
+pub(crate) const METRICS_HEAD: Duration = Duration::from_secs(5);
+/// How long all may take, from the connection to the last byte of the answer.
 pub(crate) const METRICS_TIME: Duration = Duration::from_secs(30);
+/// Counters and gauges of all modules together that are told.
+pub(crate) const METRICS_OWN_MAX: usize = 100_000;
 /// A worker that holds records and to which nothing is to be sent is asked so often whether it is there.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(2);

@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::limits::METRICS_OWN_MAX;
+
 mod endpoint;
 
 pub(crate) use endpoint::serve;
@@ -36,6 +38,8 @@ struct Standing {
     topics: Vec<TopicInfo>,
     subscriptions: Vec<SubscriptionInfo>,
     modules: Vec<Module>,
+    /// Counters and gauges of modules beyond what is told.
+    untold: u64,
 }
 
 /// A module where it is bound.
@@ -54,7 +58,7 @@ impl Module {
 
 impl Standing {
     fn of(info: ServerInfo, broker: &Broker) -> Self {
-        let (topics, mut subscriptions) = (broker.topics(), broker.subscriptions_in_use());
+        let (topics, mut subscriptions) = (broker.topics_in_use(), broker.subscriptions_in_use());
         let mut modules = Vec::new();
         for subscription in &mut subscriptions {
             modules.extend(subscription.modules.drain(..).map(|used| (subscription.name.to_string(), used)));
@@ -64,8 +68,26 @@ impl Standing {
             modules.extend(used.map(|used| (format!("ingest.{}", topic.name), used.clone())));
         }
         let modules = modules.into_iter().map(|(subscription, used)| Module { subscription, used });
-        Self { info, topics, subscriptions, modules: modules.collect() }
+        let mut modules: Vec<_> = modules.collect();
+        let untold = leave_out(&mut modules, METRICS_OWN_MAX);
+        Self { info, topics, subscriptions, modules, untold }
     }
+}
+
+/// Leaves out what modules count beyond `most`, of the last modules all; how much that was.
+fn leave_out(modules: &mut [Module], most: usize) -> u64 {
+    let (mut told, mut untold) = (0, 0);
+    for metrics in modules.iter_mut().map(|module| &mut module.used.metrics) {
+        let own = metrics.counters.len() + metrics.gauges.len();
+        if told + own > most {
+            untold += own as u64;
+            metrics.counters.clear();
+            metrics.gauges.clear();
+        } else {
+            told += own;
+        }
+    }
+    untold
 }
 
 impl Collector for Standing {
@@ -180,6 +202,8 @@ impl Standing {
         families.gauge("module_memory_budget_bytes", budget, of(|used| used.memory_budget_bytes))?;
         let left_out = "Changes of the module's own metrics that do not count: too many, or bad names";
         families.counter("module_metrics_left_out", left_out, of(|used| used.metrics.left_out))?;
+        let untold = "Counters and gauges of modules that are not told, since there are too many";
+        families.gauge("module_metrics_untold", untold, [(NONE, self.untold)])?;
         let counters = self.modules.iter().flat_map(|module| {
             let [subscription, name] = module.labels();
             let counters = module.used.metrics.counters.iter();
@@ -224,5 +248,23 @@ impl Families<'_> {
         samples
             .into_iter()
             .try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_modules_count_is_told_up_to_a_limit() {
+        let module = |names: &[&str]| {
+            let mut used = ModuleUsage::default();
+            names.iter().for_each(|name| used.metrics.add(name, 1));
+            Module { subscription: "s".into(), used }
+        };
+        let mut modules = [module(&["a", "b"]), module(&["c", "d", "e"]), module(&["f"])];
+        assert_eq!(leave_out(&mut modules, 3), 3);
+        let told = modules.map(|module| module.used.metrics.counters.len());
+        assert_eq!(told, [2, 0, 1]);
     }
 }

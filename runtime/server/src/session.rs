@@ -71,7 +71,7 @@ impl Context {
             node: self.broker.node().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            topics: self.broker.topics().len() as u64,
+            topics: self.broker.topic_count() as u64,
             subscriptions: self.broker.subscription_count() as u64,
             connections: self.connections.load(Ordering::Relaxed) as u64,
             slowed: self.slowed.load(Ordering::Relaxed),

@@ -15,7 +15,7 @@ pub struct ModuleMetrics {
     /// What was set last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gauges: BTreeMap<String, f64>,
-    /// Changes that do not count: of metrics beyond the limit, or with names that cannot be.
+    /// At least so many changes do not count: of metrics beyond the limit, with names that cannot be, to what is no finite number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
 }
@@ -45,9 +45,13 @@ impl ModuleMetrics {
         change(&mut self.counters, name, full, &mut self.left_out, |value| *value = value.saturating_add(by));
     }
 
-    /// Sets a gauge.
+    /// Sets a gauge. What is no finite number is left out.
     pub fn set(&mut self, name: &str, to: f64) {
         let full = self.is_full();
+        if !to.is_finite() {
+            self.left_out += 1;
+            return;
+        }
         change(&mut self.gauges, name, full, &mut self.left_out, |value| *value = to);
     }
 
@@ -111,11 +115,12 @@ mod tests {
         }
         metrics.set("gauge", 1.0);
         metrics.add("counter_0", 1);
-        assert_eq!((metrics.counters.len(), metrics.gauges.len(), metrics.left_out), (METRICS_MAX, 0, 13));
+        metrics.set("counter_0", f64::NAN);
+        assert_eq!((metrics.counters.len(), metrics.gauges.len(), metrics.left_out), (METRICS_MAX, 0, 14));
         assert_eq!(metrics.counters["counter_0"], 2);
         let mut merged = ModuleMetrics::default();
         merged.set("other", 1.0);
         merged.merge(&metrics);
-        assert_eq!((merged.counters.len(), merged.left_out), (METRICS_MAX - 1, 14));
+        assert_eq!((merged.counters.len(), merged.left_out), (METRICS_MAX - 1, 15));
     }
 }

@@ -32,7 +32,7 @@ fn state_bytes_default() -> u64 {
 pub enum ProcessorChange {
     /// It stops, or goes on and tries again what it failed on.
     Paused(bool),
-    /// Most bytes of its state; what it failed on is tried again. One that holds more already keeps it, and may not grow.
+    /// Most bytes of its state; unless it is paused, what it failed on is tried again. One that holds more already keeps it, and may not grow.
     StateBytesMax(u64),
 }
 

@@ -107,9 +107,7 @@ mod tests {
         Reopen {
             offset: Offset,
         },
-        Pause {
-            paused: bool,
-        },
+        Change(ProcessorChange),
         Restart,
     }
 
@@ -119,7 +117,8 @@ mod tests {
             6 => (prop::bool::weighted(0.2), 1..5_u64, prop::bool::weighted(0.1), changes)
                 .prop_map(|(off, records, gone, changes)| Act::Process { off, records, gone, changes }),
             1 => (0..20_u64).prop_map(|offset| Act::Reopen { offset }),
-            1 => any::<bool>().prop_map(|paused| Act::Pause { paused }),
+            1 => any::<bool>().prop_map(|paused| Act::Change(ProcessorChange::Paused(paused))),
+            1 => (1..2_000_u64).prop_map(|max| Act::Change(ProcessorChange::StateBytesMax(max))),
             2 => Just(Act::Restart),
         ]
     }
@@ -172,7 +171,7 @@ mod tests {
             }
             let create = Command::CreateSubscription { row: Box::new(row()), cursors: Vec::new() };
             apply(&mut shard, &store, create).unwrap();
-            let (mut open, mut end, mut made, mut paused) = (Vec::new(), 0, 0, false);
+            let (mut open, mut end, mut made, mut paused, mut max) = (Vec::new(), 0, 0, false, 1_000);
             let mut remembered = BTreeMap::<Bytes, Bytes>::new();
             for act in acts {
                 let from = open.first().copied().unwrap_or(end);
@@ -224,15 +223,18 @@ mod tests {
                         open.sort_unstable();
                     }
                     Act::Reopen { .. } => {}
-                    Act::Pause { paused: to } => {
-                        let change = ProcessorChange::Paused(to);
+                    Act::Change(change) => {
                         apply(&mut shard, &store, Command::ChangeProcessor { name: name(), change }).unwrap();
-                        paused = to;
+                        match change {
+                            ProcessorChange::Paused(to) => paused = to,
+                            ProcessorChange::StateBytesMax(to) => max = to,
+                        }
                     }
                     Act::Restart => shard = recover(&store, Limits::default()).unwrap(),
                 }
                 let state = shard.subscriptions.get(&0).unwrap();
-                prop_assert_eq!(state.row.processor.as_ref().unwrap().paused, paused);
+                let row = state.row.processor.as_ref().unwrap();
+                prop_assert_eq!((row.paused, row.state_bytes_max), (paused, max));
                 prop_assert_eq!(state.state.entries, remembered.len() as u64);
                 prop_assert_eq!(state.cursors[0].1.settled.below(), open.first().copied().unwrap_or(end));
                 prop_assert_eq!(store.partition(PartitionId(1)).unwrap().next_offset, made);

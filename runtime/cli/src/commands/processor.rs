@@ -25,7 +25,7 @@ pub(crate) enum Processor {
         /// Name of the processor
         name: SubscriptionName,
     },
-    /// Change what a processor may remember; it goes on, and tries again what it failed on
+    /// Change how much a processor may remember; unless it is paused, it tries again what it failed on
     Update {
         /// Name of the processor
         name: SubscriptionName,

@@ -136,9 +136,14 @@ impl Topic {
                 let readers = readers(&client, &name).await?;
                 client.delete_topic(name.clone()).await?;
                 // What reads it through a pattern, or reads others as well, stays.
-                let left: BTreeSet<_> =
-                    client.list_subscriptions().await?.into_iter().map(|left| left.name).collect();
-                let gone: Vec<_> = readers.iter().filter(|(_, reader)| !left.contains(reader)).collect();
+                // Deleted it is, whatever comes of asking; then nothing is said of what went with it.
+                let left = client
+                    .list_subscriptions()
+                    .await
+                    .ok()
+                    .map(|left| left.into_iter().map(|left| left.name).collect::<BTreeSet<_>>());
+                let is_gone = |reader| left.as_ref().is_some_and(|left| !left.contains(reader));
+                let gone: Vec<_> = readers.iter().filter(|(_, reader)| is_gone(reader)).collect();
                 if common.json {
                     let of = |kind: &str| -> Vec<_> {
                         gone.iter().filter(|(of, _)| *of == kind).map(|(_, reader)| reader).collect()

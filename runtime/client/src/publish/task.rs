@@ -200,12 +200,14 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), CallEr
             None => {}
         }
         let now = Instant::now();
-        let mut refused = None;
-        for answer in receipts {
-            refused = Some(match &answer {
+        if let Some(last) = receipts.last() {
+            // Before those that wait for the receipts.
+            shared.refused_by(match last {
                 Answer::Err(error) if error.retryable => Some(error.clone()),
                 _ => None,
             });
+        }
+        for answer in receipts {
             if let Answer::Err(error) = &answer
                 && error.code == ErrorCode::ProducerFenced
             {
@@ -215,9 +217,6 @@ async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<(), CallEr
                 return Err(CallError::Protocol("a receipt came for a batch that was not sent".into()));
             };
             shared.room.add_permits(cost);
-        }
-        if let Some(refused) = refused {
-            shared.refused_by(refused);
         }
         shared.wake.notify_one();
     }

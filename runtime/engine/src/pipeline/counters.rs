@@ -40,7 +40,7 @@ pub struct Usage {
     pub faults: u64,
     /// Records it was given, those given again counted again.
     pub records: u64,
-    /// Time in it, in ns.
+    /// Time in it, that of its instances to start included, in ns.
     pub guest_ns: u64,
     /// Its longest call, in ns: of CPU time it may use [`Limits::call_ms`](crate::Limits::call_ms).
     pub longest_ns: u64,

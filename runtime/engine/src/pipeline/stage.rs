@@ -67,14 +67,14 @@ impl Stage {
     ) -> Result<Result<Vec<u8>, Fault>, BatchError> {
         self.input.clear();
         view.write_ranges(picks.ranges(), self.bound.spec().reads_payload, &mut self.input)?;
-        let Call { nanos, fuel, result } = self.bound.call(&self.input);
+        let Call { nanos, start_nanos, fuel, result } = self.bound.call(&self.input);
         counters.calls += 1;
-        counters.guest_ns += nanos;
+        counters.guest_ns += nanos + start_nanos;
         counters.fuel += fuel;
         counters.bytes_in += self.input.len() as u64;
         self.usage.calls += 1;
         self.usage.records += picks.len() as u64;
-        self.usage.guest_ns += nanos;
+        self.usage.guest_ns += nanos + start_nanos;
         self.usage.longest_ns = self.usage.longest_ns.max(nanos);
         Ok(result)
     }

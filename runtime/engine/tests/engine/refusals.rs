@@ -119,7 +119,10 @@ fn a_manifest_is_found_and_checked() {
     let module = module.unwrap();
     let manifest = module.manifest().unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("late", "1.2.0"));
-    assert_eq!((manifest.capabilities.as_slice(), &manifest.config_schema), (&["log".to_owned()][..], &None));
+    assert_eq!(
+        (manifest.capabilities.as_deref(), &manifest.config_schema),
+        (Some(&["log".to_owned()][..]), &None)
+    );
     assert!(matches!(with_manifest("keep_all", "nonsense"), Err(LoadError::Manifest(_))));
     let later = with_manifest("keep_all", r#"{"contract":2}"#);
     assert_eq!(later.unwrap_err(), LoadError::Contract { found: 2 });
@@ -130,7 +133,7 @@ fn a_manifest_is_found_and_checked() {
 
 #[test]
 fn a_configuration_is_held_to_the_schema_before_the_module_sees_it() {
-    let schema = r#"{"capabilities":["log"],"config_schema":{"anyOf":[{"const":"panic"},{"type":"object","properties":{"n":{"type":"integer"}}}]}}"#;
+    let schema = r#"{"config_schema":{"anyOf":[{"const":"panic"},{"type":"object","properties":{"n":{"type":"integer"}}}]}}"#;
     let module = with_manifest("hostile", schema).unwrap();
     let bind = |config: &str| module.bind(&setup(config), &Limits::default(), LogSink::none()).map(|_| ());
     bind(r#"{"n": 1}"#).unwrap();

@@ -1,6 +1,10 @@
 //! The endpoint: HTTP/1.1, `GET /metrics`, one request a connection.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,62 +15,75 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::prometheus_text;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Mutex, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
 
 use crate::{
-    limits::{METRICS_CONNECTIONS_MAX, METRICS_TIME, RETRY_AFTER_MS},
+    limits::{METRICS_CONNECTIONS_MAX, METRICS_HEAD, METRICS_TEXTS_MAX, METRICS_TIME, RETRY_AFTER_MS},
     session::Context,
 };
 
-/// Answers whoever asks, until it is dropped.
+/// What all requests share.
+struct Shared {
+    context: Arc<Context>,
+    /// To be held while a text is made: it may take long, and is not given up once begun.
+    making: Arc<tokio::sync::Mutex<()>>,
+    /// To be held while there is a text.
+    texts: Arc<Semaphore>,
+}
+
+/// Answers whoever asks. Once it is dropped nobody is answered any more.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
-    let (room, one_at_a_time) = (Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)), Arc::new(Mutex::new(())));
+    let shared = Arc::new(Shared {
+        context,
+        making: Arc::default(),
+        texts: Arc::new(Semaphore::new(METRICS_TEXTS_MAX)),
+    });
+    let mut answers = JoinSet::new();
     loop {
         // Beyond that they wait in the kernel.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        if answers.len() >= METRICS_CONNECTIONS_MAX {
+            answers.join_next().await;
+        }
+        while answers.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => drop(answers.spawn(answer(stream, Arc::clone(&shared)))),
             Err(error) => {
                 // Of one connection, or for want of files: those that are open may end meanwhile.
                 tracing::warn!(%error, "a request for metrics cannot be taken");
-                tokio::time::sleep(std::time::Duration::from_millis(RETRY_AFTER_MS.into())).await;
-                continue;
+                tokio::time::sleep(Duration::from_millis(RETRY_AFTER_MS.into())).await;
             }
-        };
-        let (context, one_at_a_time) = (Arc::clone(&context), Arc::clone(&one_at_a_time));
-        tokio::spawn(async move {
-            let answered = tokio::time::timeout(METRICS_TIME, answer(stream, &context, &one_at_a_time)).await;
-            match answered {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a request for metrics ended early"),
-                Err(_) => tracing::debug!("a request for metrics took too long"),
-            }
-            drop(permit);
-        });
+        }
     }
 }
 
-async fn answer(
-    stream: TcpStream,
-    context: &Arc<Context>,
-    one_at_a_time: &Mutex<()>,
-) -> Result<(), hyper::Error> {
+async fn answer(stream: TcpStream, shared: Arc<Shared>) {
+    let held = Mutex::new(None);
+    let (shared, held) = (&shared, &held);
     let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(respond(request.method(), request.uri().path(), context, one_at_a_time).await)
+        Ok::<_, Infallible>(respond(request.method(), request.uri().path(), shared, held).await)
     });
-    http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(METRICS_HEAD);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(METRICS_TIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a request for metrics ended early"),
+        Err(_) => tracing::debug!("a request for metrics took too long"),
+    }
 }
 
+/// What `held` gets is for the text of the answer, until that is written.
 async fn respond(
     method: &Method,
     path: &str,
-    context: &Arc<Context>,
-    one_at_a_time: &Mutex<()>,
+    shared: &Shared,
+    held: &Mutex<Option<OwnedSemaphorePermit>>,
 ) -> Response<Full<Bytes>> {
     if path != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "there is nothing here: metrics are at /metrics\n".into());
@@ -76,9 +93,18 @@ async fn respond(
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let _turn = one_at_a_time.lock().await;
-    let shared = Arc::clone(context);
-    match tokio::task::spawn_blocking(move || super::text(shared.info(), &shared.broker)).await {
+    // Fails only once it is closed, which nobody does.
+    let room = Arc::clone(&shared.texts).acquire_owned().await.ok();
+    *held.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    let making = Arc::clone(&shared.making).lock_owned().await;
+    let context = Arc::clone(&shared.context);
+    let text = tokio::task::spawn_blocking(move || {
+        let text = super::text(context.info(), &context.broker);
+        // Only now may the next be begun, also where nobody waits for this one any more.
+        drop(making);
+        text
+    });
+    match text.await {
         Ok(Ok(text)) => {
             let mut response = plain(StatusCode::OK, text);
             let kind = HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
