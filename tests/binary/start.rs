@@ -61,9 +61,11 @@ fn a_damaged_journal_is_refused_loudly() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Binary::serve(dir.path());
     broker.run(["topic", "create", "t"]).ok();
-    let lines: String =
-        (0..2_000).map(|n| format!("line {n} of some length to fill the journal\n")).collect();
-    broker.run_with(["publish", "t", "--format", "lines", "--batch-bytes", "4096"], &lines).ok();
+    // In two steps, since all that waits at once may be one commit.
+    for lines in [0..500, 500..2_000] {
+        let lines: String = lines.map(|n| format!("line {n} of some length to fill the journal\n")).collect();
+        broker.run_with(["publish", "t", "--format", "lines", "--batch-bytes", "4096"], &lines).ok();
+    }
     broker.kill();
     let journal = journal_of(&dir.path().join("store"));
     let mut bytes = fs::read(&journal).unwrap();
@@ -96,7 +98,7 @@ fn a_damaged_journal_is_refused_loudly() {
     child.kill().unwrap();
     child.wait().unwrap();
     let found = read.lines().count();
-    assert!((1..=700).contains(&found), "{found} lines");
+    assert!((500..=700).contains(&found), "{found} lines");
     assert!(read.starts_with("line 0 of"));
 }
 
