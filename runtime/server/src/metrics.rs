@@ -148,8 +148,6 @@ impl Standing {
     }
 
     fn encode_subscriptions(&self, families: &mut Families<'_>) -> fmt::Result {
-        let labels =
-            |of: &SubscriptionInfo| [("subscription", of.name.to_string()), ("topic", of.topic.to_string())];
         let of = |value: fn(&SubscriptionInfo) -> u64| {
             self.subscriptions.iter().map(move |one| (labels(one), value(one)))
         };
@@ -171,19 +169,22 @@ impl Standing {
         let records = self.subscriptions.iter().flat_map(|one| {
             results.map(|(result, value)| {
                 let [subscription, topic] = labels(one);
-                ([subscription, topic, ("result", result.to_owned())], value(&one.counters))
+                ([subscription, topic, ("result", result)], value(&one.counters))
             })
         });
         families.counter("subscription_records", "Records scanned, and what became of them", records)
     }
 
+    fn of_modules<V>(
+        &self,
+        value: fn(&ModuleUsage) -> V,
+    ) -> impl Iterator<Item = ([(&'static str, &str); 2], V)> {
+        self.modules.iter().map(move |module| (module.labels(), value(&module.used)))
+    }
+
     fn encode_modules(&self, families: &mut Families<'_>) -> fmt::Result {
-        let of = |value: fn(&ModuleUsage) -> u64| {
-            self.modules.iter().map(move |module| (module.labels(), value(&module.used)))
-        };
-        let seconds = |value: fn(&ModuleUsage) -> f64| {
-            self.modules.iter().map(move |module| (module.labels(), value(&module.used)))
-        };
+        let of = |value: fn(&ModuleUsage) -> u64| self.of_modules(value);
+        let seconds = |value: fn(&ModuleUsage) -> f64| self.of_modules(value);
         families.counter("module_calls", "Calls into the module", of(|used| used.calls))?;
         families.counter("module_faults", "Calls that ended in a fault", of(|used| used.faults))?;
         families.counter("module_records", "Records it was given", of(|used| used.records))?;
@@ -221,6 +222,10 @@ impl Standing {
 }
 
 const NONE: [(&str, &str); 0] = [];
+
+fn labels(of: &SubscriptionInfo) -> [(&'static str, &str); 2] {
+    [("subscription", of.name.as_str()), ("topic", of.topic.as_str())]
+}
 
 /// Writes one family after the other.
 struct Families<'a>(DescriptorEncoder<'a>);
